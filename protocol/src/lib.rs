@@ -1,0 +1,20 @@
+//! Everything Starling says to anybody: ids, messages, their codecs and their limits.
+//!
+//! Owns: the identifiers of sessions, segments and leases; the native client messages ([`native`]); the messages
+//! between a node and a decoder host ([`lease`]); the JSON shapes of other dialects ([`vosk`]); the framing of
+//! binary links ([`frame`]); the limits all of them respect ([`limits`]).
+//!
+//! Must never: do I/O, know an async runtime, or decide anything about a session.
+
+#![deny(missing_docs)]
+
+pub mod frame;
+pub mod ids;
+pub mod lease;
+pub mod limits;
+pub mod native;
+pub mod transcript;
+pub mod vosk;
+
+pub use ids::{Attempt, DecodeOffset, Epoch, LeaseId, Segment, SessionId, SourceOffset};
+pub use transcript::{Alternative, CutCause, Utterance, Word};
