@@ -1,2 +1,3 @@
-//! To be filled.
+//! The program `starling`.
+
 fn main() {}

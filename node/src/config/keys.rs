@@ -1,0 +1,153 @@
+//! Every key of `cluster.toml` with what its value may be: for messages, for suggestions, and for the test that holds the
+//! sample file to it.
+
+/// A key and what is allowed there.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its path; a model's keys begin with `model.` whatever the model's place in the list.
+    pub path: &'static str,
+    /// What the value may be, to follow "it must be".
+    pub allowed: &'static str,
+}
+
+const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"off\" for one of the two listeners";
+const SHORT: &str = "a time with its unit from \"100ms\" to \"10m\", such as \"10s\"";
+const LONG: &str = "a time with its unit from \"0s\" to \"24h\", such as \"60s\"";
+const CUT: &str = "a time with its unit from \"100ms\" to \"60s\", such as \"15s\"";
+
+/// All of them, in the sample file's order.
+pub const KEYS: &[Key] = &[
+    key("listen.http", ADDRESS),
+    key("listen.vosk", ADDRESS),
+    key("listen.max_connections", "a whole number from 1 to 1000000"),
+    key("gateway.handshake_timeout", SHORT),
+    key("gateway.ping_interval", SHORT),
+    key(
+        "gateway.peer_timeout",
+        "a time with its unit, longer than gateway.ping_interval and at most \"10m\"",
+    ),
+    key("gateway.write_timeout", SHORT),
+    key("gateway.vosk_reply_timeout", SHORT),
+    key(
+        "gateway.max_recording",
+        "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\"",
+    ),
+    key(
+        "sessions.journal",
+        "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\"",
+    ),
+    key("sessions.linger", LONG),
+    key(
+        "sessions.queue_wait",
+        "a time with its unit from \"0s\" to \"60s\", such as \"2s\"",
+    ),
+    key("sessions.queue_length", "a whole number from 0 to 100000"),
+    key("sessions.retry_after", SHORT),
+    key("sessions.slow_reader", SHORT),
+    key("sessions.idle", LONG),
+    key("sessions.cuts.pause_after", CUT),
+    key(
+        "sessions.cuts.pause",
+        "a time with its unit from \"100ms\" to \"5s\", such as \"250ms\"",
+    ),
+    key(
+        "sessions.cuts.max",
+        "a time with its unit from sessions.cuts.pause_after to \"30s\", such as \"15s\"",
+    ),
+    key(
+        "sessions.cuts.no_speech",
+        "a time with its unit from \"1s\" to sessions.cuts.max, such as \"5s\"",
+    ),
+    key(
+        "decoder.program",
+        "the path of a program, or \"\" for starling-decoder beside the running binary",
+    ),
+    key("log.format", "\"human\" or \"json\""),
+    key(
+        "log.level",
+        "error, warn, info, debug or trace, or directives such as \"info,starling_node=debug\"",
+    ),
+    key("shutdown.drain_deadline", LONG),
+    key(
+        "model.name",
+        "a model's name, as `starling models list` gives it, once in the file",
+    ),
+    key("model.hosts", "a whole number from 1 to 64"),
+    key("model.slots", "a whole number from 1 to 256"),
+    key("model.threads", "a whole number from 0 to 256"),
+    key("model.prewarm", "a whole number from 0 to the model's slots"),
+    key("model.recognizer_audio_budget", LONG),
+    key(
+        "model.memory_budget",
+        "a size with its unit from \"64MiB\", such as \"2GiB\", or \"0B\" for no limit",
+    ),
+    key(
+        "model.load_deadline",
+        "a time with its unit from \"1s\" to \"30m\", such as \"60s\"",
+    ),
+    key("model.nice", "a whole number from -20 to 19"),
+];
+
+const fn key(path: &'static str, allowed: &'static str) -> Key {
+    Key { path, allowed }
+}
+
+/// The path without a model's index: `model.2.hosts` becomes `model.hosts`.
+#[must_use]
+pub fn without_index(path: &str) -> String {
+    let parts: Vec<&str> = path
+        .split('.')
+        .enumerate()
+        .filter(|(place, part)| *place != 1 || part.parse::<usize>().is_err())
+        .map(|(_, part)| part)
+        .collect();
+    parts.join(".")
+}
+
+/// What is allowed at `path`, where it is a key.
+#[must_use]
+pub fn allowed(path: &str) -> Option<&'static str> {
+    let path = without_index(path);
+    KEYS.iter().find(|key| key.path == path).map(|key| key.allowed)
+}
+
+/// Whether `path` is a table with keys below it.
+#[must_use]
+pub fn is_table(path: &str) -> bool {
+    let path = without_index(path);
+    KEYS.iter().any(|key| {
+        key.path
+            .strip_prefix(&path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// The key or table that somebody who wrote `path` most likely meant.
+#[must_use]
+pub fn nearest(path: &str) -> Option<&'static str> {
+    let path = without_index(path);
+    let mut candidates: Vec<&'static str> = Vec::new();
+    for key in KEYS {
+        let borders = key.path.match_indices('.').map(|(at, _)| &key.path[..at]);
+        candidates.extend(borders);
+        candidates.push(key.path);
+    }
+    let split = |path: &'_ str| {
+        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
+        (table.to_owned(), name.to_owned())
+    };
+    let (table, name) = split(&path);
+    candidates
+        .into_iter()
+        .filter(|candidate| !path.starts_with(&format!("{candidate}.")))
+        .map(|candidate| {
+            let (its_table, its_name) = split(candidate);
+            // Of two names equally like it, the one in the same table was meant.
+            let nearness = strsim::jaro_winkler(&its_table, &table);
+            (strsim::jaro_winkler(&its_name, &name), nearness, candidate)
+        })
+        // Below it the two have little more than a few letters in common.
+        .filter(|(score, ..)| *score > 0.8)
+        .max_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)))
+        .map(|(.., candidate)| candidate)
+}

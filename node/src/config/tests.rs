@@ -1,0 +1,235 @@
+use std::path::Path;
+
+use super::*;
+
+fn from_file(text: &str) -> Result<Loaded, ConfigError> {
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("cluster.toml");
+    std::fs::write(&path, text).expect("written");
+    load(Some(&path), [], &[], false)
+}
+
+/// The message with the folder, which differs from run to run, left out.
+fn refusal(text: &str) -> String {
+    let message = from_file(text).expect_err("must be refused").to_string();
+    let end = message.find("cluster.toml").unwrap_or(0);
+    let start = message[..end].rfind(['(', ' ']).map_or(end, |at| at + 1);
+    format!("{}{}", &message[..start], &message[end..])
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn nothing_at_all_is_the_defaults() {
+    let loaded = load(None, [], &[], false).expect("defaults are fine");
+    assert_eq!(loaded.settings, Settings::default());
+    assert_eq!(
+        from_file("").expect("an empty file too").settings,
+        Settings::default()
+    );
+}
+
+fn sample() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster.toml");
+    std::fs::read_to_string(path).expect("the sample stands at the root")
+}
+
+#[test]
+fn the_sample_file_has_every_key_at_its_default() {
+    let sample = sample();
+    let loaded = from_file(&sample).expect("the sample is fine");
+    assert_eq!(loaded.settings, Settings::default());
+
+    // The lines of [[model]] are commented out: a model's name has no default.
+    let (_, model) = sample.split_once("# [[model]]").expect("has a model");
+    let model: String = model
+        .lines()
+        .map(|line| line.trim_start_matches("# ").to_owned() + "\n")
+        .collect();
+    let model = model
+        .lines()
+        .filter(|line| line.contains(" = "))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let loaded = from_file(&format!("[[model]]\n{model}")).expect("the sample's model is fine");
+    assert_eq!(
+        loaded.settings.models,
+        [ModelSettings::named("moonshine-tiny-en")]
+    );
+
+    let uncommented = sample.replace("# [[model]]", "[[model]]");
+    for key in keys::KEYS {
+        let (table, name) = key.path.rsplit_once('.').expect("every key is in a table");
+        let header = if table == "model" {
+            "\n[[model]]".to_owned()
+        } else {
+            format!("\n[{table}]")
+        };
+        let (_, body) = uncommented
+            .split_once(&header)
+            .unwrap_or_else(|| panic!("no {header}"));
+        let body = body.split("\n[").next().unwrap_or_default();
+        let there = body
+            .lines()
+            .any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
+        assert!(there, "the sample lacks {}", key.path);
+    }
+}
+
+#[test]
+fn every_key_of_the_table_exists_and_every_setting_is_in_the_table() {
+    let mut settings = Settings::default();
+    settings.models.push(ModelSettings::named("m"));
+    let value = figment::value::Value::serialize(&settings).expect("serializes");
+    let mut found = Vec::new();
+    leaves(&value, "", &mut found);
+    let mut expected: Vec<String> = keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+fn leaves(value: &figment::value::Value, path: &str, found: &mut Vec<String>) {
+    use figment::value::Value;
+    match value {
+        Value::Dict(_, dict) => {
+            for (name, inner) in dict {
+                let inner_path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                leaves(inner, &inner_path, found);
+            }
+        }
+        Value::Array(_, values) => values.iter().for_each(|inner| leaves(inner, path, found)),
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("cluster.toml");
+    std::fs::write(
+        &path,
+        "[listen]\nhttp = \"127.0.0.1:1\"\nvosk = \"127.0.0.1:2\"\n[sessions]\nlinger = \"7s\"\nqueue_length = 3\n",
+    )
+    .expect("written");
+    let environment = env(&[
+        ("STARLING_LISTEN__HTTP", "127.0.0.1:11"),
+        ("STARLING_LISTEN__VOSK", "[::1]:12"),
+        ("STARLING_SESSIONS__CUTS__MAX", "12s"),
+        ("STARLING_SESSIONS__QUEUE_LENGTH", "4"),
+        ("STARLING_PORT", "tcp://10.0.0.1:80"),
+        ("STARLING_HOME", "/somewhere"),
+    ]);
+    let flags = [Flag {
+        key: "listen.http",
+        flag: "--http",
+        value: "127.0.0.1:111".into(),
+    }];
+    let settings = load(Some(&path), environment, &flags, false)
+        .expect("fine")
+        .settings;
+    assert_eq!(
+        settings.listen.http,
+        Some("127.0.0.1:111".parse().expect("address"))
+    );
+    assert_eq!(settings.listen.vosk, Some("[::1]:12".parse().expect("address")));
+    assert_eq!(settings.sessions.linger, Duration::from_secs(7));
+    assert_eq!(settings.sessions.queue_length, 4);
+    assert_eq!(settings.sessions.cuts.max, Duration::from_secs(12));
+}
+
+#[test]
+fn refusals_name_key_value_line_and_what_is_allowed() {
+    let table = [
+        "[listen]\n\nhttp = \"localhost:8080\"\n",
+        "[listen]\nhttp = 8080\n",
+        "[sessions]\nlinger = 60\n",
+        "[sessions]\njournal = \"4\"\n",
+        "[sessions]\njournal = \"1KiB\"\n",
+        "[sessions.cuts]\nmax = \"90s\"\n",
+        "[log]\nformat = \"xml\"\n",
+        "[log]\nlevel = \"inof\"\n",
+        "[gateway]\npeer_timeout = \"5s\"\n",
+        "listen = 5\n",
+        "[listen]\nhttp = \"off\"\nvosk = \"off\"\n",
+        "[[model]]\nname = \"a\"\n\n[[model]]\nname = \"b\"\nslots = -1\n",
+        "[[model]]\nname = \"a\"\n\n[[model]]\nname = \"a\"\n",
+        "[[model]]\nhosts = 1\n",
+        "model = [{ name = \"a\" },\n  { name = \"b\", prewarm = 9 }]\n",
+        "[listen]\nhtpp = \"127.0.0.1:1\"\n",
+        "[sesions]\nlinger = \"1s\"\n",
+        "[[model]]\nname = \"a\"\nslot = 1\n",
+        "[listen]\nxyzzy = 1\n",
+        "[listen]\nvosk = \"0.0.0.0:2700\"\n",
+        "[listen\n",
+    ];
+    let refusals: Vec<String> = table.iter().map(|text| refusal(text)).collect();
+    insta::assert_snapshot!(refusals.join("\n"));
+}
+
+#[test]
+fn refusals_name_the_variable_or_the_flag() {
+    let environment = env(&[("STARLING_SESSIONS__LINGER", "soon")]);
+    let error = load(None, environment, &[], false)
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        error.contains("sessions.linger is \"soon\" (environment variable STARLING_SESSIONS__LINGER)"),
+        "{error}"
+    );
+
+    let environment = env(&[("STARLING_LISTEN__HTPP", "x")]);
+    let error = load(None, environment, &[], false)
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        error.contains("STARLING_LISTEN__HTPP) is no setting; did you mean listen.http?"),
+        "{error}"
+    );
+
+    let flag = Flag {
+        key: "shutdown.drain_deadline",
+        flag: "--drain-deadline",
+        value: "later".into(),
+    };
+    let error = load(None, [], &[flag], false).expect_err("refused").to_string();
+    assert!(error.contains("\"later\" (flag --drain-deadline)"), "{error}");
+}
+
+#[test]
+fn beyond_loopback_is_allowed_by_hand_only() {
+    let environment = || env(&[("STARLING_LISTEN__HTTP", "0.0.0.0:80")]);
+    assert!(matches!(
+        load(None, environment(), &[], false),
+        Err(ConfigError::Open { .. })
+    ));
+    let loaded = load(None, environment(), &[], true).expect("allowed");
+    assert_eq!(loaded.open, ["listen.http = 0.0.0.0:80"]);
+    let mapped = env(&[("STARLING_LISTEN__HTTP", "[::ffff:127.0.0.1]:80")]);
+    assert!(
+        load(None, mapped, &[], false).is_ok(),
+        "loopback in its other form"
+    );
+}
+
+#[test]
+fn what_is_printed_can_be_read_back() {
+    let mut settings = Settings::default();
+    settings.models.push(ModelSettings::named("vosk-ko-small"));
+    settings.gateway.max_recording = 65_537;
+    let printed = toml_edit::ser::to_string(&settings).expect("prints");
+    assert_eq!(
+        from_file(&printed).expect("reads").settings,
+        settings,
+        "{printed}"
+    );
+}
