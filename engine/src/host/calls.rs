@@ -1,0 +1,104 @@
+//! Native calls in progress, and how long each kind has taken so far.
+//!
+//! Owns: what heartbeats tell of them. Must never: hold a lock across a native call.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use starling_protocol::lease::{CallInProgress, FlightEntry};
+use starling_protocol::{DecodeOffset, LeaseId};
+
+use super::Shared;
+use super::clock::thread_cpu_micros;
+
+/// Kinds that differ in how long they may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallKind {
+    Open,
+    Accept,
+    Partial,
+    Finish,
+}
+
+const KINDS: usize = 4;
+
+/// A native call about to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) lease: LeaseId,
+    pub(super) until: DecodeOffset,
+    pub(super) kind: CallKind,
+    pub(super) first_use: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Calls {
+    running: Vec<Mutex<Option<(Call, u64)>>>,
+    longest_us: [AtomicU32; KINDS],
+    audio_us: AtomicU64,
+    busy_us: AtomicU64,
+}
+
+impl Calls {
+    pub(super) fn new(threads: usize) -> Self {
+        Self {
+            running: (0..threads).map(|_| Mutex::new(None)).collect(),
+            longest_us: [const { AtomicU32::new(0) }; KINDS],
+            audio_us: AtomicU64::new(0),
+            busy_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Decode threads there are.
+    pub(super) fn threads(&self) -> usize {
+        self.running.len()
+    }
+
+    fn set(&self, index: usize, value: Option<(Call, u64)>) {
+        *self.running[index].lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// Calls in progress at `now_us`. The locks inside are held for a copy only, never across a call.
+    pub(super) fn in_progress(&self, now_us: u64) -> Vec<CallInProgress> {
+        let running = self.running.iter();
+        let running = running.filter_map(|slot| *slot.lock().unwrap_or_else(PoisonError::into_inner));
+        running
+            .map(|(call, started_us)| CallInProgress {
+                lease: call.lease,
+                until: call.until,
+                running_ms: u32::try_from(now_us.saturating_sub(started_us) / 1_000).unwrap_or(u32::MAX),
+                bound_ms: self.longest_us[call.kind as usize].load(Ordering::Relaxed).div_ceil(1_000),
+                first_use: call.first_use,
+            })
+            .collect()
+    }
+
+    /// Counts decoded audio.
+    pub(super) fn add_audio(&self, samples: usize, sample_rate: u32) {
+        let us = samples as u64 * 1_000_000 / u64::from(sample_rate.max(1));
+        self.audio_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// Audio decoded and CPU time spent in calls, both in milliseconds.
+    pub(super) fn totals_ms(&self) -> (u64, u64) {
+        (self.audio_us.load(Ordering::Relaxed) / 1_000, self.busy_us.load(Ordering::Relaxed) / 1_000)
+    }
+}
+
+/// Makes a native call on decode thread `index`: flight recorder before and after, heartbeats told, length measured.
+/// Returns what it returned and its wall time in microseconds.
+pub(super) fn native<T>(shared: &Shared, index: usize, call: Call, body: impl FnOnce() -> T) -> (T, u64) {
+    shared.flight.note(index, FlightEntry { lease: call.lease, until: call.until });
+    let (started, cpu) = (shared.clock.micros(), thread_cpu_micros());
+    shared.calls.set(index, Some((call, started)));
+    let result = body();
+    shared.calls.set(index, None);
+    shared.flight.clear(index);
+    let took = shared.clock.micros() - started;
+    shared.calls.busy_us.fetch_add(thread_cpu_micros().saturating_sub(cpu), Ordering::Relaxed);
+    if !call.first_use {
+        let longest = &shared.calls.longest_us[call.kind as usize];
+        longest.fetch_max(u32::try_from(took).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+    }
+    (result, took)
+}
