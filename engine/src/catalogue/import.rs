@@ -1,0 +1,1 @@
+//! Kaldi import: being written.
