@@ -1,2 +1,63 @@
-//! To be filled.
-fn main() {}
+//! `cargo xtask`: all that a newcomer needs to set up, show, test, check and measure Starling.
+//!
+//! Owns the order of those steps, and nothing that the product itself does: models are fetched by the same code that
+//! `starling models` uses. Every command can be run again at once, and says in one sentence what is missing.
+
+mod bench;
+mod check;
+mod command;
+mod demo;
+mod progress;
+mod readme;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, shows, tests, checks and measures Starling")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch engines, models, recordings and tools into .starling/
+    Setup,
+    /// Show a decoder killed in mid-sentence, and the transcript going on
+    Demo,
+    /// Run all tests
+    Test {
+        /// Passed on to the test runner, such as the name of a test
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Check formatting, lints, dependencies and the README's commands
+    Check,
+    /// Measure, and compare with what the engines do alone
+    Bench {
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::everything(),
+        Task::Demo => demo::run(),
+        Task::Test { args } => test::run(&args),
+        Task::Check => check::run(),
+        Task::Bench { args } => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

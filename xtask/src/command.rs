@@ -1,0 +1,64 @@
+//! Running other programs from the workspace's root, saying which, and saying which of them failed.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The checkout's root: the folder above this crate's.
+pub(crate) fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
+
+/// A `cargo` that is the one this task was started by.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// Prints the command, runs it with this terminal, and fails unless it succeeds.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// What the command prints on its standard output, if it can be started and succeeds.
+pub(crate) fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn describe(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once(program.to_string_lossy().into_owned()).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command() {
+        let error = run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
+        assert!(error.to_string().contains("sh -c exit 3"), "{error}");
+        let error = run(&mut Command::new("/no/such/program")).unwrap_err();
+        assert!(format!("{error:#}").contains("cannot start `program`"), "{error:#}");
+    }
+
+    #[test]
+    fn output_is_nothing_when_the_command_fails() {
+        assert_eq!(output_of(Command::new("echo").arg("a")).as_deref(), Some("a\n"));
+        assert_eq!(output_of(&mut Command::new("false")), None);
+        assert_eq!(output_of(&mut Command::new("/no/such/program")), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! What has to be on the machine and in `.starling/` before anything runs.
+
+mod speech;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use starling_engine::catalogue::{Catalogue, Home, fetch};
+
+use crate::command::{output_of, root};
+use crate::progress::Bar;
+
+/// The engines, models and recordings that demo, tests and benchmarks run on.
+const SPEECH: [&str; 3] = ["vosk-ko-small", "moonshine-tiny-en", "samples"];
+
+/// The oldest cargo-nextest whose configuration has all that `.config/nextest.toml` uses.
+const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
+
+pub(crate) fn everything() -> Result<()> {
+    speech()?;
+    nextest()?;
+    cargo_deny()?;
+    eprintln!("everything is in {}", home()?.root().display());
+    Ok(())
+}
+
+/// Engines, models and recordings.
+pub(crate) fn speech() -> Result<()> {
+    need_c_compiler()?;
+    let home = home()?;
+    for name in SPEECH {
+        get(&home, name)?;
+    }
+    speech::korean(&home)
+}
+
+/// The home folder that setup fills: the checkout's own.
+pub(crate) fn home() -> Result<Home> {
+    Home::at(&root().join(".starling")).context("cannot place the home folder")
+}
+
+/// The test runner: the one on the path if it is new enough, else the one that is fetched.
+pub(crate) fn nextest() -> Result<PathBuf> {
+    let installed = output_of(Command::new("cargo-nextest").args(["nextest", "--version"]));
+    if installed.and_then(|text| version_in(&text)).is_some_and(|version| version >= NEXTEST_AT_LEAST) {
+        return Ok(PathBuf::from("cargo-nextest"));
+    }
+    tool("cargo-nextest")
+}
+
+/// The program that checks dependencies; always the pinned one, since its findings change with its version.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    tool("cargo-deny")
+}
+
+fn tool(name: &str) -> Result<PathBuf> {
+    let home = home()?;
+    get(&home, name)?;
+    Ok(home.tools_dir().join(name))
+}
+
+/// Fetches the entry and what it requires, or says in one line that it is there.
+fn get(home: &Home, name: &str) -> Result<()> {
+    let catalogue = Catalogue::load(home)?;
+    let done = fetch(home, &catalogue, catalogue.get(name)?, &mut Bar::new(name))?;
+    for entry in done {
+        let state = if entry.was_there { "is there" } else { "fetched" };
+        eprintln!("{} {state}: {}", entry.name, entry.dir.display());
+    }
+    Ok(())
+}
+
+/// Rust links with it, and it compiles the cryptography that fetching from the internet uses.
+fn need_c_compiler() -> Result<()> {
+    if output_of(Command::new("cc").arg("--version")).is_none() {
+        bail!("a C compiler is missing (tried `cc`); on Debian and Ubuntu: apt install build-essential");
+    }
+    Ok(())
+}
+
+/// The first `a.b.c` in a program's account of its version.
+fn version_in(text: &str) -> Option<[u32; 3]> {
+    text.split_whitespace().find_map(|word| {
+        let parts: Vec<u32> = word.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+        parts.try_into().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_and_compared_as_numbers() {
+        let version = version_in("cargo-nextest 0.9.143 (60fa45f63 2026-08-04)\nrelease: 0.9.143\n");
+        assert_eq!(version, Some([0, 9, 143]));
+        assert!(version_in("cargo-nextest 0.9.72") < Some(NEXTEST_AT_LEAST));
+        assert_eq!(version_in("no version"), None);
+    }
+
+    #[test]
+    fn what_setup_fetches_is_in_the_catalogue() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalogue = Catalogue::load(&Home::at(dir.path()).unwrap()).unwrap();
+        for name in SPEECH.into_iter().chain(["cargo-nextest", "cargo-deny", speech::SYNTHESIZER]) {
+            assert!(catalogue.get(name).is_ok(), "{name}");
+        }
+    }
+}
