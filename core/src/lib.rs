@@ -1,1 +1,24 @@
-//! To be filled.
+//! Starling's decisions, as synchronous state machines.
+//!
+//! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]), when a decoder host counts as lost
+//! ([`host_watch`]), how often it may be restarted ([`restart`]), how a client's samples become the decoder's
+//! ([`audio`]), and the properties that must hold whatever happens ([`invariants`]).
+//!
+//! Must never: do I/O, read a clock, draw a random number, take a lock. Time comes in as an argument.
+//!
+//! A machine is driven by `handle(now, event, &mut actions)` and asked `next_timeout()`; whoever owns it carries out the
+//! actions and calls again at the timeout. A timeout that comes too early or twice changes nothing.
+
+#![deny(missing_docs)]
+
+pub mod audio;
+pub mod credit;
+pub mod host_watch;
+pub mod invariants;
+pub mod journal;
+pub mod pool;
+pub mod restart;
+pub mod session;
+mod time;
+
+pub use time::Timestamp;

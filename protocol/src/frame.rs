@@ -77,11 +77,7 @@ impl FrameReader {
     /// A reader that refuses frames over `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self {
-            buffer: Vec::new(),
-            read: 0,
-            limit,
-        }
+        Self { buffer: Vec::new(), read: 0, limit }
     }
 
     /// Takes bytes as they came off the link.
@@ -100,6 +96,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// See [`DecodeError`]; the link must be closed.
+    #[expect(clippy::should_implement_trait, reason = "the message's type is the caller's to choose at each call")]
     pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, DecodeError> {
         let pending = &self.buffer[self.read..];
         let Some(header) = pending.first_chunk::<HEADER_BYTES>() else {
@@ -107,10 +104,7 @@ impl FrameReader {
         };
         let bytes = u32::from_le_bytes(*header) as usize;
         if bytes > self.limit {
-            return Err(DecodeError::TooLong {
-                bytes,
-                limit: self.limit,
-            });
+            return Err(DecodeError::TooLong { bytes, limit: self.limit });
         }
         let Some(body) = pending.get(HEADER_BYTES..HEADER_BYTES + bytes) else {
             return Ok(None);
@@ -159,19 +153,13 @@ mod tests {
     fn an_announced_length_over_the_limit_is_refused_before_it_is_buffered() {
         let mut reader = FrameReader::new(8);
         reader.push(&9u32.to_le_bytes());
-        assert!(matches!(
-            reader.next::<Vec<u8>>(),
-            Err(DecodeError::TooLong { bytes: 9, limit: 8 })
-        ));
+        assert!(matches!(reader.next::<Vec<u8>>(), Err(DecodeError::TooLong { bytes: 9, limit: 8 })));
     }
 
     #[test]
     fn a_message_over_the_limit_leaves_the_buffer_alone() {
         let mut out = vec![7];
-        assert!(matches!(
-            encode(&"123456789", 4, &mut out),
-            Err(EncodeError::TooLong { .. })
-        ));
+        assert!(matches!(encode(&"123456789", 4, &mut out), Err(EncodeError::TooLong { .. })));
         assert_eq!(out, [7]);
     }
 }

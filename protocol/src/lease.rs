@@ -80,12 +80,7 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self {
-            words: true,
-            alternatives: 0,
-            phrases: Vec::new(),
-            cuts: CutOptions::default(),
-        }
+        Self { words: true, alternatives: 0, phrases: Vec::new(), cuts: CutOptions::default() }
     }
 }
 
@@ -105,12 +100,7 @@ pub struct CutOptions {
 impl Default for CutOptions {
     /// Bounds what a failover has to replay: nothing is over 15 s, most is under 7 s.
     fn default() -> Self {
-        Self {
-            pause_after_ms: 6_000,
-            pause_ms: 250,
-            max_ms: 15_000,
-            no_speech_ms: 5_000,
-        }
+        Self { pause_after_ms: 6_000, pause_ms: 250, max_ms: 15_000, no_speech_ms: 5_000 }
     }
 }
 
@@ -342,10 +332,7 @@ impl FlightEntry {
         let (lease, until) = bytes.split_at(8);
         let lease = u64::from_le_bytes(lease.try_into().ok()?).checked_sub(1)?;
         let until = u64::from_le_bytes(until.try_into().ok()?);
-        Some(Self {
-            lease: LeaseId(lease),
-            until: DecodeOffset(until),
-        })
+        Some(Self { lease: LeaseId(lease), until: DecodeOffset(until) })
     }
 }
 

@@ -108,11 +108,7 @@ const fn one_channel() -> u8 {
 
 impl Default for AudioFormat {
     fn default() -> Self {
-        Self {
-            encoding: Encoding::PcmS16le,
-            sample_rate: default_sample_rate(),
-            channels: one_channel(),
-        }
+        Self { encoding: Encoding::PcmS16le, sample_rate: default_sample_rate(), channels: one_channel() }
     }
 }
 
@@ -351,14 +347,7 @@ impl ErrorBody {
     /// An error with a sentence and nothing else.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            field: None,
-            value: None,
-            allowed: None,
-            retry_after_ms: None,
-        }
+        Self { code, message: message.into(), field: None, value: None, allowed: None, retry_after_ms: None }
     }
 
     /// An error about one field.

@@ -61,16 +61,9 @@ fn parse_config(config: &Value) -> VoskConfig {
         sample_rate: config.get("sample_rate").and_then(number),
         words: config.get("words").and_then(flag),
         // A value that fits no i64 is far beyond every limit and is refused as such.
-        max_alternatives: config
-            .get("max_alternatives")
-            .and_then(number)
-            .map(|value| value as i64),
+        max_alternatives: config.get("max_alternatives").and_then(number).map(|value| value as i64),
         phrase_list: phrases.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-        model: config
-            .get("model")
-            .and_then(Value::as_str)
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
+        model: config.get("model").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
     }
 }
 
@@ -103,11 +96,7 @@ pub fn partial_reply(text: &str) -> String {
 /// there is neither a top-level `text` nor a confidence per word, as libvosk has it.
 #[must_use]
 pub fn final_reply(finals: &[Final], words: bool, alternatives: bool) -> String {
-    if alternatives {
-        alternatives_reply(finals, words)
-    } else {
-        text_reply(finals, words)
-    }
+    if alternatives { alternatives_reply(finals, words) } else { text_reply(finals, words) }
 }
 
 fn text_reply(finals: &[Final], words: bool) -> String {
@@ -123,12 +112,7 @@ fn text_reply(finals: &[Final], words: bool) -> String {
 }
 
 fn alternatives_reply(finals: &[Final], words: bool) -> String {
-    let readings = finals
-        .iter()
-        .map(|last| last.alternatives.len())
-        .max()
-        .unwrap_or(0)
-        .max(1);
+    let readings = finals.iter().map(|last| last.alternatives.len()).max().unwrap_or(0).max(1);
     let mut out = String::from("{\n  \"alternatives\" : [");
     for reading in 0..readings {
         let mut texts = Vec::new();
@@ -136,11 +120,7 @@ fn alternatives_reply(finals: &[Final], words: bool) -> String {
         let mut confidence = 0.0;
         for last in finals {
             // A final with fewer readings lends its best, so that each joined reading covers the whole audio.
-            match last
-                .alternatives
-                .get(reading)
-                .or_else(|| last.alternatives.first())
-            {
+            match last.alternatives.get(reading).or_else(|| last.alternatives.first()) {
                 Some(alternative) => {
                     texts.push(alternative.text.as_str());
                     all.extend(&alternative.words);
@@ -155,11 +135,7 @@ fn alternatives_reply(finals: &[Final], words: bool) -> String {
             write_words(&mut out, &all, "      ", false);
             out.push_str(",\n");
         }
-        let _ = write!(
-            out,
-            "      \"text\" : {}\n    }}",
-            quoted(&joined(texts.into_iter()))
-        );
+        let _ = write!(out, "      \"text\" : {}\n    }}", quoted(&joined(texts.into_iter())));
     }
     out.push_str("]\n}");
     out
@@ -170,11 +146,7 @@ fn write_words(out: &mut String, words: &[&TimedWord], indent: &str, confidence:
     for (index, word) in words.iter().enumerate() {
         out.push_str(if index == 0 { "{\n" } else { ", {\n" });
         if confidence {
-            let _ = writeln!(
-                out,
-                "{indent}    \"conf\" : {:.6},",
-                word.confidence.unwrap_or(1.0)
-            );
+            let _ = writeln!(out, "{indent}    \"conf\" : {:.6},", word.confidence.unwrap_or(1.0));
         }
         let _ = writeln!(out, "{indent}    \"end\" : {:.6},", word.end);
         let _ = writeln!(out, "{indent}    \"start\" : {:.6},", word.start);

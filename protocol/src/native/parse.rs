@@ -21,25 +21,17 @@ pub fn parse_client(text: &str) -> Result<ClientMessage, ParseError> {
     let kind = value.get("type").and_then(Value::as_str);
     let Some(kind) = kind else {
         return Err(bad(
-            "text message has no \"type\"; it must be one of hello, confirm, finalize, end".into(),
+            "text message has no \"type\"; it must be one of hello, confirm, finalize, end".into()
         ));
     };
     if !["hello", "confirm", "finalize", "end"].contains(&kind) {
-        let mut body = ErrorBody::field(
-            "type",
-            format!("{kind:?}"),
-            "one of hello, confirm, finalize, end",
-        );
+        let mut body = ErrorBody::field("type", format!("{kind:?}"), "one of hello, confirm, finalize, end");
         body.code = ErrorCode::BadMessage;
         return Err(ParseError(body));
     }
     let is_hello = kind == "hello";
     let message: ClientMessage = serde_json::from_value(value).map_err(|error| {
-        let code = if is_hello {
-            ErrorCode::BadRequest
-        } else {
-            ErrorCode::BadMessage
-        };
+        let code = if is_hello { ErrorCode::BadRequest } else { ErrorCode::BadMessage };
         ParseError(ErrorBody::new(code, error.to_string()))
     })?;
     if let ClientMessage::Hello(hello) = &message {
@@ -66,11 +58,7 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
         return Err(ErrorBody::field("format.sample_rate", rate.to_string(), allowed));
     }
     if hello.format.channels != 1 {
-        return Err(ErrorBody::field(
-            "format.channels",
-            hello.format.channels.to_string(),
-            "1",
-        ));
+        return Err(ErrorBody::field("format.channels", hello.format.channels.to_string(), "1"));
     }
     check_options(&hello.options)
 }
@@ -78,11 +66,7 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
 fn check_options(options: &super::SessionOptions) -> Result<(), ErrorBody> {
     if options.alternatives > MAX_ALTERNATIVES {
         let allowed = format!("0 to {MAX_ALTERNATIVES}");
-        return Err(ErrorBody::field(
-            "options.alternatives",
-            options.alternatives.to_string(),
-            allowed,
-        ));
+        return Err(ErrorBody::field("options.alternatives", options.alternatives.to_string(), allowed));
     }
     if options.phrases.len() > MAX_PHRASES {
         let allowed = format!("at most {MAX_PHRASES} phrases");
@@ -96,20 +80,12 @@ fn check_options(options: &super::SessionOptions) -> Result<(), ErrorBody> {
         if phrase.trim().is_empty() || phrase.len() > MAX_PHRASE_BYTES {
             let field = format!("options.phrases[{index}]");
             let allowed = format!("1 to {MAX_PHRASE_BYTES} bytes of words");
-            return Err(ErrorBody::field(
-                &field,
-                format!("{} bytes", phrase.len()),
-                allowed,
-            ));
+            return Err(ErrorBody::field(&field, format!("{} bytes", phrase.len()), allowed));
         }
     }
     if options.partial_interval_ms < 100 || options.partial_interval_ms > 60_000 {
         let value = options.partial_interval_ms.to_string();
-        return Err(ErrorBody::field(
-            "options.partial_interval_ms",
-            value,
-            "100 to 60000",
-        ));
+        return Err(ErrorBody::field("options.partial_interval_ms", value, "100 to 60000"));
     }
     Ok(())
 }

@@ -7,9 +7,7 @@ fn parse_error(text: &str) -> ErrorBody {
 #[test]
 fn the_smallest_hello_has_every_default() {
     let message = parse_client(r#"{"type":"hello"}"#).expect("is a hello");
-    let ClientMessage::Hello(hello) = message else {
-        panic!("no hello: {message:?}")
-    };
+    let ClientMessage::Hello(hello) = message else { panic!("no hello: {message:?}") };
     assert_eq!(hello.format, AudioFormat::default());
     assert_eq!(hello.options, SessionOptions::default());
     assert_eq!((hello.session, hello.resume), (None, None));
@@ -23,25 +21,12 @@ fn errors_name_the_field_the_value_and_what_is_allowed() {
     assert_eq!(body.value.as_deref(), Some("4000"));
     assert_eq!(body.allowed.as_deref(), Some("a whole number from 8000 to 48000"));
 
-    assert!(
-        parse_error(r#"{"type":"hello","format":{"sample_rate":16000.5}}"#)
-            .message
-            .contains("16000.5")
-    );
-    assert!(
-        parse_error(r#"{"type":"hello","formt":{}}"#)
-            .message
-            .contains("formt")
-    );
-    assert_eq!(
-        parse_error(r#"{"type":"helo"}"#).value.as_deref(),
-        Some("\"helo\"")
-    );
+    assert!(parse_error(r#"{"type":"hello","format":{"sample_rate":16000.5}}"#).message.contains("16000.5"));
+    assert!(parse_error(r#"{"type":"hello","formt":{}}"#).message.contains("formt"));
+    assert_eq!(parse_error(r#"{"type":"helo"}"#).value.as_deref(), Some("\"helo\""));
     assert_eq!(parse_error("nonsense").code, ErrorCode::BadMessage);
     assert_eq!(
-        parse_error(r#"{"type":"hello","options":{"phrases":["yes"," "]}}"#)
-            .field
-            .as_deref(),
+        parse_error(r#"{"type":"hello","options":{"phrases":["yes"," "]}}"#).field.as_deref(),
         Some("options.phrases[1]")
     );
 }
@@ -68,12 +53,7 @@ fn messages_look_on_the_wire_as_documented() {
         end: 0.1,
         cause: CutCause::Endpoint,
         text: "hello".into(),
-        words: vec![TimedWord {
-            word: "hello".into(),
-            start: 0.0,
-            end: 0.1,
-            confidence: Some(1.0),
-        }],
+        words: vec![TimedWord { word: "hello".into(), start: 0.0, end: 0.1, confidence: Some(1.0) }],
         confidence: None,
         alternatives: Vec::new(),
         error: None,

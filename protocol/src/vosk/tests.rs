@@ -21,12 +21,7 @@ fn a_final(text: &str, words: Vec<TimedWord>, alternatives: Vec<TimedAlternative
 }
 
 fn word(text: &str) -> TimedWord {
-    TimedWord {
-        word: text.into(),
-        start: 0.81,
-        end: 1.2,
-        confidence: Some(0.9),
-    }
+    TimedWord { word: text.into(), start: 0.81, end: 1.2, confidence: Some(0.9) }
 }
 
 #[test]
@@ -35,29 +30,15 @@ fn messages_are_read_as_leniently_as_real_clients_need() {
         VoskMessage::Config(config) => config,
         other => panic!("no config: {other:?}"),
     };
-    assert_eq!(
-        config(r#"{"config":{"sample_rate":16000}}"#).sample_rate,
-        Some(16_000.0)
-    );
-    assert_eq!(
-        config(r#"{ "config" : { "sample_rate" : "8000", "words": 1 } }"#).sample_rate,
-        Some(8_000.0)
-    );
+    assert_eq!(config(r#"{"config":{"sample_rate":16000}}"#).sample_rate, Some(16_000.0));
+    assert_eq!(config(r#"{ "config" : { "sample_rate" : "8000", "words": 1 } }"#).sample_rate, Some(8_000.0));
     assert_eq!(config(r#"{"config":{"words":true}}"#).words, Some(true));
-    assert_eq!(
-        config(r#"{"config":{"words":0,"max_alternatives":"3"}}"#).max_alternatives,
-        Some(3)
-    );
+    assert_eq!(config(r#"{"config":{"words":0,"max_alternatives":"3"}}"#).max_alternatives, Some(3));
     assert_eq!(
         config(r#"{"config":{"phrase_list":["yes","no","[unk]"]}}"#).phrase_list,
         Some(vec!["yes".into(), "no".into(), "[unk]".into()])
     );
-    for eof in [
-        r#"{"eof" : 1}"#,
-        r#"{"eof":1}"#,
-        r#"{"eof":"1"}"#,
-        r#"{"eof":true}"#,
-    ] {
+    for eof in [r#"{"eof" : 1}"#, r#"{"eof":1}"#, r#"{"eof":"1"}"#, r#"{"eof":true}"#] {
         assert_eq!(parse_message(eof), VoskMessage::Eof, "{eof}");
     }
     assert_eq!(parse_message(r#"{"reset":1}"#), VoskMessage::Reset);
@@ -69,10 +50,7 @@ fn messages_are_read_as_leniently_as_real_clients_need() {
 #[test]
 fn replies_have_libvosks_layout() {
     assert_eq!(partial_reply(""), "{\n  \"partial\" : \"\"\n}");
-    assert_eq!(
-        final_reply(&[a_final("", vec![], vec![])], true, false),
-        "{\n  \"text\" : \"\"\n}"
-    );
+    assert_eq!(final_reply(&[a_final("", vec![], vec![])], true, false), "{\n  \"text\" : \"\"\n}");
     assert_eq!(
         final_reply(&[a_final("yes", vec![word("yes")], vec![])], true, false),
         "{\n  \"result\" : [{\n      \"conf\" : 0.900000,\n      \"end\" : 1.200000,\n      \"start\" : 0.810000,\n      \
@@ -82,11 +60,7 @@ fn replies_have_libvosks_layout() {
 
 #[test]
 fn alternatives_have_no_top_level_text_and_no_confidence_per_word() {
-    let reading = TimedAlternative {
-        text: "yes".into(),
-        confidence: 170.5,
-        words: vec![word("yes")],
-    };
+    let reading = TimedAlternative { text: "yes".into(), confidence: 170.5, words: vec![word("yes")] };
     let text = final_reply(&[a_final("yes", vec![], vec![reading])], true, true);
     let value: Value = serde_json::from_str(&text).expect("is JSON");
     assert_eq!(

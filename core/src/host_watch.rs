@@ -1,0 +1,137 @@
+//! Whether a decoder host still lives, judged by its heartbeats.
+//!
+//! Owns: when each host was last heard, and what it was doing then. Must never: accuse a host for this node's own delay. A
+//! round whose tick came late accuses nobody, because a heartbeat may be lying unread.
+
+use std::time::Duration;
+
+use starling_protocol::LeaseId;
+use starling_protocol::lease::CallInProgress;
+
+use crate::Timestamp;
+
+/// Heartbeats come and rounds are held this often.
+pub const ROUND: Duration = Duration::from_millis(100);
+
+/// A host that was silent for so long is lost: seven heartbeats in a row.
+pub const SILENCE: Duration = Duration::from_millis(700);
+
+/// A round later than this by our own clock accuses nobody.
+pub const LATE: Duration = Duration::from_millis(100);
+
+/// A native call is never stuck before this, however fast its kind usually is.
+pub const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// A native call longer than this many times its measured bound is stuck.
+pub const STUCK_FACTOR: u32 = 5;
+
+/// What is wrong with a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accusation {
+    /// Its heartbeats stopped.
+    Silent,
+    /// A native call for this lease does not return.
+    Stuck(LeaseId),
+}
+
+/// Watches one host from the moment it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostWatch {
+    heard: Timestamp,
+    last_round: Timestamp,
+    calls: Vec<CallInProgress>,
+}
+
+impl HostWatch {
+    /// A host that was heard just now.
+    #[must_use]
+    pub const fn new(now: Timestamp) -> Self {
+        Self { heard: now, last_round: now, calls: Vec::new() }
+    }
+
+    /// A heartbeat came.
+    pub fn heartbeat(&mut self, now: Timestamp, calls: Vec<CallInProgress>) {
+        self.heard = now;
+        self.calls = calls;
+    }
+
+    /// Holds a round. Call it every [`ROUND`].
+    pub fn round(&mut self, now: Timestamp) -> Option<Accusation> {
+        let late = now.since(self.last_round) > ROUND + LATE;
+        self.last_round = now;
+        if late {
+            return None;
+        }
+        if now.since(self.heard) > SILENCE {
+            return Some(Accusation::Silent);
+        }
+        self.calls.iter().find(|call| is_stuck(call)).map(|call| Accusation::Stuck(call.lease))
+    }
+}
+
+fn is_stuck(call: &CallInProgress) -> bool {
+    // A first use opens files and fills caches; the deadline on loading bounds it.
+    if call.first_use {
+        return false;
+    }
+    let bound = Duration::from_millis(u64::from(call.bound_ms)) * STUCK_FACTOR;
+    Duration::from_millis(u64::from(call.running_ms)) > bound.max(STUCK_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use starling_protocol::DecodeOffset;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp(Duration::from_millis(ms))
+    }
+
+    fn call(running_ms: u32, bound_ms: u32, first_use: bool) -> CallInProgress {
+        CallInProgress { lease: LeaseId(7), until: DecodeOffset(0), running_ms, bound_ms, first_use }
+    }
+
+    #[test]
+    fn silence_is_told_in_the_round_after_700_ms() {
+        let mut watch = HostWatch::new(at(0));
+        let accused: Vec<u64> =
+            (1..12).map(|n| n * 100).filter(|ms| watch.round(at(*ms)).is_some()).collect();
+        assert_eq!(accused.first(), Some(&800));
+    }
+
+    #[test]
+    fn a_late_round_accuses_nobody_and_the_next_one_may() {
+        let mut watch = HostWatch::new(at(0));
+        assert_eq!(watch.round(at(5_000)), None);
+        assert_eq!(watch.round(at(5_100)), Some(Accusation::Silent));
+    }
+
+    #[test]
+    fn a_long_call_is_measured_against_its_kind_and_a_first_use_never() {
+        let verdict = |running, bound, first| {
+            let mut watch = HostWatch::new(at(0));
+            watch.heartbeat(at(90), vec![call(running, bound, first)]);
+            watch.round(at(100))
+        };
+        assert_eq!(verdict(1_000, 0, false), None);
+        assert_eq!(verdict(1_001, 0, false), Some(Accusation::Stuck(LeaseId(7))));
+        assert_eq!(verdict(2_000, 400, false), None);
+        assert_eq!(verdict(2_001, 400, false), Some(Accusation::Stuck(LeaseId(7))));
+        assert_eq!(verdict(60_000, 0, true), None);
+    }
+
+    proptest! {
+        /// However late our own ticks come, a host whose heartbeats we read at least every 600 ms of time is not accused.
+        #[test]
+        fn a_host_that_is_heard_is_never_accused(gaps in proptest::collection::vec(1u64..600, 1..100)) {
+            let mut watch = HostWatch::new(at(0));
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                prop_assert_eq!(watch.round(at(now)), None);
+                watch.heartbeat(at(now), vec![call(999, 0, false)]);
+            }
+        }
+    }
+}

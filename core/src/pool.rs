@@ -1,0 +1,22 @@
+//! Who gets a decoder: one model's hosts, their slots, and the queue for them.
+//!
+//! Owns: which host is in which state, which lease lies on which host, who waits. Must never: start a process or know what
+//! a lease decodes.
+//!
+//! Every host has `slots` for new sessions and as many again in reserve, which only sessions that lost a decoder may use:
+//! when one of two full hosts dies, its callers go on at once on the other, crowded but not waiting for a start.
+//! A host that is to be replaced gets no new leases; its successor is started first, then its leases are told to move at
+//! their next segment's border, then it is stopped. A segment that may kill its host gets one of its own.
+
+mod admission;
+mod hosts;
+mod machine;
+mod messages;
+
+pub use machine::PoolMachine;
+pub use messages::{
+    HostEnd, HostId, PoolAction, PoolConfig, PoolCounts, PoolEvent, Purpose, Refusal, RequestId,
+};
+
+#[cfg(test)]
+mod tests;

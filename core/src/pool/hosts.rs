@@ -1,0 +1,90 @@
+//! The hosts of a pool and what each holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use starling_protocol::LeaseId;
+
+use super::messages::HostId;
+use crate::Timestamp;
+
+/// What a host is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum HostState {
+    /// It is to be started at this time.
+    Waiting { start_at: Timestamp },
+    /// Its process loads the model.
+    Loading { since: Timestamp },
+    /// It decodes.
+    Ready { since: Timestamp },
+    /// It decodes, but is to be replaced, or has been.
+    Retiring { replaced: bool },
+    /// It was told to exit or was killed.
+    Ending,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Host {
+    pub(super) state: HostState,
+    pub(super) quarantine: bool,
+    pub(super) leases: BTreeSet<LeaseId>,
+    /// The host this one was started to replace, until it is ready.
+    pub(super) replaces: Option<HostId>,
+}
+
+impl Host {
+    /// Whether this is one of the hosts to keep, rather than one too many for a while.
+    pub(super) const fn is_kept(&self) -> bool {
+        !self.quarantine
+            && match self.state {
+                HostState::Waiting { .. } | HostState::Loading { .. } => self.replaces.is_none(),
+                HostState::Ready { .. } | HostState::Retiring { replaced: false } => true,
+                HostState::Retiring { replaced: true } | HostState::Ending => false,
+            }
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        matches!(self.state, HostState::Ready { .. })
+    }
+}
+
+/// All hosts of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Hosts {
+    pub(super) by_id: BTreeMap<HostId, Host>,
+    next: u64,
+}
+
+impl Hosts {
+    pub(super) fn add(&mut self, state: HostState, quarantine: bool, replaces: Option<HostId>) -> HostId {
+        let id = HostId(self.next);
+        self.next += 1;
+        self.by_id.insert(id, Host { state, quarantine, leases: BTreeSet::new(), replaces });
+        id
+    }
+
+    /// The ready host with the fewest leases below `limit`; the one that has been up longest among equals.
+    pub(super) fn emptiest(&self, limit: usize) -> Option<HostId> {
+        let open = self.by_id.iter().filter(|(_, host)| !host.quarantine && host.is_ready());
+        let room = open.filter(|(_, host)| host.leases.len() < limit);
+        room.min_by_key(|(id, host)| (host.leases.len(), **id)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.by_id.values().filter(|host| host.is_kept()).count()
+    }
+
+    pub(super) fn quarantine_count(&self) -> usize {
+        self.by_id.values().filter(|host| host.quarantine).count()
+    }
+
+    /// A ready quarantine host that nobody uses yet.
+    pub(super) fn free_quarantine(&self) -> Option<HostId> {
+        let free = |host: &Host| host.quarantine && host.is_ready() && host.leases.is_empty();
+        self.by_id.iter().find(|(_, host)| free(host)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn of_lease(&mut self, lease: LeaseId) -> Option<(HostId, &mut Host)> {
+        self.by_id.iter_mut().find(|(_, host)| host.leases.contains(&lease)).map(|(id, host)| (*id, host))
+    }
+}

@@ -1,0 +1,280 @@
+//! The pool's decisions.
+
+use starling_protocol::LeaseId;
+
+use super::admission::{Admission, Waiting};
+use super::hosts::{HostState, Hosts};
+use super::messages::{
+    HostEnd, HostId, PoolAction, PoolConfig, PoolCounts, PoolEvent, Purpose, Refusal, RequestId,
+};
+use crate::Timestamp;
+use crate::restart::RestartIntensity;
+use crate::session::LeaseKind;
+
+/// One model's decoders.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PoolMachine {
+    config: PoolConfig,
+    hosts: Hosts,
+    waiting: Admission,
+    restarts: RestartIntensity,
+    next_lease: LeaseId,
+    draining: bool,
+    failures: u64,
+}
+
+impl PoolMachine {
+    /// A pool that starts its hosts.
+    #[must_use]
+    pub fn new(now: Timestamp, config: PoolConfig, out: &mut Vec<PoolAction>) -> Self {
+        let mut pool = Self {
+            config,
+            hosts: Hosts::default(),
+            waiting: Admission::default(),
+            restarts: RestartIntensity::new(config.restarts),
+            next_lease: LeaseId(0),
+            draining: false,
+            failures: 0,
+        };
+        for _ in 0..config.hosts {
+            pool.hosts.add(HostState::Waiting { start_at: now }, false, None);
+        }
+        pool.start_due(now, out);
+        pool
+    }
+
+    /// Takes an event and appends what is to be done.
+    pub fn handle(&mut self, now: Timestamp, event: PoolEvent, out: &mut Vec<PoolAction>) {
+        match event {
+            PoolEvent::Requested { request, purpose } => self.requested(now, request, purpose, out),
+            PoolEvent::Withdrawn { request } => self.waiting.withdraw(request),
+            PoolEvent::Released { lease } => self.released(lease, out),
+            PoolEvent::HostReady { host } => self.ready(now, host, out),
+            PoolEvent::HostRetiring { host } => self.retiring(now, host),
+            PoolEvent::HostEnded { host, end, suspects } => self.ended(now, host, end, &suspects, out),
+            PoolEvent::Draining => self.draining = true,
+            PoolEvent::TimedOut => {}
+        }
+        self.expire(now, out);
+        self.replace_missing(now);
+        self.start_due(now, out);
+        self.replace_missing(now);
+        self.assign(now, out);
+    }
+
+    /// When to send `TimedOut` next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Timestamp> {
+        let hosts = self.hosts.by_id.values().filter_map(|host| match host.state {
+            HostState::Waiting { start_at } => Some(start_at),
+            HostState::Loading { since } => Some(since.plus(self.config.load_deadline)),
+            _ => None,
+        });
+        hosts.chain(self.waiting.next_expiry(self.config.queue_wait)).min()
+    }
+
+    /// How full the pool is.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        let ready: Vec<_> =
+            self.hosts.by_id.values().filter(|host| host.is_ready() && !host.quarantine).collect();
+        let slots = usize::from(self.config.slots_per_host);
+        PoolCounts {
+            hosts_ready: ready.len(),
+            hosts_wanted: usize::from(self.config.hosts),
+            slots: ready.len() * slots,
+            leases: self.hosts.by_id.values().map(|host| host.leases.len()).sum(),
+            idle: ready.iter().map(|host| slots.saturating_sub(host.leases.len())).sum(),
+            waiting: self.waiting.len(),
+            failures: self.failures,
+        }
+    }
+
+    /// Checks what must hold after every event (I6: caps; I10: nothing held by nobody). For tests and debug builds.
+    ///
+    /// # Errors
+    /// A sentence that names what is broken.
+    pub fn check(&self) -> Result<(), String> {
+        let most = 2 * usize::from(self.config.slots_per_host);
+        for (id, host) in &self.hosts.by_id {
+            let limit = if host.quarantine { 1 } else { most };
+            if host.leases.len() > limit {
+                return Err(format!("I6: {id:?} holds {} leases, {limit} at most", host.leases.len()));
+            }
+            if !host.leases.is_empty()
+                && matches!(host.state, HostState::Waiting { .. } | HostState::Loading { .. })
+            {
+                return Err(format!("I10: {id:?} holds leases and is {:?}", host.state));
+            }
+        }
+        if self.hosts.kept() != usize::from(self.config.hosts) {
+            return Err(format!(
+                "I10: {} hosts are kept, {} configured",
+                self.hosts.kept(),
+                self.config.hosts
+            ));
+        }
+        Ok(())
+    }
+
+    fn requested(&mut self, now: Timestamp, request: RequestId, purpose: Purpose, out: &mut Vec<PoolAction>) {
+        let entry = Waiting { request, since: now };
+        let refused = match purpose {
+            Purpose::Continue(kind) => {
+                self.waiting.wait_continue(entry, kind);
+                None
+            }
+            Purpose::New if self.draining => Some(Refusal::Draining),
+            Purpose::New => {
+                // The queue is for those who find no slot; whoever finds one is in it for no time.
+                let slot = self.hosts.emptiest(usize::from(self.config.slots_per_host)).is_some();
+                let longest = self.config.queue_length.max(usize::from(slot));
+                self.waiting.wait_new(entry, longest).err()
+            }
+        };
+        if let Some(reason) = refused {
+            out.push(PoolAction::Refuse { request, reason });
+        }
+    }
+
+    fn released(&mut self, lease: LeaseId, out: &mut Vec<PoolAction>) {
+        let Some((id, host)) = self.hosts.of_lease(lease) else { return };
+        host.leases.remove(&lease);
+        let unneeded = host.quarantine || host.state == HostState::Retiring { replaced: true };
+        if host.leases.is_empty() && unneeded && host.state != HostState::Ending {
+            host.state = HostState::Ending;
+            out.push(PoolAction::StopHost { host: id });
+        }
+    }
+
+    fn ready(&mut self, now: Timestamp, id: HostId, out: &mut Vec<PoolAction>) {
+        let Some(host) = self.hosts.by_id.get_mut(&id) else { return };
+        if !matches!(host.state, HostState::Loading { .. }) {
+            return;
+        }
+        host.state = HostState::Ready { since: now };
+        let Some(old) = host.replaces.take() else { return };
+        let Some(old_host) = self.hosts.by_id.get_mut(&old) else { return };
+        if old_host.leases.is_empty() {
+            old_host.state = HostState::Ending;
+            out.push(PoolAction::StopHost { host: old });
+        } else {
+            old_host.state = HostState::Retiring { replaced: true };
+            out.extend(old_host.leases.iter().map(|lease| PoolAction::Move { lease: *lease }));
+        }
+    }
+
+    fn retiring(&mut self, now: Timestamp, id: HostId) {
+        let Some(host) = self.hosts.by_id.get_mut(&id) else { return };
+        if !host.is_ready() || host.quarantine {
+            return;
+        }
+        host.state = HostState::Retiring { replaced: false };
+        self.hosts.add(HostState::Waiting { start_at: now }, false, Some(id));
+    }
+
+    fn ended(
+        &mut self,
+        now: Timestamp,
+        id: HostId,
+        end: HostEnd,
+        suspects: &[LeaseId],
+        out: &mut Vec<PoolAction>,
+    ) {
+        let Some(host) = self.hosts.by_id.remove(&id) else { return };
+        for lease in host.leases {
+            out.push(PoolAction::Lose { lease, cause: end.loss(suspects.contains(&lease)) });
+        }
+        if end != HostEnd::Stopped {
+            self.failures += 1;
+        }
+        if let HostState::Ready { since } = host.state
+            && now.since(since) >= self.config.proved_after
+        {
+            self.restarts.proved();
+        }
+        if let Some(successor) = self.hosts.by_id.values_mut().find(|other| other.replaces == Some(id)) {
+            // With its predecessor gone it is simply one of the hosts to keep.
+            successor.replaces = None;
+        } else if let Some(old) = host.replaces.filter(|old| self.hosts.by_id.contains_key(old)) {
+            let start_at = self.restarts.died(now);
+            self.hosts.add(HostState::Waiting { start_at }, false, Some(old));
+        }
+    }
+
+    /// Keeps as many hosts as configured, counting those that are about to be.
+    fn replace_missing(&mut self, now: Timestamp) {
+        while self.hosts.kept() < usize::from(self.config.hosts) {
+            let start_at = self.restarts.died(now);
+            self.hosts.add(HostState::Waiting { start_at }, false, None);
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
+        for entry in self.waiting.expired(now, self.config.queue_wait) {
+            out.push(PoolAction::Refuse { request: entry.request, reason: Refusal::WaitedTooLong });
+        }
+    }
+
+    fn start_due(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
+        let wanted = self
+            .waiting
+            .waits_to_continue(LeaseKind::Quarantine)
+            .min(usize::from(self.config.quarantine_hosts));
+        while self.hosts.quarantine_count() < wanted {
+            self.hosts.add(HostState::Waiting { start_at: now }, true, None);
+        }
+        for (id, host) in &mut self.hosts.by_id {
+            match host.state {
+                HostState::Waiting { start_at } if start_at <= now => {
+                    host.state = HostState::Loading { since: now };
+                    out.push(PoolAction::StartHost { host: *id, quarantine: host.quarantine });
+                }
+                HostState::Loading { since } if now.since(since) >= self.config.load_deadline => {
+                    host.state = HostState::Ending;
+                    out.push(PoolAction::KillHost { host: *id });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn assign(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
+        let slots = usize::from(self.config.slots_per_host);
+        while let Some(host) = self.hosts.free_quarantine() {
+            let Some(entry) = self.waiting.next_continue(LeaseKind::Quarantine) else { break };
+            self.grant(now, entry, host, out);
+        }
+        while let Some(host) = self.hosts.emptiest(2 * slots) {
+            let Some(entry) = self.waiting.next_continue(LeaseKind::Shared) else { break };
+            self.grant(now, entry, host, out);
+        }
+        while let Some(host) = self.hosts.emptiest(slots) {
+            let Some(entry) = self.waiting.next_new() else { break };
+            self.grant(now, entry, host, out);
+        }
+        self.stop_unwanted_quarantine(out);
+    }
+
+    /// A suspect whose client has gone leaves a host behind that nobody asked for.
+    fn stop_unwanted_quarantine(&mut self, out: &mut Vec<PoolAction>) {
+        if self.waiting.waits_to_continue(LeaseKind::Quarantine) > 0 {
+            return;
+        }
+        if let Some(id) = self.hosts.free_quarantine()
+            && let Some(host) = self.hosts.by_id.get_mut(&id)
+        {
+            host.state = HostState::Ending;
+            out.push(PoolAction::StopHost { host: id });
+        }
+    }
+
+    fn grant(&mut self, now: Timestamp, entry: Waiting, host: HostId, out: &mut Vec<PoolAction>) {
+        let lease = self.next_lease;
+        self.next_lease = lease.next();
+        if let Some(holder) = self.hosts.by_id.get_mut(&host) {
+            holder.leases.insert(lease);
+        }
+        out.push(PoolAction::Grant { request: entry.request, lease, host, waited: now.since(entry.since) });
+    }
+}

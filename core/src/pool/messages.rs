@@ -1,0 +1,220 @@
+//! What a pool machine is told and what it asks for.
+
+use std::time::Duration;
+
+use starling_protocol::LeaseId;
+
+use crate::restart::RestartLimits;
+use crate::session::{LeaseKind, LossCause};
+
+/// A host of one pool, counted from its start. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct HostId(pub u64);
+
+/// A request for a lease, named by whoever makes it. Never reused within a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Bounds on one model's decoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PoolConfig {
+    /// Hosts to keep.
+    pub hosts: u16,
+    /// Leases that new sessions may hold on each.
+    pub slots_per_host: u16,
+    /// Most new sessions that may wait for a slot.
+    pub queue_length: usize,
+    /// Longest such a wait.
+    pub queue_wait: Duration,
+    /// Longest time from a host's start to its being ready.
+    pub load_deadline: Duration,
+    /// Hosts for suspect segments at once. Each loads the model anew, so that they are few.
+    pub quarantine_hosts: u16,
+    /// How often hosts are restarted.
+    pub restarts: RestartLimits,
+    /// A host that was ready for so long has proved itself.
+    pub proved_after: Duration,
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A session that is to be opened; may have to wait and may be refused.
+    New,
+    /// A session that has lost its decoder, or is moving; goes first, may use the reserve, is never refused.
+    Continue(LeaseKind),
+}
+
+/// How a host's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostEnd {
+    /// By itself: a signal of its own making, or a fatal exit.
+    Crashed,
+    /// By a signal from outside, or after it was accused.
+    Killed,
+    /// It was accused of silence, and killed for it.
+    Silent,
+    /// It was accused of being stuck, and killed for it.
+    Stuck,
+    /// It said something that can't be, and was killed for it.
+    Protocol,
+    /// It could not load its model, or not in time.
+    LoadFailed,
+    /// It was told to.
+    Stopped,
+}
+
+impl HostEnd {
+    /// The name used as a label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Crashed => "crashed",
+            Self::Killed => "killed",
+            Self::Silent => "silent",
+            Self::Stuck => "stuck",
+            Self::Protocol => "protocol",
+            Self::LoadFailed => "load_failed",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// What this end is to a lease on the host.
+    #[must_use]
+    pub const fn loss(self, suspect: bool) -> LossCause {
+        match self {
+            Self::Crashed => LossCause::Crashed { suspect },
+            Self::Stuck => LossCause::Stuck { suspect },
+            Self::Silent => LossCause::Silent,
+            Self::Protocol => LossCause::Protocol,
+            Self::Killed | Self::LoadFailed | Self::Stopped => LossCause::Killed,
+        }
+    }
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PoolEvent {
+    /// Somebody wants a lease.
+    Requested {
+        /// To be named in the answer.
+        request: RequestId,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// Whoever asked does not want it any more. Has no effect once it was answered.
+    Withdrawn {
+        /// Which request.
+        request: RequestId,
+    },
+    /// A lease is over.
+    Released {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// A host has loaded its model.
+    HostReady {
+        /// Which.
+        host: HostId,
+    },
+    /// A host has spent a budget.
+    HostRetiring {
+        /// Which.
+        host: HostId,
+    },
+    /// A host's process is gone.
+    HostEnded {
+        /// Which.
+        host: HostId,
+        /// How.
+        end: HostEnd,
+        /// The leases it was working on at that moment.
+        suspects: Vec<LeaseId>,
+    },
+    /// No new sessions from now on.
+    Draining,
+    /// `next_timeout` has come.
+    TimedOut,
+}
+
+/// Why there is no lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Every slot is taken and so is every place in the queue.
+    QueueFull,
+    /// No slot came free in time.
+    WaitedTooLong,
+    /// The node is stopping.
+    Draining,
+}
+
+/// Something is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PoolAction {
+    /// Start a host's process.
+    StartHost {
+        /// Its name.
+        host: HostId,
+        /// Whether it is for one suspect segment alone.
+        quarantine: bool,
+    },
+    /// Let a host finish and exit.
+    StopHost {
+        /// Which.
+        host: HostId,
+    },
+    /// Kill a host: it did not load in time.
+    KillHost {
+        /// Which.
+        host: HostId,
+    },
+    /// Here is the lease.
+    Grant {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Where it lies.
+        host: HostId,
+        /// How long the request waited.
+        waited: Duration,
+    },
+    /// There is none.
+    Refuse {
+        /// For which request.
+        request: RequestId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A lease is gone with its host.
+    Lose {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        cause: LossCause,
+    },
+    /// A lease should leave its host at its next segment's border.
+    Move {
+        /// Which.
+        lease: LeaseId,
+    },
+}
+
+/// How full a pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PoolCounts {
+    /// Hosts that are ready, quarantine hosts left out.
+    pub hosts_ready: usize,
+    /// Hosts that are to be kept.
+    pub hosts_wanted: usize,
+    /// Slots of ready hosts.
+    pub slots: usize,
+    /// Leases held, on any host.
+    pub leases: usize,
+    /// Slots that a new session could have now.
+    pub idle: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Hosts that ended without being told to.
+    pub failures: u64,
+}

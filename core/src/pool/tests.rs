@@ -1,0 +1,301 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use starling_protocol::LeaseId;
+
+use super::*;
+use crate::Timestamp;
+use crate::restart::RestartLimits;
+use crate::session::{LeaseKind, LossCause};
+
+fn config() -> PoolConfig {
+    PoolConfig {
+        hosts: 2,
+        slots_per_host: 2,
+        queue_length: 3,
+        queue_wait: Duration::from_secs(2),
+        load_deadline: Duration::from_secs(30),
+        quarantine_hosts: 1,
+        restarts: RestartLimits::default(),
+        proved_after: Duration::from_secs(30),
+    }
+}
+
+/// The pool with the processes that it asked for.
+struct Stage {
+    pool: PoolMachine,
+    now: Timestamp,
+    loading: BTreeSet<HostId>,
+    running: BTreeSet<HostId>,
+    leases: BTreeMap<LeaseId, (RequestId, HostId)>,
+    refused: Vec<(RequestId, Refusal)>,
+    lost: Vec<(LeaseId, LossCause)>,
+    moves: Vec<LeaseId>,
+    next_request: u64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut out = Vec::new();
+        let pool = PoolMachine::new(Timestamp::default(), config(), &mut out);
+        let mut stage = Self {
+            pool,
+            now: Timestamp::default(),
+            loading: BTreeSet::new(),
+            running: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            refused: Vec::new(),
+            lost: Vec::new(),
+            moves: Vec::new(),
+            next_request: 0,
+        };
+        stage.perform(out);
+        stage
+    }
+
+    fn send(&mut self, event: PoolEvent) {
+        let mut out = Vec::new();
+        self.pool.handle(self.now, event, &mut out);
+        self.perform(out);
+        self.pool.check().expect("holds after every event");
+    }
+
+    fn perform(&mut self, actions: Vec<PoolAction>) {
+        let mut stopped = Vec::new();
+        for action in actions {
+            match action {
+                PoolAction::StartHost { host, .. } => assert!(self.loading.insert(host)),
+                PoolAction::StopHost { host } | PoolAction::KillHost { host } => stopped.push(host),
+                PoolAction::Grant { request, lease, host, .. } => {
+                    assert!(self.running.contains(&host), "a lease on a host that is not ready");
+                    assert_eq!(self.leases.insert(lease, (request, host)), None);
+                }
+                PoolAction::Refuse { request, reason } => self.refused.push((request, reason)),
+                PoolAction::Lose { lease, cause } => {
+                    assert!(self.leases.remove(&lease).is_some(), "a lease is lost that nobody has");
+                    self.lost.push((lease, cause));
+                }
+                PoolAction::Move { lease } => self.moves.push(lease),
+            }
+        }
+        for host in stopped {
+            self.end(host, HostEnd::Stopped, vec![]);
+        }
+    }
+
+    fn request(&mut self, purpose: Purpose) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.send(PoolEvent::Requested { request, purpose });
+        request
+    }
+
+    fn load(&mut self) {
+        for host in std::mem::take(&mut self.loading) {
+            self.running.insert(host);
+            self.send(PoolEvent::HostReady { host });
+        }
+    }
+
+    fn end(&mut self, host: HostId, end: HostEnd, suspects: Vec<LeaseId>) {
+        self.loading.remove(&host);
+        self.running.remove(&host);
+        self.send(PoolEvent::HostEnded { host, end, suspects });
+    }
+
+    fn release(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        self.send(PoolEvent::Released { lease });
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let until = self.now.plus(by);
+        while let Some(at) = self.pool.next_timeout().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.send(PoolEvent::TimedOut);
+        }
+        self.now = until;
+    }
+
+    fn host_of(&self, request: RequestId) -> Option<HostId> {
+        self.leases.values().find(|(holder, _)| *holder == request).map(|(_, host)| *host)
+    }
+}
+
+#[test]
+fn new_sessions_are_spread_and_never_take_the_reserve() {
+    let mut stage = Stage::new();
+    stage.load();
+    let requests: Vec<_> = (0..6).map(|_| stage.request(Purpose::New)).collect();
+    let hosts: Vec<_> = requests.iter().map(|request| stage.host_of(*request)).collect();
+    let (first, second) = (Some(HostId(0)), Some(HostId(1)));
+    assert_eq!(hosts, [first, second, first, second, None, None]);
+    assert_eq!(stage.pool.counts().idle, 0);
+    stage.advance(Duration::from_secs(2));
+    let waited = Refusal::WaitedTooLong;
+    assert_eq!(stage.refused, [(requests[4], waited), (requests[5], waited)]);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once() {
+    let mut stage = Stage::new();
+    let requests: Vec<_> = (0..4).map(|_| stage.request(Purpose::New)).collect();
+    assert_eq!(stage.refused, [(requests[3], Refusal::QueueFull)]);
+    stage.load();
+    assert_eq!(stage.leases.len(), 3, "those who waited for the hosts to load are served");
+}
+
+#[test]
+fn a_dead_hosts_callers_go_on_at_once_in_the_others_reserve() {
+    let mut stage = Stage::new();
+    stage.load();
+    for _ in 0..4 {
+        stage.request(Purpose::New);
+    }
+    stage.end(HostId(0), HostEnd::Killed, vec![]);
+    assert!(stage.lost.iter().all(|(_, cause)| *cause == LossCause::Killed));
+    let again: Vec<_> = (0..2).map(|_| stage.request(Purpose::Continue(LeaseKind::Shared))).collect();
+    assert!(again.iter().all(|request| stage.host_of(*request) == Some(HostId(1))));
+    assert_eq!(stage.loading, BTreeSet::from([HostId(2)]), "the first restart is at once");
+}
+
+#[test]
+fn only_those_a_host_was_working_on_are_suspect_and_they_get_a_host_of_their_own() {
+    let mut stage = Stage::new();
+    stage.load();
+    for _ in 0..4 {
+        stage.request(Purpose::New);
+    }
+    stage.end(HostId(0), HostEnd::Crashed, vec![LeaseId(2)]);
+    let suspect = |lease| LossCause::Crashed { suspect: lease == LeaseId(2) };
+    assert!(stage.lost.iter().all(|(lease, cause)| *cause == suspect(*lease)));
+    let alone = stage.request(Purpose::Continue(LeaseKind::Quarantine));
+    assert_eq!(stage.host_of(alone), None);
+    stage.load();
+    let host = stage.host_of(alone).expect("was started for it");
+    let lease = *stage.leases.iter().find(|(_, (request, _))| *request == alone).expect("granted").0;
+    stage.release(lease);
+    assert!(!stage.running.contains(&host), "a quarantine host goes with its lease");
+}
+
+#[test]
+fn a_host_that_retires_is_replaced_before_it_goes() {
+    let mut stage = Stage::new();
+    stage.load();
+    stage.request(Purpose::New);
+    stage.send(PoolEvent::HostRetiring { host: HostId(0) });
+    assert!(stage.moves.is_empty());
+    stage.load();
+    assert_eq!(stage.moves, [LeaseId(0)]);
+    let moved = stage.request(Purpose::Continue(LeaseKind::Shared));
+    assert_ne!(stage.host_of(moved), Some(HostId(0)));
+    stage.release(LeaseId(0));
+    assert!(!stage.running.contains(&HostId(0)));
+    assert_eq!(stage.pool.counts().hosts_ready, 2);
+}
+
+#[test]
+fn a_host_that_does_not_load_in_time_is_killed_and_tried_again() {
+    let mut stage = Stage::new();
+    stage.advance(Duration::from_secs(29));
+    assert_eq!(stage.loading, BTreeSet::from([HostId(0), HostId(1)]));
+    stage.advance(Duration::from_secs(2));
+    assert_eq!(stage.loading.len(), 2);
+    assert!(stage.loading.iter().all(|host| host.0 >= 2), "{:?}", stage.loading);
+}
+
+#[test]
+fn a_draining_pool_lets_sessions_go_on_and_refuses_new_ones() {
+    let mut stage = Stage::new();
+    stage.load();
+    stage.send(PoolEvent::Draining);
+    let refused = stage.request(Purpose::New);
+    assert_eq!(stage.refused, [(refused, Refusal::Draining)]);
+    let kept = stage.request(Purpose::Continue(LeaseKind::Shared));
+    assert!(stage.host_of(kept).is_some());
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    New,
+    Continue(LeaseKind),
+    Withdraw(u8),
+    Release(u8),
+    Load,
+    Retire(u8),
+    End(u8, HostEnd),
+    Advance(u16),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let end = prop_oneof![Just(HostEnd::Killed), Just(HostEnd::Crashed), Just(HostEnd::LoadFailed)];
+    let one = prop_oneof![
+        4 => Just(Move::New),
+        2 => Just(Move::Continue(LeaseKind::Shared)),
+        1 => Just(Move::Continue(LeaseKind::Quarantine)),
+        1 => any::<u8>().prop_map(Move::Withdraw),
+        4 => any::<u8>().prop_map(Move::Release),
+        3 => Just(Move::Load),
+        1 => any::<u8>().prop_map(Move::Retire),
+        2 => (any::<u8>(), end).prop_map(|(which, end)| Move::End(which, end)),
+        2 => (0u16..10_000).prop_map(Move::Advance),
+    ];
+    proptest::collection::vec(one, 0..150)
+}
+
+fn pick<T: Copy>(set: impl Iterator<Item = T>, which: u8) -> Option<T> {
+    let all: Vec<T> = set.collect();
+    (!all.is_empty()).then(|| all[usize::from(which) % all.len()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens, caps hold after every event (inside `send`), every request is answered once, and when the
+    /// trouble is over the pool is whole again.
+    #[test]
+    fn the_pool_is_whole_again_after_any_trouble(moves in moves()) {
+        let mut stage = Stage::new();
+        for step in moves {
+            match step {
+                Move::New => { stage.request(Purpose::New); }
+                Move::Continue(kind) => { stage.request(Purpose::Continue(kind)); }
+                Move::Withdraw(which) => {
+                    if stage.next_request > 0 {
+                        let request = RequestId(u64::from(which) % stage.next_request);
+                        stage.send(PoolEvent::Withdrawn { request });
+                    }
+                }
+                Move::Release(which) => {
+                    if let Some(lease) = pick(stage.leases.keys().copied(), which) {
+                        stage.release(lease);
+                    }
+                }
+                Move::Load => stage.load(),
+                Move::Retire(which) => {
+                    if let Some(host) = pick(stage.running.iter().copied(), which) {
+                        stage.send(PoolEvent::HostRetiring { host });
+                    }
+                }
+                Move::End(which, end) => {
+                    let alive: Vec<_> = stage.running.iter().chain(&stage.loading).copied().collect();
+                    if let Some(host) = pick(alive.into_iter(), which) {
+                        stage.end(host, end, vec![]);
+                    }
+                }
+                Move::Advance(ms) => stage.advance(Duration::from_millis(u64::from(ms))),
+            }
+        }
+        for _ in 0..40 {
+            stage.advance(Duration::from_secs(5));
+            stage.load();
+            while let Some(lease) = stage.leases.keys().next().copied() {
+                stage.release(lease);
+            }
+        }
+        let counts = stage.pool.counts();
+        prop_assert_eq!((counts.hosts_ready, counts.leases, counts.waiting), (2, 0, 0));
+        prop_assert_eq!(stage.running.len(), 2, "no process without a purpose");
+    }
+}

@@ -1,0 +1,16 @@
+//! One session's decisions: what is fed to which decoder, what is committed, what the client is told.
+//!
+//! Owns: the journal's offsets, the attempt and its credit, the connection's epoch, the count of unconfirmed finals.
+//! Must never: hold samples or texts (they stand beside it), or let an answer of an old attempt or a message of an old
+//! connection count.
+
+mod decoder;
+mod link;
+mod machine;
+mod messages;
+
+pub use machine::{SessionConfig, SessionMachine};
+pub use messages::{AttachRefusal, FailReason, LeaseKind, LossCause, Outcome, SessionAction, SessionEvent};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! The decoder's side: attempts, credit, replay, cuts, and segments that kill what decodes them.
+
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Segment};
+
+use super::machine::{Cut, SessionMachine, Suspicion};
+use super::messages::{FailReason, LeaseKind, LossCause, Outcome, SessionAction};
+use crate::Timestamp;
+use crate::credit::Credit;
+use crate::journal::Control;
+
+/// Failures of one segment after which it is given up. One may be chance and two bad luck; a third replay would cost the
+/// caller more seconds than the segment is worth.
+const GIVE_UP_AFTER: u8 = 3;
+
+/// A replay shows partials again when it is this close to live: older ones would only flicker past.
+const CAUGHT_UP_WITHIN_MS: u64 = 1_000;
+
+/// The session's decoder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Decoder {
+    /// None is needed.
+    Closed,
+    /// One was asked for.
+    Requested { kind: LeaseKind },
+    /// One is at work.
+    Leased(Stream),
+}
+
+/// How far one attempt has come.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Stream {
+    kind: LeaseKind,
+    from: DecodeOffset,
+    fed: DecodeOffset,
+    decoded: DecodeOffset,
+    credit: Credit,
+    /// Pending journal entries that were passed on.
+    entries_fed: usize,
+    catching_up: bool,
+    leave_at_cut: bool,
+}
+
+impl SessionMachine {
+    pub(super) fn request_decoder(&mut self, out: &mut Vec<SessionAction>) {
+        let kind = if self.suspicion.quarantine { LeaseKind::Quarantine } else { LeaseKind::Shared };
+        self.attempt = self.attempt.next();
+        self.decoder = Decoder::Requested { kind };
+        out.push(SessionAction::RequestLease { attempt: self.attempt, kind });
+    }
+
+    pub(super) fn close_decoder(&mut self, out: &mut Vec<SessionAction>) {
+        if !matches!(self.decoder, Decoder::Closed) {
+            self.decoder = Decoder::Closed;
+            out.push(SessionAction::ReleaseLease { attempt: self.attempt });
+        }
+    }
+
+    pub(super) fn granted(&mut self, attempt: Attempt, out: &mut Vec<SessionAction>) {
+        let Decoder::Requested { kind } = self.decoder else {
+            return;
+        };
+        if attempt != self.attempt {
+            return;
+        }
+        let from = self.journal.committed();
+        // Nothing to catch up with at the first open, whatever has come in while the client waited for a slot.
+        let catching_up = attempt > Attempt(1);
+        let window = if kind == LeaseKind::Quarantine { 1 } else { self.config.window };
+        self.decoder = Decoder::Leased(Stream {
+            kind,
+            from,
+            fed: from,
+            decoded: from,
+            credit: Credit::new(window),
+            entries_fed: 0,
+            catching_up,
+            leave_at_cut: kind == LeaseKind::Quarantine,
+        });
+        let partial_interval_ms = if catching_up { 0 } else { self.config.partial_interval_ms };
+        let segment = self.open_segment();
+        out.push(SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms });
+        self.note_caught_up(out);
+    }
+
+    /// Feeds what credit and audio allow.
+    pub(super) fn pump(&mut self, out: &mut Vec<SessionAction>) {
+        // A client that does not read its finals stops its own decoding, and with it, in time, its own sending.
+        if self.unconfirmed() >= self.config.unconfirmed_max {
+            return;
+        }
+        let Decoder::Leased(stream) = &mut self.decoder else {
+            return;
+        };
+        let attempt = self.attempt;
+        let step = self.config.rates.step();
+        let decodable = self.journal.decodable();
+        loop {
+            let entry = self.journal.entry(stream.entries_fed);
+            if let Some(entry) = entry.filter(|entry| entry.at == stream.fed) {
+                stream.entries_fed += 1;
+                out.push(SessionAction::Flush { attempt, at: entry.at, cause: entry.control.cause() });
+                continue;
+            }
+            let whole = stream.fed.plus(step);
+            // Only an entry cuts a step short, so that every attempt feeds the same steps.
+            let to = entry.map_or(whole, |entry| entry.at.min(whole));
+            if to > decodable || !stream.credit.has_room() {
+                return;
+            }
+            out.push(SessionAction::Feed { attempt, from: stream.fed, to });
+            stream.credit.sent(to);
+            stream.fed = to;
+        }
+    }
+
+    pub(super) fn decoded(&mut self, attempt: Attempt, until: DecodeOffset, out: &mut Vec<SessionAction>) {
+        let Decoder::Leased(stream) = &mut self.decoder else {
+            return;
+        };
+        if attempt != self.attempt || until > stream.fed {
+            return;
+        }
+        stream.decoded = stream.decoded.max(until);
+        stream.credit.decoded(until);
+        self.note_caught_up(out);
+        let recovering = matches!(&self.decoder, Decoder::Leased(stream) if stream.catching_up);
+        let until = self.config.rates.to_source(until, self.journal.received());
+        out.push(SessionAction::ReportProgress { until, recovering });
+    }
+
+    pub(super) fn partial(
+        &self,
+        attempt: Attempt,
+        segment: Segment,
+        until: DecodeOffset,
+        out: &mut Vec<SessionAction>,
+    ) {
+        let Decoder::Leased(stream) = &self.decoder else {
+            return;
+        };
+        if attempt != self.attempt || segment != self.open_segment() || stream.catching_up {
+            return;
+        }
+        let until = self.config.rates.to_source(until, self.journal.received());
+        out.push(SessionAction::ShowPartial { segment, from: self.ledger.end(), until });
+    }
+
+    pub(super) fn cut(&mut self, now: Timestamp, attempt: Attempt, cut: Cut, out: &mut Vec<SessionAction>) {
+        let Decoder::Leased(stream) = &mut self.decoder else {
+            return;
+        };
+        if attempt != self.attempt {
+            return;
+        }
+        let fits = cut.segment == self.ledger.next()
+            && cut.from == self.journal.committed()
+            && cut.to >= cut.from
+            && cut.to <= stream.fed;
+        if !fits {
+            self.lost(now, attempt, LossCause::Protocol, out);
+            return;
+        }
+        stream.decoded = stream.decoded.max(cut.to);
+        stream.credit.decoded(cut.to);
+        let by_entry = self
+            .journal
+            .entry(0)
+            .is_some_and(|entry| entry.at == cut.to && entry.control.cause() == cut.cause);
+        if by_entry {
+            stream.entries_fed = stream.entries_fed.saturating_sub(1);
+        }
+        let leave = stream.leave_at_cut;
+        // The end makes a final of what came after the last cut, and none of nothing.
+        if cut.cause == CutCause::End && cut.to == cut.from {
+            self.journal.commit(cut.to, cut.cause);
+        } else {
+            self.commit(now, cut, out);
+        }
+        if cut.cause == CutCause::End {
+            self.finish(now, out);
+        } else if leave {
+            self.close_decoder(out);
+            self.request_decoder(out);
+        } else {
+            self.note_caught_up(out);
+        }
+    }
+
+    fn commit(&mut self, now: Timestamp, cut: Cut, out: &mut Vec<SessionAction>) {
+        let from = self.ledger.end();
+        // At the end of the audio the last final reaches the client's last frame, whatever the filter's width.
+        let to = if cut.cause == CutCause::End {
+            self.journal.received()
+        } else {
+            self.config.rates.to_source(cut.to, self.journal.received())
+        };
+        let recorded = self.ledger.record(cut.segment, from, to);
+        debug_assert_eq!(recorded, Ok(()), "a final that does not fit");
+        self.journal.commit(cut.to, cut.cause);
+        self.suspicion = Suspicion::default();
+        out.push(SessionAction::Commit {
+            segment: cut.segment,
+            decode_from: cut.from,
+            from,
+            to,
+            cause: cut.cause,
+        });
+        out.push(SessionAction::TrimSource { until: self.journal.needed_from() });
+        if self.unconfirmed() >= self.config.unconfirmed_max
+            && self.clogged_since.is_none()
+            && self.attached().is_some()
+        {
+            self.clogged_since = Some(now);
+        }
+    }
+
+    pub(super) fn retire(&mut self, attempt: Attempt) {
+        if let (Decoder::Leased(stream), true) = (&mut self.decoder, attempt == self.attempt) {
+            stream.leave_at_cut = true;
+        }
+    }
+
+    pub(super) fn lost(
+        &mut self,
+        now: Timestamp,
+        attempt: Attempt,
+        cause: LossCause,
+        out: &mut Vec<SessionAction>,
+    ) {
+        if attempt != self.attempt || matches!(self.decoder, Decoder::Closed) {
+            return;
+        }
+        let (alone, fed) = match &self.decoder {
+            Decoder::Leased(stream) => (stream.kind == LeaseKind::Quarantine, stream.fed),
+            _ => (false, self.journal.committed()),
+        };
+        out.push(SessionAction::ReleaseLease { attempt });
+        self.decoder = Decoder::Closed;
+        match cause {
+            LossCause::Crashed { suspect: true } => {
+                self.suspicion.quarantine = true;
+                self.suspicion.failures += u8::from(alone);
+            }
+            LossCause::EngineFailed => self.suspicion.failures += 1,
+            // It may be the host's fault; alone, it can at least hurt nobody else. It is never given up for that.
+            LossCause::Stuck { suspect: true } => self.suspicion.quarantine = true,
+            LossCause::Crashed { suspect: false }
+            | LossCause::Stuck { suspect: false }
+            | LossCause::Killed
+            | LossCause::Silent
+            | LossCause::Protocol => {}
+        }
+        if self.suspicion.failures >= GIVE_UP_AFTER {
+            self.give_up(now, fed, out);
+        }
+        if !self.over && self.finished_since.is_none() {
+            self.request_decoder(out);
+        }
+    }
+
+    /// Commits the open segment as an error up to the end of the step that died last, so that the session can go on.
+    fn give_up(&mut self, now: Timestamp, fed: DecodeOffset, out: &mut Vec<SessionAction>) {
+        let from = self.journal.committed();
+        let step_after = from.plus(self.config.rates.step()).min(self.journal.decodable());
+        let reached = if fed > from { fed } else { step_after };
+        let entry = self.journal.entry(0);
+        // An entry is never passed over: the error ends at it instead.
+        let to = entry.map_or(reached, |entry| entry.at.min(reached));
+        match entry {
+            _ if to > from => {}
+            Some(entry) if entry.control == Control::Finalize => {}
+            Some(_) => {
+                // The end, with nothing left before it: there is nothing to be said.
+                self.journal.commit(from, CutCause::End);
+                self.finish(now, out);
+                return;
+            }
+            None => {
+                // Nothing was fed and nothing could be skipped: it is not the audio that kills.
+                self.end(Outcome::Failed(FailReason::DecodersFail), out);
+                return;
+            }
+        }
+        self.commit(now, Cut { segment: self.ledger.next(), from, to, cause: CutCause::GivenUp }, out);
+    }
+
+    fn finish(&mut self, now: Timestamp, out: &mut Vec<SessionAction>) {
+        self.close_decoder(out);
+        self.finished_since = Some(now);
+        self.announce(out);
+        self.end_if_all_is_read(out);
+    }
+
+    fn note_caught_up(&mut self, out: &mut Vec<SessionAction>) {
+        let Decoder::Leased(stream) = &mut self.decoder else {
+            return;
+        };
+        let behind = self.journal.decodable().since(stream.decoded);
+        if !stream.catching_up || behind > self.config.rates.decode_ms(CAUGHT_UP_WITHIN_MS) {
+            return;
+        }
+        stream.catching_up = false;
+        let attempt = self.attempt;
+        out.push(SessionAction::CaughtUp { attempt, replayed: stream.decoded.since(stream.from) });
+        if self.config.partial_interval_ms > 0 {
+            out.push(SessionAction::SetPartials { attempt, interval_ms: self.config.partial_interval_ms });
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The client's side: connections, input, confirmations.
+
+use starling_protocol::{Epoch, Segment, SourceOffset};
+
+use super::machine::SessionMachine;
+use super::messages::{AttachRefusal, Outcome, SessionAction};
+use crate::Timestamp;
+use crate::journal::Control;
+
+/// Who speaks for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Link {
+    /// A connection does.
+    Attached { epoch: Epoch },
+    /// Nobody does.
+    Detached { since: Timestamp, last_epoch: Epoch },
+}
+
+impl SessionMachine {
+    pub(super) fn attach(
+        &mut self,
+        now: Timestamp,
+        epoch: Epoch,
+        last_final: Option<Segment>,
+        have_from: SourceOffset,
+        out: &mut Vec<SessionAction>,
+    ) {
+        let has_through = last_final.map_or(Segment(0), Segment::next);
+        let refusal = if epoch <= self.last_epoch() {
+            Some(AttachRefusal::Superseded)
+        } else if have_from > self.journal.received() {
+            Some(AttachRefusal::Gap)
+        } else if has_through > self.open_segment() {
+            Some(AttachRefusal::UnknownFinal)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            out.push(SessionAction::RefuseAttach { epoch, reason });
+            return;
+        }
+        if let Link::Attached { epoch } = self.link {
+            out.push(SessionAction::Fence { epoch });
+        }
+        self.link = Link::Attached { epoch };
+        self.last_input = now;
+        if let Some(segment) = last_final {
+            self.confirm(now, segment, out);
+            if self.over {
+                return;
+            }
+        }
+        out.push(SessionAction::Welcome {
+            epoch,
+            have_until: self.journal.received(),
+            resend_from: has_through.max(self.confirmed),
+            finished: self.finished_since.is_some(),
+        });
+        if self.finished_since.is_some() {
+            self.finished_since = Some(now);
+            self.announce(out);
+        }
+    }
+
+    pub(super) fn detach(&mut self, now: Timestamp, epoch: Epoch, out: &mut Vec<SessionAction>) {
+        if self.attached() != Some(epoch) {
+            return;
+        }
+        self.link = Link::Detached { since: now, last_epoch: epoch };
+        // A client that read nothing is no slow reader while it is away; the linger bounds it.
+        self.clogged_since = None;
+        if self.config.linger.is_zero() {
+            let outcome = if self.finished_since.is_some() { Outcome::Done } else { Outcome::Abandoned };
+            self.end(outcome, out);
+        }
+    }
+
+    pub(super) fn audio_received(&mut self, now: Timestamp, frames: u64, out: &mut Vec<SessionAction>) {
+        self.last_input = now;
+        if self.journal.append_audio(frames) && frames > 0 {
+            out.push(SessionAction::Ack { until: self.journal.received() });
+        }
+    }
+
+    pub(super) fn control(&mut self, now: Timestamp, control: Control, out: &mut Vec<SessionAction>) {
+        self.last_input = now;
+        if self.journal.append(control) && control == Control::End {
+            out.push(SessionAction::Ack { until: self.journal.received() });
+        }
+    }
+
+    pub(super) fn confirm(&mut self, now: Timestamp, segment: Segment, out: &mut Vec<SessionAction>) {
+        self.last_input = now;
+        if segment < self.confirmed || segment >= self.open_segment() {
+            return;
+        }
+        self.confirmed = segment.next();
+        self.clogged_since = None;
+        out.push(SessionAction::ForgetFinals { through: segment });
+        self.end_if_all_is_read(out);
+    }
+
+    /// A finished session whose finals are all confirmed has nothing left to wait for.
+    pub(super) fn end_if_all_is_read(&mut self, out: &mut Vec<SessionAction>) {
+        if self.finished_since.is_some() && self.unconfirmed() == 0 && self.attached().is_some() {
+            self.end(Outcome::Done, out);
+        }
+    }
+
+    pub(super) fn announce(&self, out: &mut Vec<SessionAction>) {
+        out.push(SessionAction::AnnounceDone {
+            segments: self.open_segment().0,
+            frames: self.journal.received(),
+        });
+    }
+}

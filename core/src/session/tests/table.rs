@@ -1,0 +1,202 @@
+//! Single situations, one by one.
+
+use std::time::Duration;
+
+use starling_protocol::{CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
+
+use super::world::{World, config};
+use crate::Timestamp;
+use crate::session::{
+    AttachRefusal, FailReason, LeaseKind, LossCause, Outcome, SessionAction, SessionConfig, SessionEvent,
+};
+
+const SUSPECT: LossCause = LossCause::Crashed { suspect: true };
+
+#[test]
+fn poison_is_tried_alone_and_given_up_after_three_deaths_there() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 16_000 });
+    for _ in 0..3 {
+        world.lose(SUSPECT);
+        world.grant();
+        assert!(world.finals.is_empty());
+    }
+    world.lose(SUSPECT);
+    let alone = LeaseKind::Quarantine;
+    assert_eq!(world.kinds, [LeaseKind::Shared, alone, alone, alone, LeaseKind::Shared]);
+    assert_eq!(world.finals[0].cause, CutCause::GivenUp);
+    assert_eq!(
+        world.finals[0].to,
+        SourceOffset(1_600),
+        "up to the end of the step that died, and no further"
+    );
+    world.send(SessionEvent::EndRequested);
+    world.settle();
+    assert_eq!(world.outcome, Some(Outcome::Done));
+}
+
+#[test]
+fn being_killed_never_counts_as_poison() {
+    let mut world = World::new(config(16_000));
+    world.send(SessionEvent::AudioReceived { frames: 16_000 });
+    let causes = [LossCause::Killed, LossCause::Silent, LossCause::Crashed { suspect: false }];
+    for cause in causes.into_iter().cycle().take(20) {
+        world.grant();
+        world.lose(cause);
+    }
+    assert!(world.kinds.iter().all(|kind| *kind == LeaseKind::Shared));
+    assert!(world.finals.is_empty());
+}
+
+#[test]
+fn a_stuck_segment_is_isolated_but_never_given_up() {
+    let mut world = World::new(config(16_000));
+    world.send(SessionEvent::AudioReceived { frames: 16_000 });
+    for _ in 0..10 {
+        world.grant();
+        world.lose(LossCause::Stuck { suspect: true });
+    }
+    assert_eq!(world.kinds.last(), Some(&LeaseKind::Quarantine));
+    assert!(world.finals.is_empty());
+}
+
+#[test]
+fn a_session_whose_decoders_die_before_any_audio_fails_clearly() {
+    let mut world = World::new(config(16_000));
+    for _ in 0..4 {
+        world.grant();
+        world.lose(SUSPECT);
+    }
+    assert_eq!(world.outcome, Some(Outcome::Failed(FailReason::DecodersFail)));
+}
+
+#[test]
+fn a_finalize_that_kills_is_answered_with_an_error_and_the_end_that_kills_with_the_end() {
+    let mut world = World::new(config(16_000));
+    world.send(SessionEvent::FinalizeRequested);
+    world.send(SessionEvent::AudioReceived { frames: 16_000 });
+    for _ in 0..4 {
+        world.grant();
+        world.lose(SUSPECT);
+    }
+    assert_eq!((world.finals[0].cause, world.finals[0].to), (CutCause::GivenUp, SourceOffset(0)));
+
+    let mut world = World::new(config(16_000));
+    world.send(SessionEvent::EndRequested);
+    for _ in 0..4 {
+        world.grant();
+        world.lose(SUSPECT);
+    }
+    assert_eq!(world.announced, Some((0, SourceOffset(0))));
+}
+
+#[test]
+fn a_later_connection_takes_over_and_an_earlier_one_is_refused() {
+    let mut world = World::new(config(16_000));
+    world.attach(5);
+    assert!(world.other.contains(&SessionAction::Fence { epoch: Epoch(1) }));
+    world.attach(4);
+    let refused = SessionAction::RefuseAttach { epoch: Epoch(4), reason: AttachRefusal::Superseded };
+    assert_eq!(world.other.last(), Some(&refused));
+    world.send(SessionEvent::Detached { epoch: Epoch(1) });
+    assert_eq!(world.machine.attached(), Some(Epoch(5)), "the old connection's end is not the new one's");
+}
+
+#[test]
+fn a_client_that_cannot_send_what_comes_next_is_told_so() {
+    let mut world = World::new(config(16_000));
+    world.send(SessionEvent::AudioReceived { frames: 100 });
+    let attach = |have_from, last_final| SessionEvent::Attach { epoch: Epoch(2), last_final, have_from };
+    world.send(attach(SourceOffset(101), None));
+    world.send(attach(SourceOffset(100), Some(Segment(0))));
+    let refusals = world.other.iter().filter_map(|action| match action {
+        SessionAction::RefuseAttach { reason, .. } => Some(*reason),
+        _ => None,
+    });
+    assert_eq!(refusals.collect::<Vec<_>>(), [AttachRefusal::Gap, AttachRefusal::UnknownFinal]);
+    assert_eq!(world.machine.attached(), Some(Epoch(1)), "a refused connection changes nothing");
+}
+
+#[test]
+fn deadlines_end_a_session_with_their_own_reason() {
+    let settings = config(16_000);
+    let outcome_after = |prepare: &dyn Fn(&mut World)| {
+        let mut world = World::new(settings);
+        world.grant();
+        prepare(&mut world);
+        let due = world.machine.next_timeout().expect("something is awaited");
+        world.now = Timestamp(due.0 - Duration::from_millis(1));
+        world.send(SessionEvent::TimedOut);
+        assert_eq!(world.outcome, None, "an early timeout is harmless");
+        world.now = due;
+        world.send(SessionEvent::TimedOut);
+        world.outcome
+    };
+    let detach = SessionEvent::Detached { epoch: Epoch(1) };
+    assert_eq!(outcome_after(&|_| {}), Some(Outcome::Failed(FailReason::Idle)));
+    assert_eq!(outcome_after(&|world| world.send(detach)), Some(Outcome::LingeredOut));
+    let unread = |world: &mut World| {
+        world.send(SessionEvent::AudioReceived { frames: 16_000_000 });
+        while world.decode() {}
+        let unread = world.finals.len() as u64;
+        let most = settings.unconfirmed_max + u64::from(settings.window);
+        assert!((settings.unconfirmed_max..=most).contains(&unread), "decoding pauses: {unread} unread");
+    };
+    assert_eq!(outcome_after(&unread), Some(Outcome::Failed(FailReason::SlowReader)));
+}
+
+#[test]
+fn without_linger_a_lost_connection_frees_everything_at_once() {
+    let mut world = World::new(SessionConfig { linger: Duration::ZERO, ..config(16_000) });
+    world.grant();
+    world.send(SessionEvent::Detached { epoch: Epoch(1) });
+    assert_eq!(world.outcome, Some(Outcome::Abandoned));
+}
+
+#[test]
+fn a_finalize_of_nothing_is_an_empty_final_and_an_end_of_nothing_is_none() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::FinalizeRequested);
+    world.send(SessionEvent::EndRequested);
+    world.settle();
+    assert_eq!(world.finals.len(), 1);
+    assert_eq!(world.finals[0].cause, CutCause::Finalize);
+    assert_eq!(world.announced, Some((1, SourceOffset(0))));
+}
+
+#[test]
+fn a_finished_session_tells_a_client_that_comes_back_late() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 800 });
+    world.send(SessionEvent::EndRequested);
+    while world.decode() {}
+    assert_eq!(world.outcome, None, "the final is not confirmed");
+    world.send(SessionEvent::Detached { epoch: Epoch(1) });
+    world.announced = None;
+    world.send(SessionEvent::Attach { epoch: Epoch(2), last_final: None, have_from: SourceOffset(0) });
+    let (epoch, have_until, resend_from) = (Epoch(2), SourceOffset(800), Segment(0));
+    assert!(world.other.contains(&SessionAction::Welcome { epoch, have_until, resend_from, finished: true }));
+    assert_eq!(world.announced, Some((1, SourceOffset(800))));
+    world.send(SessionEvent::Confirmed { segment: Segment(0) });
+    assert_eq!(world.outcome, Some(Outcome::Done));
+}
+
+#[test]
+fn partials_of_a_replay_are_held_back_until_it_is_close_to_live() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 48_000 });
+    world.lose(LossCause::Killed);
+    world.grant();
+    let attempt = world.current_attempt().expect("leased");
+    let until = DecodeOffset(1_600);
+    world.send(SessionEvent::PartialHeard { attempt, segment: Segment(0), until });
+    assert!(!world.other.iter().any(|action| matches!(action, SessionAction::ShowPartial { .. })));
+    world.settle();
+    let caught_up =
+        |action: &SessionAction| matches!(action, SessionAction::CaughtUp { replayed: 32_000.., .. });
+    assert!(world.other.iter().any(caught_up));
+}
