@@ -48,7 +48,7 @@ pub fn load(spec: &HostSpec) -> Result<Box<dyn Engine>, LoadError> {
 #[must_use]
 pub const fn warmup_ms(engine: EngineKind) -> u32 {
     match engine {
-        EngineKind::Vosk => 3_000,
+        EngineKind::Vosk => 1_500,
         EngineKind::Moonshine => 1_000,
         _ => 0,
     }

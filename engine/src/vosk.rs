@@ -1,0 +1,215 @@
+//! Vosk: Kaldi by way of libvosk, opened at run time.
+//!
+//! Owns: the engine over [`library`]'s safe handles, the checks of [`model`], the reading of [`answer`]s. Must never: call the
+//! library with anything that was not checked: it answers bad input by ending the process.
+//!
+//! An utterance is a pure function of its audio because every segment ends with `final_result`, which rebuilds the feature
+//! pipeline; `result` would carry the speaker adaptation over, and a replay from the segment's first sample would differ.
+
+mod answer;
+mod library;
+mod model;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use starling_protocol::lease::DecodeOptions;
+use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use starling_protocol::{CutCause, Utterance};
+
+use crate::cut::{CutRule, VoiceActivity};
+use crate::energy::EnergyActivity;
+use crate::recognizer::check_options;
+use crate::{
+    Capabilities, DecodeError, Description, Engine, LoadError, OpenError, Recognizer, Step, load, pin,
+};
+
+/// File of the shared library in its folder.
+pub const LIBRARY_FILE: &str = "libvosk.so";
+
+/// A loaded Vosk model.
+pub struct Vosk {
+    model: Arc<library::Model>,
+    description: Description,
+    grammars: bool,
+}
+
+impl Vosk {
+    /// Opens the library, checks the model's folder, loads it: about 2 s and 500 MB for a small model.
+    ///
+    /// # Errors
+    /// A file is missing, or the model is one that would end the process or decode differently from run to run.
+    pub fn load(library_dir: &Path, model_dir: &Path, sample_rate: u32) -> Result<Self, LoadError> {
+        // Below, libvosk aborts or loops; above, no speech comes.
+        if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&sample_rate) {
+            let allowed = format!("{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} are allowed");
+            return Err(LoadError::SampleRate { given: sample_rate, allowed });
+        }
+        load::require(library_dir, &[LIBRARY_FILE], "the Vosk library")?;
+        let shape = model::check(model_dir)?;
+        let library = library::Library::open(&library_dir.join(LIBRARY_FILE))?;
+        let model = Arc::new(library::Model::load(library, model_dir)?);
+        let description = Description {
+            engine: "vosk 0.3.45".to_owned(),
+            determinism: format!("vosk 0.3.45; {}", blas_core()),
+            sample_rate,
+            capabilities: Capabilities {
+                words: true,
+                confidences: true,
+                alternatives: true,
+                phrases: shape.grammars,
+            },
+        };
+        Ok(Self { model, description, grammars: shape.grammars })
+    }
+
+    /// At least one word has to be known: of a list without any the library makes an empty graph and then ends the process.
+    fn check_phrases(&self, phrases: &[String]) -> Result<(), OpenError> {
+        if !self.grammars {
+            return Err(OpenError::Unsupported {
+                engine: self.description.engine.clone(),
+                feature: "phrases with a model whose graph is composed in advance",
+            });
+        }
+        let mut words = phrases.iter().flat_map(|phrase| phrase.split_whitespace());
+        if words.any(|word| self.model.knows(word)) {
+            return Ok(());
+        }
+        Err(OpenError::Option {
+            field: "phrases",
+            given: "a list of which the model knows no word".to_owned(),
+            allowed: "name words of the model's vocabulary".to_owned(),
+        })
+    }
+}
+
+/// The kernels OpenBLAS was told to use, or the fact that nobody told it.
+fn blas_core() -> String {
+    std::env::var("OPENBLAS_CORETYPE").unwrap_or_else(|_| format!("unpinned on {}", pin::cpu_class()))
+}
+
+impl Engine for Vosk {
+    fn open(&self, options: &DecodeOptions) -> Result<Box<dyn Recognizer>, OpenError> {
+        check_options(options, &self.description)?;
+        let rate = self.description.sample_rate;
+        let native = if options.phrases.is_empty() {
+            library::Recognizer::open(&self.model, rate)?
+        } else {
+            self.check_phrases(&options.phrases)?;
+            library::Recognizer::open_with_phrases(&self.model, rate, &options.phrases)?
+        };
+        native.set_options(options.words, options.alternatives);
+        Ok(Box::new(Stream {
+            native,
+            cuts: CutRule::new(&options.cuts, rate, None),
+            voice: EnergyActivity::new(rate),
+            rate,
+            before: 0,
+            said_something: false,
+            ended: None,
+            restricted: !options.phrases.is_empty(),
+        }))
+    }
+
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+}
+
+struct Stream {
+    native: library::Recognizer,
+    cuts: CutRule,
+    voice: EnergyActivity,
+    rate: u32,
+    /// Samples the native recognizer heard before this utterance; its word times count them.
+    before: u64,
+    /// The decoder has words where loudness heard no speech.
+    said_something: bool,
+    /// What a cut in `accept` has said already.
+    ended: Option<Utterance>,
+    /// It was opened with a phrase list, which can't be taken away.
+    restricted: bool,
+}
+
+impl Recognizer for Stream {
+    fn accept(&mut self, samples: &[i16]) -> Result<Step, DecodeError> {
+        if self.ended.is_some() {
+            let problem = "more audio before the ended utterance was finished".to_owned();
+            return Err(DecodeError::Engine { engine: "vosk", problem });
+        }
+        if samples.is_empty() {
+            return Ok(Step::Speech);
+        }
+        let endpoint = self.native.accept(samples)?;
+        let Ok(mut activity) = self.voice.step(samples);
+        activity.spoke |= self.said_something;
+        let Some(cause) = self.cuts.step(samples.len(), activity, endpoint) else { return Ok(Step::Speech) };
+        if cause == CutCause::NoSpeech && !self.partial()?.is_empty() {
+            self.said_something = true;
+            return Ok(Step::Speech);
+        }
+        let utterance = self.end()?;
+        // The endpoint after five seconds without a word is the library's way to say so.
+        let silent = utterance.text.is_empty() && matches!(cause, CutCause::Endpoint | CutCause::NoSpeech);
+        self.ended = Some(if silent { Utterance::default() } else { utterance });
+        Ok(Step::Endpoint(match cause {
+            CutCause::NoSpeech if !silent => CutCause::Endpoint,
+            CutCause::Endpoint if silent => CutCause::NoSpeech,
+            other => other,
+        }))
+    }
+
+    fn partial(&mut self) -> Result<String, DecodeError> {
+        if let Some(utterance) = &self.ended {
+            return Ok(utterance.text.clone());
+        }
+        if self.cuts.length() == 0 {
+            return Ok(String::new());
+        }
+        answer::partial(&self.native.partial_result()?)
+    }
+
+    fn finish(&mut self) -> Result<Utterance, DecodeError> {
+        let utterance = match self.ended.take() {
+            Some(utterance) => utterance,
+            None if self.cuts.length() == 0 => Utterance::default(),
+            None => self.end()?,
+        };
+        self.begin();
+        Ok(utterance)
+    }
+
+    fn reset(&mut self) -> Result<(), DecodeError> {
+        // The library's own reset keeps the speaker adaptation; a final result is what starts over.
+        if self.cuts.length() > 0 && self.ended.is_none() {
+            self.native.final_result()?;
+        }
+        self.begin();
+        Ok(())
+    }
+
+    fn adopt(&mut self, options: &DecodeOptions) -> bool {
+        if self.restricted || !options.phrases.is_empty() {
+            return false;
+        }
+        self.native.set_options(options.words, options.alternatives);
+        self.cuts = CutRule::new(&options.cuts, self.rate, None);
+        true
+    }
+}
+
+impl Stream {
+    fn end(&mut self) -> Result<Utterance, DecodeError> {
+        let answer = self.native.final_result()?;
+        let base_s = self.before as f64 / f64::from(self.rate);
+        answer::utterance(&answer, base_s, self.rate, self.cuts.length())
+    }
+
+    fn begin(&mut self) {
+        self.before += self.cuts.length();
+        self.cuts.reset();
+        self.voice.reset();
+        self.said_something = false;
+        self.ended = None;
+    }
+}
