@@ -1,0 +1,194 @@
+//! What a client is told: servers, deadlines, and what a session is to be.
+
+use std::time::Duration;
+
+use starling_protocol::SessionId;
+use starling_protocol::native::{AudioFormat, Hello, SessionOptions};
+use tokio_tungstenite::tungstenite::http::Uri;
+
+use crate::driver;
+use crate::error::{ConfigError, OpenError};
+use crate::machine::Settings;
+use crate::session::Session;
+
+/// Where the servers are and how long to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// Servers, tried in this order: `ws://HOST:PORT`, with `/v1/stream` as the path when none is given.
+    pub servers: Vec<String>,
+    /// How long [`Client::open`] tries before it says that no server answers. Zero: each server once.
+    pub open_deadline: Duration,
+    /// Whether [`Client::open`] waits, within its deadline, when every server is busy.
+    pub wait_when_busy: bool,
+    /// How long a lost connection is tried to be replaced before the session is given up.
+    pub give_up: Duration,
+    /// How long one attempt may take, from the first packet to `ready`.
+    pub attempt_timeout: Duration,
+    /// A connection on which nothing was heard for this long is lost. Half of it in silence sends a ping.
+    pub liveness: Duration,
+    /// Upper end of the first delay between attempts; doubles each time. Delays are drawn from zero to the upper end.
+    pub backoff_first: Duration,
+    /// What the upper end grows to.
+    pub backoff_most: Duration,
+    /// Audio that is kept to be sent again.
+    pub ring: Duration,
+}
+
+impl ClientConfig {
+    /// A configuration with these servers and everything else at its default.
+    pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            servers: servers.into_iter().map(Into::into).collect(),
+            // A node that is being restarted is back within this.
+            open_deadline: Duration::from_secs(5),
+            wait_when_busy: false,
+            // As long as a server keeps a session for a client that has gone.
+            give_up: Duration::from_secs(60),
+            attempt_timeout: Duration::from_secs(5),
+            // A server answers pings even while it takes no audio; longer silence than this is a dead path.
+            liveness: Duration::from_secs(10),
+            // A local restart is met at once, a crowd of clients spreads over the second and third attempts.
+            backoff_first: Duration::from_millis(100),
+            backoff_most: Duration::from_secs(3),
+            // Four times the longest segment: the audio since the last final fits with room for a slow server.
+            ring: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a session is to be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SessionConfig {
+    /// A model by name; `None` for the server's default.
+    pub model: Option<String>,
+    /// How the audio is encoded.
+    pub format: AudioFormat,
+    /// What is wanted.
+    pub options: SessionOptions,
+    /// The session's id; `None` for a random one.
+    pub session: Option<SessionId>,
+}
+
+/// Opens sessions. Cheap to clone; holds no connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: ClientConfig,
+    urls: Vec<String>,
+}
+
+impl Client {
+    /// A client for these servers. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+        if config.servers.is_empty() {
+            return Err(ConfigError::NoServers);
+        }
+        for (field, value) in [
+            ("attempt_timeout", config.attempt_timeout),
+            ("liveness", config.liveness),
+            ("backoff_first", config.backoff_first),
+            ("backoff_most", config.backoff_most),
+            ("ring", config.ring),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        let urls = config.servers.iter().enumerate();
+        let urls = urls.map(|(index, value)| {
+            let bad = || ConfigError::Server {
+                index,
+                value: value.clone(),
+            };
+            stream_url(value).ok_or_else(bad)
+        });
+        let urls = urls.collect::<Result<_, _>>()?;
+        Ok(Self { config, urls })
+    }
+
+    /// Opens a session and waits for the server's `ready`. Must be called within a Tokio runtime, which also runs the
+    /// session's connection from then on.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, session: SessionConfig) -> Result<Session, OpenError> {
+        let mut hello = Hello::new(session.session.unwrap_or_else(SessionId::random));
+        hello.model = session.model;
+        hello.format = session.format;
+        hello.options = session.options;
+        let settings = Settings {
+            servers: self.urls.len(),
+            ring_frames: frames(self.config.ring, hello.format.sample_rate),
+            open_deadline: self.config.open_deadline,
+            wait_when_busy: self.config.wait_when_busy,
+            give_up: self.config.give_up,
+            attempt_timeout: self.config.attempt_timeout,
+            liveness: self.config.liveness,
+            backoff_first: self.config.backoff_first,
+            backoff_most: self.config.backoff_most,
+        };
+        driver::open(self.urls.clone(), settings, hello).await
+    }
+}
+
+fn frames(duration: Duration, sample_rate: u32) -> u64 {
+    let frames = duration.as_millis() * u128::from(sample_rate) / 1_000;
+    u64::try_from(frames).unwrap_or(u64::MAX).max(1)
+}
+
+fn stream_url(server: &str) -> Option<String> {
+    let uri: Uri = server.parse().ok()?;
+    if uri.scheme_str() != Some("ws") || uri.host().is_none_or(str::is_empty) {
+        return None;
+    }
+    let authority = uri.authority()?;
+    let path = match uri.path_and_query().map(ToString::to_string) {
+        Some(path) if path != "/" => path,
+        _ => "/v1/stream".to_owned(),
+    };
+    Some(format!("ws://{authority}{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_path_gets_the_protocols_own() {
+        assert_eq!(
+            stream_url("ws://localhost:2800").as_deref(),
+            Some("ws://localhost:2800/v1/stream")
+        );
+        assert_eq!(
+            stream_url("ws://[::1]:2800/").as_deref(),
+            Some("ws://[::1]:2800/v1/stream")
+        );
+        assert_eq!(stream_url("ws://a/x?y=1").as_deref(), Some("ws://a/x?y=1"));
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_used_are_named() {
+        for server in ["", "localhost:2800", "wss://a", "http://a", "ws://"] {
+            let error = Client::new(ClientConfig::new([server])).expect_err("must be refused");
+            assert_eq!(
+                error,
+                ConfigError::Server {
+                    index: 0,
+                    value: server.to_owned()
+                }
+            );
+        }
+        let error = Client::new(ClientConfig::new(Vec::<String>::new())).expect_err("must be refused");
+        assert_eq!(error, ConfigError::NoServers);
+    }
+
+    #[test]
+    fn zero_durations_are_named() {
+        let mut config = ClientConfig::new(["ws://a"]);
+        config.liveness = Duration::ZERO;
+        let error = Client::new(config).expect_err("must be refused");
+        assert_eq!(error, ConfigError::Zero { field: "liveness" });
+    }
+}

@@ -1,0 +1,314 @@
+//! The task beside a session: owns the machine, the ring and the connection, and moves things between them.
+//!
+//! Reads the only clock and the only randomness of this crate. Decides nothing; never blocks reading on writing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use starling_protocol::SessionId;
+use starling_protocol::native::{ClientMessage, Hello, ServerMessage};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::error::{OpenError, SessionError};
+use crate::machine::{Action, Entropy, Event, Input, Machine, Opened, Settings, Write};
+use crate::ring::{FRAME_BYTES, Ring};
+use crate::session::{AudioSender, Command, Events, Session};
+
+mod link;
+
+use link::{Link, LinkEvent, Outgoing};
+
+/// Pieces of audio between a caller and the ring: enough to keep both busy, too few to hide that the ring is full.
+const COMMANDS: usize = 4;
+
+/// Events between the task and its consumer.
+const EVENTS: usize = 16;
+
+/// Events that wait for room in that channel before the connection is no longer read. Partials are left out of the
+/// count, as only the newest waits; so these are finals: minutes of speech.
+const MAX_WAITING_EVENTS: usize = 64;
+
+/// Opens a session: spawns its task and waits for the first word from it.
+pub(crate) async fn open(urls: Vec<String>, settings: Settings, hello: Hello) -> Result<Session, OpenError> {
+    let (commands_in, commands) = mpsc::channel(COMMANDS);
+    let (events, events_out) = mpsc::channel(EVENTS);
+    let (taken_in, taken) = watch::channel(None);
+    let (opened_in, opened) = oneshot::channel();
+    let driver = Driver {
+        urls,
+        clock: Clock::new(),
+        machine: Machine::new(settings, hello),
+        ring: Ring::default(),
+        link: Link::None,
+        commands,
+        pending: None,
+        opened: Some(opened_in),
+        events,
+        waiting: VecDeque::new(),
+        taken,
+    };
+    tokio::spawn(driver.run());
+    // These two live here, so that a caller who stops waiting ends the task.
+    let (sender, events) = (AudioSender::new(commands_in), Events::new(events_out, taken_in));
+    match opened.await {
+        Ok(opened) => opened.map(|opened| Session {
+            opened,
+            sender,
+            events,
+        }),
+        Err(_) => Err(OpenError::Unreachable {
+            waited: Duration::ZERO,
+            cause: "the runtime is shutting down".to_owned(),
+        }),
+    }
+}
+
+/// The crate's one clock; it stands still when Tokio's does.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn at(&self, time: Duration) -> Instant {
+        self.0 + time
+    }
+}
+
+struct Driver {
+    urls: Vec<String>,
+    clock: Clock,
+    machine: Machine,
+    ring: Ring,
+    link: Link,
+    commands: mpsc::Receiver<Command>,
+    /// Audio that found no room in the ring; nothing more is taken from the caller meanwhile.
+    pending: Option<Vec<u8>>,
+    opened: Option<oneshot::Sender<Result<Opened, OpenError>>>,
+    events: mpsc::Sender<Result<Event, SessionError>>,
+    waiting: VecDeque<Result<Event, SessionError>>,
+    taken: watch::Receiver<Option<starling_protocol::Segment>>,
+}
+
+enum Happened {
+    Timeout,
+    Link(LinkEvent),
+    Command(Option<Command>),
+    EventTaken,
+    Delivered,
+    Abandoned,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        self.input(Input::Start);
+        loop {
+            if self.machine.is_over() {
+                // Whoever waits to send learns now, whoever reads slowly gets the rest.
+                self.commands.close();
+                if self.waiting.is_empty() {
+                    break;
+                }
+            } else {
+                self.fill_ring();
+                self.offer_write();
+            }
+            match self.next().await {
+                Happened::Timeout => {
+                    if self.is_reading() {
+                        self.input(Input::Tick);
+                    } else {
+                        // The silence is this end's: nothing is being read.
+                        self.input(Input::Heard);
+                        self.input(Input::Tick);
+                    }
+                }
+                Happened::Link(event) => self.link_event(event),
+                Happened::Command(command) => self.command(command),
+                Happened::EventTaken => {}
+                Happened::Delivered => {
+                    let taken = *self.taken.borrow_and_update();
+                    if let Some(segment) = taken {
+                        self.input(Input::Delivered(segment));
+                    }
+                }
+                Happened::Abandoned => break,
+            }
+        }
+        self.link.close();
+    }
+
+    async fn next(&mut self) -> Happened {
+        let over = self.machine.is_over();
+        let reading = self.is_reading();
+        let timeout = self.machine.next_timeout().map(|at| self.clock.at(at));
+        let taking = !over && self.pending.is_none() && !self.commands.is_closed();
+        tokio::select! {
+            () = sleep_until(timeout) => Happened::Timeout,
+            event = self.link.next(reading), if !over => Happened::Link(event),
+            command = self.commands.recv(), if taking => Happened::Command(command),
+            permit = self.events.reserve(), if !self.waiting.is_empty() => match (permit, self.waiting.pop_front()) {
+                (Ok(permit), Some(event)) => {
+                    permit.send(event);
+                    Happened::EventTaken
+                }
+                _ => Happened::Abandoned,
+            },
+            changed = self.taken.changed() => match changed {
+                Ok(()) => Happened::Delivered,
+                Err(_) => Happened::Abandoned,
+            },
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        self.waiting.len() < MAX_WAITING_EVENTS
+    }
+
+    fn command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Audio(audio)) => self.pending = Some(audio),
+            Some(Command::Finalize) => self.input(Input::Finalize),
+            Some(Command::End) | None => {
+                self.commands.close();
+                self.input(Input::End);
+            }
+        }
+    }
+
+    fn fill_ring(&mut self) {
+        let Some(mut audio) = self.pending.take() else {
+            return;
+        };
+        let room = usize::try_from(self.machine.room()).unwrap_or(usize::MAX);
+        let taken = audio.len().min(room.saturating_mul(FRAME_BYTES));
+        let rest = audio.split_off(taken);
+        if taken > 0 {
+            self.ring.push(&audio);
+            self.input(Input::Audio((taken / FRAME_BYTES) as u64));
+        }
+        if !rest.is_empty() {
+            self.pending = Some(rest);
+        }
+    }
+
+    fn offer_write(&mut self) {
+        if !self.link.wants_message() {
+            return;
+        }
+        let Some(write) = self.machine.next_write() else {
+            return;
+        };
+        let outgoing = match write {
+            Write::Audio(frames) => match self.ring.read(frames.clone()) {
+                Some(audio) => Outgoing::Audio(audio),
+                None => {
+                    // The machine and the ring are trimmed together; were they ever not, a loss is said, not hidden.
+                    tracing::error!(?frames, "audio that is to be sent is not in the ring");
+                    self.link = Link::None;
+                    self.input(Input::Lost(
+                        "audio that is to be sent is not in the ring".to_owned(),
+                    ));
+                    return;
+                }
+            },
+            Write::Confirm(segment) => text(&ClientMessage::Confirm { segment }),
+            Write::Finalize => text(&ClientMessage::Finalize {}),
+            Write::End => text(&ClientMessage::End {}),
+        };
+        self.link.write(outgoing);
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Wrote => {}
+            LinkEvent::Heard => self.input(Input::Heard),
+            LinkEvent::Text(text) => match serde_json::from_str::<ServerMessage>(&text) {
+                Ok(message) => self.input(Input::Message(Box::new(message))),
+                Err(error) => {
+                    tracing::warn!(%error, "a message of the server is not understood and is passed over");
+                    self.input(Input::Heard);
+                }
+            },
+            LinkEvent::Lost(cause) => {
+                tracing::debug!(%cause, "the connection is gone");
+                self.link = Link::None;
+                self.input(Input::Lost(cause));
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.machine.handle(self.clock.now(), input, entropy(), &mut out);
+        self.ring.trim(self.machine.start());
+        for action in out {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect { server, hello } => {
+                let hello = text(&ClientMessage::Hello(*hello));
+                self.link = Link::connect(self.urls[server].clone(), hello);
+            }
+            Action::Disconnect => self.link.close(),
+            Action::Ping => self.link.ping(),
+            Action::Opened(opened) => self.answer(Ok(opened)),
+            Action::OpenFailed(error) => self.answer(Err(error)),
+            Action::Deliver(event) => self.deliver(Ok(event)),
+            Action::Failed(error) => self.deliver(Err(error)),
+            Action::Complaint(body) => {
+                tracing::warn!(code = ?body.code, message = %body.message, "the server did not take a message");
+            }
+        }
+    }
+
+    fn answer(&mut self, opened: Result<Opened, OpenError>) {
+        if let Some(waiting) = self.opened.take() {
+            // A caller that stopped waiting has dropped the other ends too, which ends the task.
+            let _ = waiting.send(opened);
+        }
+    }
+
+    fn deliver(&mut self, event: Result<Event, SessionError>) {
+        let is_partial = |event: &Result<Event, SessionError>| matches!(event, Ok(Event::Partial { .. }));
+        let overtakes = matches!(event, Ok(Event::Partial { .. } | Event::Final(_)));
+        if overtakes && self.waiting.back().is_some_and(is_partial) {
+            self.waiting.pop_back();
+        }
+        self.waiting.push_back(event);
+    }
+}
+
+fn text(message: &ClientMessage) -> Outgoing {
+    // Serializing these types cannot fail: their maps have string keys and no writer is involved.
+    Outgoing::Text(serde_json::to_string(message).unwrap_or_default())
+}
+
+fn entropy() -> Entropy {
+    let random = SessionId::random();
+    let bytes = SessionId::random().0.into_bytes();
+    Entropy {
+        // The last bytes of a version 4 id are all random.
+        jitter: u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
+        session: random,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! One WebSocket connection: polled for reading and writing together, so that neither ever waits for the other.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Sink, Stream};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Error>> + Send>>;
+
+/// Largest message taken from a server: a final of the longest segment with every alternative is far below it.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// How long a server is given to take the closing handshake. It is a courtesy; nothing waits for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Something to be written.
+pub(super) enum Outgoing {
+    Text(String),
+    Audio(Vec<u8>),
+}
+
+/// Something a connection did.
+pub(super) enum LinkEvent {
+    /// It takes the next message.
+    Wrote,
+    /// Something was heard that is no message.
+    Heard,
+    /// A text message.
+    Text(String),
+    /// It is gone.
+    Lost(String),
+}
+
+pub(super) enum Link {
+    None,
+    Connecting {
+        connecting: Connecting,
+        hello: Option<Outgoing>,
+    },
+    Open(Box<Connection>),
+}
+
+pub(super) struct Connection {
+    socket: Socket,
+    next: Option<Message>,
+    ping_due: bool,
+    unflushed: bool,
+    /// Why nothing can be written any more. What the server said before that is still read.
+    broken: Option<String>,
+    closed: Option<String>,
+}
+
+impl Link {
+    /// Begins to connect; `hello` is written first.
+    pub(super) fn connect(url: String, hello: Outgoing) -> Self {
+        let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
+        let connecting = async move {
+            // Small messages must not wait for each other's acknowledgement.
+            let disable_nagle = true;
+            let (socket, _) = connect_async_with_config(url, Some(config), disable_nagle).await?;
+            Ok(socket)
+        };
+        Self::Connecting {
+            connecting: Box::pin(connecting),
+            hello: Some(hello),
+        }
+    }
+
+    /// Whether [`Self::write`] may be called.
+    pub(super) fn wants_message(&self) -> bool {
+        matches!(self, Self::Open(connection) if connection.next.is_none() && connection.broken.is_none())
+    }
+
+    /// Hands in the next message.
+    pub(super) fn write(&mut self, outgoing: Outgoing) {
+        if let Self::Open(connection) = self {
+            connection.next = Some(outgoing.into());
+        }
+    }
+
+    /// Sends a ping with the next writes.
+    pub(super) fn ping(&mut self) {
+        if let Self::Open(connection) = self {
+            connection.ping_due = true;
+        }
+    }
+
+    /// Lets the connection go, with a closing handshake where it still works.
+    pub(super) fn close(&mut self) {
+        if let Self::Open(mut connection) = std::mem::replace(self, Self::None)
+            && connection.broken.is_none()
+            && connection.closed.is_none()
+        {
+            tokio::spawn(async move {
+                let closing = async {
+                    let _ = connection.socket.close(None).await;
+                    // The server's own close frame, after which the socket can go without a reset.
+                    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut connection.socket).poll_next(cx)).await
+                    {
+                    }
+                };
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+            });
+        }
+    }
+
+    /// The next thing the connection does; pends for ever when there is none. Nothing is lost when it is dropped.
+    pub(super) async fn next(&mut self, reading: bool) -> LinkEvent {
+        poll_fn(|cx| self.poll(reading, cx)).await
+    }
+
+    fn poll(&mut self, reading: bool, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        match self {
+            Self::None => Poll::Pending,
+            Self::Connecting { connecting, hello } => match connecting.as_mut().poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(LinkEvent::Lost(error.to_string())),
+                Poll::Ready(Ok(socket)) => {
+                    let next = hello.take().map(Message::from);
+                    *self = Self::Open(Box::new(Connection {
+                        socket,
+                        next,
+                        ping_due: false,
+                        unflushed: false,
+                        broken: None,
+                        closed: None,
+                    }));
+                    self.poll(reading, cx)
+                }
+            },
+            Self::Open(connection) => connection.poll(reading, cx),
+        }
+    }
+}
+
+impl Connection {
+    fn poll(&mut self, reading: bool, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        if self.broken.is_none() {
+            match self.poll_write(cx) {
+                Ok(true) => return Poll::Ready(LinkEvent::Wrote),
+                Ok(false) => {}
+                Err(error) => self.broken = Some(error.to_string()),
+            }
+        }
+        if reading && let Poll::Ready(event) = self.poll_read(cx) {
+            return Poll::Ready(event);
+        }
+        match &self.broken {
+            // Everything that had arrived was read.
+            Some(cause) => Poll::Ready(LinkEvent::Lost(
+                self.closed.take().unwrap_or_else(|| cause.clone()),
+            )),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Writes what there is; true when the next message was taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
+        let mut socket = Pin::new(&mut self.socket);
+        let mut wrote = false;
+        if self.ping_due && socket.as_mut().poll_ready(cx)?.is_ready() {
+            self.ping_due = false;
+            self.unflushed = true;
+            socket.as_mut().start_send(Message::Ping(Bytes::new()))?;
+        }
+        if self.next.is_some()
+            && socket.as_mut().poll_ready(cx)?.is_ready()
+            && let Some(message) = self.next.take()
+        {
+            self.unflushed = true;
+            wrote = true;
+            socket.as_mut().start_send(message)?;
+        }
+        if self.unflushed && socket.as_mut().poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Ok(wrote)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx) else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match message {
+            Some(Ok(Message::Text(text))) => LinkEvent::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Close(frame))) => {
+                let said =
+                    frame.map(|frame| format!("closed by the server: {} {}", frame.code, frame.reason));
+                self.closed = Some(said.unwrap_or_else(|| "closed by the server".to_owned()));
+                LinkEvent::Heard
+            }
+            Some(Ok(_)) => LinkEvent::Heard,
+            Some(Err(error)) => LinkEvent::Lost(self.closed.take().unwrap_or_else(|| error.to_string())),
+            None => {
+                let cause = self.closed.take().or_else(|| self.broken.take());
+                LinkEvent::Lost(cause.unwrap_or_else(|| "closed by the server".to_owned()))
+            }
+        })
+    }
+}
+
+impl From<Outgoing> for Message {
+    fn from(outgoing: Outgoing) -> Self {
+        match outgoing {
+            Outgoing::Text(text) => Self::text(text),
+            Outgoing::Audio(audio) => Self::binary(audio),
+        }
+    }
+}
