@@ -147,10 +147,8 @@ impl Catalogue {
     }
 
     fn add_text(&mut self, text: &str, path: &Path) -> Result<(), CatalogueError> {
-        let file: CatalogueFile = toml::from_str(text).map_err(|error| CatalogueError::Parse {
-            path: path.to_owned(),
-            message: error.to_string(),
-        })?;
+        let file: CatalogueFile = toml::from_str(text)
+            .map_err(|error| CatalogueError::Parse { path: path.to_owned(), message: error.to_string() })?;
         for entry in file.into_entries() {
             entry.check(path)?;
             self.add(entry);

@@ -25,11 +25,8 @@ impl HomeLock {
     /// `Ok(None)` when another process did not give it back in time.
     pub(super) fn take(home: &Home, progress: &mut dyn Progress) -> io::Result<Option<Self>> {
         std::fs::create_dir_all(home.root())?;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(home.root().join(".lock"))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(home.root().join(".lock"))?;
         let polls = LOCK_PATIENCE.as_millis() / LOCK_POLL.as_millis();
         for poll in 0..polls {
             match file.try_lock() {

@@ -317,7 +317,9 @@ impl TryFrom<RawSource> for Source {
             (None, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => {
                 Origin::Url(url)
             }
-            (None, Some(url)) => return Err(format!("url is `{url}`, but must begin with https:// or http://")),
+            (None, Some(url)) => {
+                return Err(format!("url is `{url}`, but must begin with https:// or http://"));
+            }
             _ => return Err("a source has either `pip` or `url`".to_owned()),
         };
         Ok(Self {

@@ -254,14 +254,14 @@ impl Fetcher<'_> {
     /// Says beforehand what would otherwise show only after a long download.
     fn check_room(&self) -> Result<(), FetchError> {
         let downloads = self.home.downloads_dir();
-        let archives: u64 = self
+        let archives = self
             .entry
             .source
             .iter()
             .filter(|source| self.kept_archives(source).next().is_none())
             .map(|source| source.download_bytes.unwrap_or(self.entry.size_bytes))
-            .sum();
-        let needed = archives + self.entry.size_bytes;
+            .fold(0, u64::saturating_add);
+        let needed = self.entry.size_bytes.saturating_add(archives);
         match available_bytes(&downloads) {
             Some(available) if available < needed => Err(self.full(Some(needed), Some(available))),
             _ => Ok(()),
@@ -310,12 +310,13 @@ impl Fetcher<'_> {
             .prefix("pip-")
             .tempdir_in(scratch)
             .map_err(|error| self.io(scratch, error))?;
-        let wheel = pip::download(requirement, sha256, source.download_bytes, dir.path(), progress)
-            .map_err(|error| match error {
+        let wheel = pip::download(requirement, sha256, source.download_bytes, dir.path(), progress).map_err(
+            |error| match error {
                 error if error.is_disk_full() => self.full(None, None),
                 PipError::Io(source) => self.io(dir.path(), source),
                 error => FetchError::Package { name: self.entry.name.clone(), message: error.to_string() },
-            })?;
+            },
+        )?;
         let found = sha256_of(&wheel, &mut |_| {}).map_err(|error| self.io(&wheel, error))?;
         if found != sha256 {
             let message = format!("{requirement} came with the SHA-256 {found}, but must have {sha256}");

@@ -57,12 +57,14 @@ impl Home {
     }
 
     fn decide(explicit: Option<&Path>, around: &Surroundings) -> Result<Self, HomeError> {
-        let set = |value: &Option<OsString>| value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set =
+            |value: &Option<OsString>| value.as_ref().filter(|value| !value.is_empty()).map(PathBuf::from);
         let chosen = explicit.map(Path::to_owned).or_else(|| set(&around.starling_home));
         if let Some(root) = chosen {
             return Ok(Self { root: around.current_dir.join(root) });
         }
-        let nearest = around.current_dir.ancestors().map(|dir| dir.join(FOLDER_NAME)).find(|dir| dir.is_dir());
+        let nearest =
+            around.current_dir.ancestors().map(|dir| dir.join(FOLDER_NAME)).find(|dir| dir.is_dir());
         if let Some(root) = nearest {
             return Ok(Self { root });
         }
@@ -175,7 +177,8 @@ mod tests {
 
         let mut around = around(&deep);
         around.starling_home = Some("/set".into());
-        let root = |explicit: Option<&Path>, around: &Surroundings| Home::decide(explicit, around).unwrap().root;
+        let root =
+            |explicit: Option<&Path>, around: &Surroundings| Home::decide(explicit, around).unwrap().root;
         assert_eq!(root(Some(Path::new("/given")), &around), Path::new("/given"));
         assert_eq!(root(Some(Path::new("given")), &around), deep.join("given"));
         assert_eq!(root(None, &around), Path::new("/set"));
@@ -185,8 +188,7 @@ mod tests {
 
     #[test]
     fn without_a_folder_the_data_folder_is_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut around = around(dir.path());
+        let mut around = around(Path::new("/no/such/place"));
         assert_eq!(Home::decide(None, &around).unwrap().root, Path::new("/data/starling"));
         around.xdg_data_home = None;
         assert_eq!(Home::decide(None, &around).unwrap().root, Path::new("/home/u/.local/share/starling"));

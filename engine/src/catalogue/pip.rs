@@ -167,8 +167,10 @@ mod tests {
     fn the_reason_is_picked_out_of_what_pip_prints() {
         let text = "WARNING: slow\nERROR: No matching distribution found for x==1\nnotice\n";
         assert_eq!(last_error(text), "No matching distribution found for x==1");
-        assert_eq!(last_error("Traceback\nOSError: [Errno 28] No space left on device\n"),
-            "OSError: [Errno 28] No space left on device");
+        assert_eq!(
+            last_error("Traceback\nOSError: [Errno 28] No space left on device\n"),
+            "OSError: [Errno 28] No space left on device"
+        );
         assert_eq!(last_error(""), "it gave no reason");
     }
 }

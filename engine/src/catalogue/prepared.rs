@@ -58,7 +58,9 @@ pub enum PrepareError {
         dir: PathBuf,
     },
     /// The catalogue now names another source than it was fetched from.
-    #[error("the {kind} `{name}` was prepared from another source than the catalogue names now; get the new one with: starling models fetch {name}")]
+    #[error(
+        "the {kind} `{name}` was prepared from another source than the catalogue names now; get the new one with: starling models fetch {name}"
+    )]
     Outdated {
         /// The entry.
         name: String,
@@ -87,7 +89,11 @@ fn remedy(kind: Kind, missing: &str, model: &str) -> String {
 }
 
 fn repair(name: &str, imported: bool) -> String {
-    if imported { "import it again".to_owned() } else { format!("repair it with: starling models fetch {name}") }
+    if imported {
+        "import it again".to_owned()
+    } else {
+        format!("repair it with: starling models fetch {name}")
+    }
 }
 
 /// Why a verification could not be carried out, as opposed to what it found.
@@ -304,10 +310,9 @@ fn check_all(dir: &Path, manifest: &Manifest, progress: &mut dyn Progress) -> io
         let done = report.bytes;
         match sha256_of(&dir.join(&file.path), &mut |bytes| progress.at(done + bytes)) {
             Ok(sha256) if sha256 == file.sha256 => {}
-            Ok(sha256) => report.faults.push(format!(
-                "{} has the SHA-256 {sha256}, but must have {}",
-                file.path, file.sha256
-            )),
+            Ok(sha256) => report
+                .faults
+                .push(format!("{} has the SHA-256 {sha256}, but must have {}", file.path, file.sha256)),
             Err(error) => report.faults.push(format!("{}: {error}", file.path)),
         }
         report.bytes += file.size_bytes;

@@ -62,7 +62,7 @@ fn plan(zip: &mut ZipArchive<File>, rules: &[FileRule]) -> Result<Vec<Item>, Unp
     for index in 0..zip.len() {
         let file = zip.by_index_raw(index)?;
         let name = file.name()?.into_owned();
-        if file.enclosed_name().is_none() {
+        if !is_plain_path(name.trim_end_matches('/')) {
             return Err(UnpackError::Traversal(name));
         }
         if file.is_dir() {
@@ -156,7 +156,11 @@ pub(super) mod tests {
         let out = dir.path().join("out/inner");
         std::fs::create_dir_all(&out).unwrap();
         let result = unpack(&archive, rules, &out, &mut Quiet);
-        assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 1, "nothing beside the folder");
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("out")).unwrap().count(),
+            1,
+            "nothing beside the folder"
+        );
         result?;
         let mut found = super::super::manifest::list_files(&out).unwrap();
         found.sort();
@@ -165,8 +169,13 @@ pub(super) mod tests {
 
     #[test]
     fn folders_single_files_and_stars_go_where_the_rules_say() {
-        let files: &[(&str, &[u8])] =
-            &[("p/m/a.txt", b"1"), ("p/m/s/b.txt", b"2"), ("p/lib-12.so.1", b"3"), ("p/x.wav", b"4"), ("q", b"5")];
+        let files: &[(&str, &[u8])] = &[
+            ("p/m/a.txt", b"1"),
+            ("p/m/s/b.txt", b"2"),
+            ("p/lib-12.so.1", b"3"),
+            ("p/x.wav", b"4"),
+            ("q", b"5"),
+        ];
         let rules = [rule("p/m/", "in/"), rule("p/lib-*.so.1", "lib.so"), rule("p/*.wav", "")];
         assert_eq!(unpacked(files, &rules).unwrap(), ["in/a.txt", "in/s/b.txt", "lib.so", "x.wav"]);
     }

@@ -137,7 +137,8 @@ mod transfer {
                     if fruitless >= FRUITLESS_TRIES {
                         return Err(UrlError::Http { url: url.to_owned(), message });
                     }
-                    progress.note(&format!("the transfer broke off ({message}); going on from where it stopped"));
+                    progress
+                        .note(&format!("the transfer broke off ({message}); going on from where it stopped"));
                     std::thread::sleep(RETRY_PAUSE * (fruitless + 1));
                 }
             }
@@ -232,9 +233,7 @@ mod transfer {
                 progress.at(have);
             }
             match total {
-                Some(total) if have != total => {
-                    Err(Failure::Broken(format!("{have} bytes of {total} came")))
-                }
+                Some(total) if have != total => Err(Failure::Broken(format!("{have} bytes of {total} came"))),
                 _ => Ok(()),
             }
         }

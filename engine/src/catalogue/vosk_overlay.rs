@@ -10,7 +10,8 @@ const NO_DITHER: &str = "--dither=0.0";
 /// Sets dither to 0 in the model's feature configuration, wherever its layout keeps it.
 pub(super) fn switch_dither_off(model: &Path) -> io::Result<()> {
     let path = feature_conf(model).ok_or_else(|| {
-        let message = "there is neither conf/mfcc.conf nor mfcc.conf: this is no Vosk model with MFCC features";
+        let message =
+            "there is neither conf/mfcc.conf nor mfcc.conf: this is no Vosk model with MFCC features";
         io::Error::new(io::ErrorKind::NotFound, message)
     })?;
     let text = std::fs::read_to_string(&path)?;
