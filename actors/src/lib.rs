@@ -1,1 +1,30 @@
-//! To be filled.
+//! Thin actors around the machines of `starling-core`: they own processes, sockets, timers and memory, hand events to a
+//! machine and carry out what it asks for.
+//!
+//! ```text
+//! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostActor    (one per decoder process)
+//!                 │                                  └─ DecoderActor (one per lease)
+//!                 └─ SessionActor   (one per session)
+//! ```
+//!
+//! Must never: decide policy, decode audio, or know a dialect. Actors are unnamed; whoever may talk to one holds a handle.
+
+mod clock;
+mod decoder;
+mod host;
+mod node;
+mod observe;
+mod pool;
+mod session;
+
+pub use clock::Clock;
+pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
+pub use node::{
+    Capabilities, ModelArguments, ModelStatus, NodeArguments, NodeHandle, NodeStatus, SessionLimits,
+    StartError,
+};
+pub use observe::{Observation, Observer, SilentObserver};
+pub use session::{
+    Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
+    SessionOutput,
+};

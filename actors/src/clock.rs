@@ -1,0 +1,24 @@
+//! The one clock of a node's actors. Follows tokio's, so that tests can pause it.
+
+use starling_core::Timestamp;
+use tokio::time::Instant;
+
+/// Time since the node's start.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time on it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.start.elapsed())
+    }
+}

@@ -1,0 +1,11 @@
+//! Decoder hosts: one actor for each child process.
+//!
+//! Owns: the process, its socket, its flight recorder, and the watch over its heartbeats. Must never: outlive its process or
+//! let its process outlive it.
+
+mod actor;
+mod launcher;
+mod link;
+
+pub(crate) use actor::{HostActor, HostArguments, HostMessage};
+pub use launcher::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};

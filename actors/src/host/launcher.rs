@@ -1,0 +1,173 @@
+//! Starting a decoder host. Behind a trait, so that actors can be tested without processes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use command_fds::{CommandFdExt, FdMapping};
+use futures_util::future::BoxFuture;
+use starling_protocol::lease::{FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, SOCKET_FD_VARIABLE};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+/// Descriptor numbers in the child, after the three standard ones.
+const CHILD_SOCKET_FD: i32 = 3;
+const CHILD_FLIGHT_FD: i32 = 4;
+
+/// What a host is started with.
+#[derive(Debug, Clone)]
+pub struct HostLaunch {
+    /// For the process title and logs.
+    pub model: String,
+    /// Decode threads: lines of the flight recorder.
+    pub threads: u16,
+    /// Environment beside the node's own.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A host that was started.
+pub struct LaunchedHost {
+    /// Its process id, where there is a process.
+    pub pid: Option<u32>,
+    /// What it says.
+    pub reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it is told.
+    pub writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Resolves when it is gone.
+    pub ended: BoxFuture<'static, ProcessEnd>,
+    /// Kills it (SIGKILL).
+    pub kill: Arc<Notify>,
+    /// Reads its flight recorder.
+    pub flight: Box<dyn Fn() -> Vec<FlightEntry> + Send + Sync>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessEnd {
+    /// It exited.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It can't be told.
+    Unknown,
+}
+
+/// A host can't be started. There is no process.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// Its socket or recorder can't be made.
+    #[error("cannot prepare a decoder host's descriptors: {0}")]
+    Descriptors(#[source] io::Error),
+    /// The program can't be run.
+    #[error("cannot run {program}: {source}")]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Starts hosts.
+pub trait HostLauncher: Send + Sync + 'static {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    fn launch(&self, launch: &HostLaunch) -> Result<LaunchedHost, LaunchError>;
+}
+
+/// Starts hosts as child processes.
+#[derive(Debug, Clone)]
+pub struct ProcessLauncher {
+    /// The `starling-decoder` program.
+    pub program: PathBuf,
+}
+
+impl HostLauncher for ProcessLauncher {
+    fn launch(&self, launch: &HostLaunch) -> Result<LaunchedHost, LaunchError> {
+        let (ours, theirs) = StdUnixStream::pair().map_err(LaunchError::Descriptors)?;
+        ours.set_nonblocking(true).map_err(LaunchError::Descriptors)?;
+        let recorder = flight_recorder(launch.threads).map_err(LaunchError::Descriptors)?;
+        let theirs_recorder = recorder.try_clone().map_err(LaunchError::Descriptors)?;
+
+        let mut command = std::process::Command::new(&self.program);
+        command
+            .arg("--model")
+            .arg(&launch.model)
+            .env(SOCKET_FD_VARIABLE, CHILD_SOCKET_FD.to_string())
+            .env(FLIGHT_FD_VARIABLE, CHILD_FLIGHT_FD.to_string())
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mappings = vec![
+            FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CHILD_SOCKET_FD },
+            FdMapping { parent_fd: OwnedFd::from(theirs_recorder), child_fd: CHILD_FLIGHT_FD },
+        ];
+        // The two numbers differ, which is all that this can complain of.
+        command.fd_mappings(mappings).map_err(|error| LaunchError::Descriptors(io::Error::other(error)))?;
+        let mut command = tokio::process::Command::from(command);
+        let program = &self.program;
+        let mut child = command
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| LaunchError::Program { program: program.clone(), source })?;
+
+        let stream = UnixStream::from_std(ours).map_err(LaunchError::Descriptors)?;
+        let (reader, writer) = stream.into_split();
+        let kill = Arc::new(Notify::new());
+        let killed = Arc::clone(&kill);
+        let pid = child.id();
+        let ended = async move {
+            let status = tokio::select! {
+                status = child.wait() => status,
+                () = killed.notified() => {
+                    // An error means that it has exited already; waiting tells how.
+                    let _ = child.start_kill();
+                    child.wait().await
+                }
+            };
+            status.map_or(ProcessEnd::Unknown, process_end)
+        };
+        let threads = usize::from(launch.threads);
+        Ok(LaunchedHost {
+            pid,
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            ended: Box::pin(ended),
+            kill,
+            flight: Box::new(move || read_flight(&recorder, threads)),
+        })
+    }
+}
+
+fn flight_recorder(threads: u16) -> io::Result<std::fs::File> {
+    let descriptor = rustix::fs::memfd_create("starling-flight", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let file = std::fs::File::from(descriptor);
+    file.set_len(u64::from(threads) * FLIGHT_ENTRY_BYTES as u64)?;
+    Ok(file)
+}
+
+fn read_flight(recorder: &std::fs::File, threads: usize) -> Vec<FlightEntry> {
+    let entry = |index: usize| {
+        let mut bytes = [0; FLIGHT_ENTRY_BYTES];
+        recorder.read_exact_at(&mut bytes, (index * FLIGHT_ENTRY_BYTES) as u64).ok()?;
+        FlightEntry::from_bytes(&bytes)
+    };
+    (0..threads).filter_map(entry).collect()
+}
+
+fn process_end(status: ExitStatus) -> ProcessEnd {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ProcessEnd::Code(code),
+        (None, Some(signal)) => ProcessEnd::Signal(signal),
+        (None, None) => ProcessEnd::Unknown,
+    }
+}

@@ -1,0 +1,11 @@
+//! A node: its pools, its sessions, and the handle that the rest of the program holds.
+//!
+//! Owns: which sessions exist and which model serves them. Must never: look into a session.
+
+mod arguments;
+mod handle;
+mod models;
+mod supervisor;
+
+pub use arguments::{Capabilities, ModelArguments, NodeArguments, SessionLimits};
+pub use handle::{ModelStatus, NodeHandle, NodeStatus, StartError};

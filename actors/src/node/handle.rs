@@ -1,0 +1,209 @@
+//! What the program holds of its node.
+
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use starling_protocol::lease::EngineKind;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::arguments::{Capabilities, NodeArguments};
+use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
+use crate::pool::{PoolMessage, PoolSnapshot};
+use crate::session::{Attachment, OpenRequest, ResumeRequest};
+
+/// An actor of this node that does not answer for so long has failed.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Sessions that were told to end are given so long to tell their clients.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Hosts are given so long to end; they are killed before this.
+const HOSTS_END: Duration = Duration::from_secs(8);
+
+/// A node can't be started. Nothing runs.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is nothing to serve.
+    #[error("no model is configured")]
+    NoModels,
+    /// An actor can't be started.
+    #[error("the node's actors cannot be started: {0}")]
+    Actors(#[from] ractor::SpawnErr),
+}
+
+/// A node as it is now.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Its models, the default one first.
+    pub models: Vec<ModelStatus>,
+    /// Sessions that exist.
+    pub sessions: usize,
+    /// Whether it takes no new ones.
+    pub draining: bool,
+}
+
+/// A model as it is now.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// Its name.
+    pub name: String,
+    /// Its language.
+    pub language: String,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// What its engine can give.
+    pub capabilities: Capabilities,
+    /// The rate it hears, in Hz.
+    pub sample_rate: u32,
+    /// Hosts that are ready.
+    pub hosts_ready: usize,
+    /// Hosts that are to be kept.
+    pub hosts_total: usize,
+    /// Slots of ready hosts.
+    pub slots_total: usize,
+    /// Leases held, those in the reserve counted.
+    pub slots_busy: usize,
+    /// Slots that a new session could have now.
+    pub slots_idle: usize,
+    /// Requests that wait for a slot.
+    pub waiting: usize,
+    /// Hosts that ended without being told to.
+    pub restarts: u64,
+    /// CPU seconds for each second of audio, since the start; `None` before any.
+    pub real_time_factor: Option<f64>,
+    /// Resident memory of its hosts.
+    pub resident_bytes: u64,
+    /// Why its hosts can't load, while they can't.
+    pub last_error: Option<String>,
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct NodeHandle {
+    supervisor: ActorRef<NodeMessage>,
+    sessions: watch::Receiver<usize>,
+    failed: watch::Receiver<bool>,
+    draining: watch::Sender<bool>,
+}
+
+impl NodeHandle {
+    /// Starts a node. Returns at once; its hosts load in the background, and sessions may wait for them.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(arguments: NodeArguments) -> Result<Self, StartError> {
+        if arguments.models.is_empty() {
+            return Err(StartError::NoModels);
+        }
+        let (count, sessions) = watch::channel(0);
+        let (broken, failed) = watch::channel(false);
+        let arguments = SupervisorArguments { node: arguments, sessions: count, failed: broken };
+        let (supervisor, _) = Actor::spawn(None, NodeSupervisor, arguments).await?;
+        Ok(Self { supervisor, sessions, failed, draining: watch::Sender::new(false) })
+    }
+
+    /// Opens a session, or goes on with one of the same id whose client never got an answer.
+    ///
+    /// # Errors
+    /// What the client is to be told: busy, an unknown model, an option out of range.
+    pub async fn open(&self, request: OpenRequest) -> Result<Attachment, ErrorBody> {
+        self.attach(|reply| NodeMessage::Open(request, reply)).await
+    }
+
+    /// Goes on with a session.
+    ///
+    /// # Errors
+    /// What the client is to be told: no such session, not its token, superseded, a gap.
+    pub async fn resume(&self, request: ResumeRequest) -> Result<Attachment, ErrorBody> {
+        self.attach(|reply| NodeMessage::Resume(request, reply)).await
+    }
+
+    async fn attach(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<Attachment, ErrorBody>>) -> NodeMessage,
+    ) -> Result<Attachment, ErrorBody> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| ErrorBody::new(ErrorCode::Internal, "the session ended before it began");
+        // The pool's queue has a deadline, and with it this wait; a node that is gone drops the reply.
+        let _ = self.supervisor.cast(message(reply));
+        answer.await.unwrap_or_else(|error| Err(gone(error)))
+    }
+
+    /// How the node is.
+    pub async fn status(&self) -> NodeStatus {
+        let mut models = Vec::new();
+        for entry in self.pools().await {
+            let snapshot = ask(&entry.pool, PoolMessage::Snapshot).await.unwrap_or_default();
+            models.push(model_status(entry, snapshot));
+        }
+        NodeStatus { models, sessions: *self.sessions.borrow(), draining: *self.draining.borrow() }
+    }
+
+    /// Resolves when the node can't go on. The process should end.
+    pub async fn failed(&self) {
+        let mut failed = self.failed.clone();
+        // A supervisor that is gone can't go on either.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Takes no new sessions and waits until those there are have ended. What is left at the deadline is told and ended.
+    pub async fn drain(&self, deadline: Duration) {
+        self.draining.send_replace(true);
+        let _ = self.supervisor.cast(NodeMessage::Drain);
+        let mut sessions = self.sessions.clone();
+        if tokio::time::timeout(deadline, sessions.wait_for(|count| *count == 0)).await.is_err() {
+            let _ = self.supervisor.cast(NodeMessage::ShutDown);
+            let _ = tokio::time::timeout(LAST_WORDS, sessions.wait_for(|count| *count == 0)).await;
+        }
+    }
+
+    /// Ends every host, then the node.
+    pub async fn stop(self) {
+        let pools = self.pools().await;
+        let stops = pools.iter().map(|entry| async move {
+            let (reply, stopped) = oneshot::channel();
+            if entry.pool.cast(PoolMessage::Stop(reply.into())).is_ok() {
+                let _ = tokio::time::timeout(HOSTS_END, stopped).await;
+            }
+        });
+        futures_util::future::join_all(stops).await;
+        let _ = self.supervisor.stop_and_wait(None, Some(ANSWER)).await;
+    }
+
+    async fn pools(&self) -> Vec<PoolEntry> {
+        ask(&self.supervisor, NodeMessage::Pools).await.unwrap_or_default()
+    }
+}
+
+async fn ask<M, T>(actor: &ActorRef<M>, message: impl FnOnce(ractor::RpcReplyPort<T>) -> M) -> Option<T>
+where
+    M: ractor::Message,
+    T: Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    actor.cast(message(reply.into())).ok()?;
+    tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
+}
+
+fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
+    let PoolSnapshot { counts, load, last_error } = snapshot;
+    ModelStatus {
+        name: entry.name.to_string(),
+        language: entry.language,
+        engine: entry.engine,
+        capabilities: entry.capabilities,
+        sample_rate: entry.sample_rate,
+        hosts_ready: counts.hosts_ready,
+        hosts_total: counts.hosts_wanted,
+        slots_total: counts.slots,
+        slots_busy: counts.leases,
+        slots_idle: counts.idle,
+        waiting: counts.waiting,
+        restarts: counts.failures,
+        real_time_factor: (load.audio_ms > 0).then(|| load.busy_ms as f64 / load.audio_ms as f64),
+        resident_bytes: load.resident_bytes,
+        last_error,
+    }
+}

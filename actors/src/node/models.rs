@@ -1,0 +1,132 @@
+//! The models a node serves, and what a session's options become with each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use starling_core::audio::{RateMap, Resampler};
+use starling_core::session::SessionConfig;
+use starling_protocol::lease::DecodeOptions;
+use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+
+use super::arguments::{ModelArguments, SessionLimits};
+use crate::pool::PoolMessage;
+use crate::session::OpenRequest;
+
+/// Steps that may be on their way to a decoder: two seconds, so that a replay keeps its host busy and a short stall of
+/// the node starves nobody.
+const WINDOW_STEPS: u16 = 20;
+
+/// Unread finals at which a session stops decoding. Segments are seconds long: this is many minutes of speech.
+const UNCONFIRMED_MAX: u64 = 256;
+
+/// Pairs of rates whose filters are kept. Clients use a handful; odd ones are worked out anew.
+const KEPT_RESAMPLERS: usize = 32;
+
+/// A model that is being served.
+pub(super) struct Model {
+    pub(super) arguments: ModelArguments,
+    pub(super) name: Arc<str>,
+    pub(super) pool: ActorRef<PoolMessage>,
+}
+
+/// What a new session is decided by.
+pub(super) struct Resolved {
+    pub(super) config: SessionConfig,
+    pub(super) options: DecodeOptions,
+    pub(super) resampler: Arc<Resampler>,
+    pub(super) warnings: Vec<(WarningCode, String)>,
+}
+
+#[derive(Default)]
+pub(super) struct Models {
+    pub(super) all: Vec<Model>,
+    resamplers: HashMap<(u32, u32), Arc<Resampler>>,
+}
+
+impl Models {
+    /// The model a client named, or the default.
+    pub(super) fn find(&self, name: Option<&str>) -> Result<&Model, ErrorBody> {
+        let found = match name {
+            None => self.all.first(),
+            Some(name) => self.all.iter().find(|model| &*model.name == name),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.all.iter().map(|model| &*model.name).collect();
+            let allowed = format!("one of {}", names.join(", "));
+            let mut body = ErrorBody::field("model", format!("{:?}", name.unwrap_or_default()), allowed);
+            body.code = ErrorCode::UnknownModel;
+            body
+        })
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        request: &OpenRequest,
+        limits: &SessionLimits,
+    ) -> Result<Resolved, ErrorBody> {
+        let model = self.find(request.model.as_deref())?;
+        let rate = model.arguments.sample_rate;
+        let rates = RateMap::new(request.sample_rate, rate).map_err(|error| {
+            let allowed = "a whole number from 8000 to 48000";
+            ErrorBody::field("format.sample_rate", error.rate.to_string(), allowed)
+        })?;
+        let (options, warnings) = decode_options(&request.options, model, limits);
+        let config = SessionConfig {
+            rates,
+            window: WINDOW_STEPS,
+            partial_interval_ms: if request.options.partials {
+                request.options.partial_interval_ms
+            } else {
+                0
+            },
+            linger: request.linger.min(limits.linger_max),
+            idle: if request.options.batch { Duration::ZERO } else { limits.idle },
+            slow_reader: limits.slow_reader,
+            unconfirmed_max: UNCONFIRMED_MAX,
+        };
+        let resampler = self.resampler(request.sample_rate, rate, rates);
+        Ok(Resolved { config, options, resampler, warnings })
+    }
+
+    fn resampler(&mut self, source: u32, decode: u32, rates: RateMap) -> Arc<Resampler> {
+        if let Some(kept) = self.resamplers.get(&(source, decode)) {
+            return Arc::clone(kept);
+        }
+        let made = Arc::new(Resampler::new(rates));
+        if self.resamplers.len() < KEPT_RESAMPLERS {
+            self.resamplers.insert((source, decode), Arc::clone(&made));
+        }
+        made
+    }
+}
+
+fn decode_options(
+    options: &SessionOptions,
+    model: &Model,
+    limits: &SessionLimits,
+) -> (DecodeOptions, Vec<(WarningCode, String)>) {
+    let can = model.arguments.capabilities;
+    let mut warnings = Vec::new();
+    let mut ignored = |option: &str| {
+        let message = format!("model {} has no {option}; the option is left out", model.name);
+        warnings.push((WarningCode::OptionIgnored, message));
+    };
+    if options.words && !can.words {
+        ignored("word times");
+    }
+    if options.alternatives > 0 && !can.alternatives {
+        ignored("alternatives");
+    }
+    if !options.phrases.is_empty() && !can.phrases {
+        ignored("phrase lists");
+    }
+    let decode = DecodeOptions {
+        words: options.words && can.words,
+        alternatives: if can.alternatives { options.alternatives } else { 0 },
+        phrases: if can.phrases { options.phrases.clone() } else { Vec::new() },
+        cuts: limits.cuts,
+    };
+    (decode, warnings)
+}

@@ -1,0 +1,252 @@
+//! The actor at the root: starts pools and sessions, and knows which sessions exist.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use starling_core::pool::PoolEvent;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{SessionId, SourceOffset};
+use tokio::sync::watch;
+use tracing::error;
+
+use super::arguments::{NodeArguments, SessionLimits};
+use super::models::{Model, Models};
+use crate::clock::Clock;
+use crate::observe::{Observation, Observer};
+use crate::pool::{PoolActor, PoolArguments, PoolMessage};
+use crate::session::{
+    AttachReply, OpenRequest, ResumeRequest, SessionActor, SessionArguments, SessionMessage,
+};
+
+pub(super) struct NodeSupervisor;
+
+pub(super) struct SupervisorArguments {
+    pub(super) node: NodeArguments,
+    /// How many sessions there are.
+    pub(super) sessions: watch::Sender<usize>,
+    /// Set when the node can't go on.
+    pub(super) failed: watch::Sender<bool>,
+}
+
+pub(super) enum NodeMessage {
+    Open(OpenRequest, AttachReply),
+    Resume(ResumeRequest, AttachReply),
+    /// The models and their pools, for whoever wants to ask them.
+    Pools(RpcReplyPort<Vec<PoolEntry>>),
+    /// No new sessions from now on.
+    Drain,
+    /// End the sessions that are left.
+    ShutDown,
+}
+
+/// What is known of a model apart from its pool's state.
+pub(super) struct PoolEntry {
+    pub(super) name: Arc<str>,
+    pub(super) language: String,
+    pub(super) engine: starling_protocol::lease::EngineKind,
+    pub(super) capabilities: super::arguments::Capabilities,
+    pub(super) sample_rate: u32,
+    pub(super) pool: ActorRef<PoolMessage>,
+}
+
+struct Entry {
+    actor: ActorRef<SessionMessage>,
+    token: Arc<str>,
+}
+
+pub(super) struct SupervisorState {
+    models: Models,
+    limits: SessionLimits,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    sessions: HashMap<SessionId, Entry>,
+    ids: HashMap<ActorId, SessionId>,
+    count: watch::Sender<usize>,
+    failed: watch::Sender<bool>,
+    draining: bool,
+}
+
+impl Actor for NodeSupervisor {
+    type Msg = NodeMessage;
+    type State = SupervisorState;
+    type Arguments = SupervisorArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<NodeMessage>,
+        arguments: SupervisorArguments,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let SupervisorArguments { node, sessions, failed } = arguments;
+        let clock = Clock::start();
+        let mut models = Models::default();
+        for model in node.models {
+            let pool = PoolArguments {
+                config: model.pool_config(&node.limits),
+                spec: model.spec(),
+                environment: model.environment.clone(),
+                launcher: Arc::clone(&node.launcher),
+                clock,
+                observer: Arc::clone(&node.observer),
+            };
+            let (pool, _) = Actor::spawn_linked(None, PoolActor, pool, myself.get_cell()).await?;
+            models.all.push(Model { name: model.name.as_str().into(), arguments: model, pool });
+        }
+        Ok(SupervisorState {
+            models,
+            limits: node.limits,
+            observer: node.observer,
+            clock,
+            sessions: HashMap::new(),
+            ids: HashMap::new(),
+            count: sessions,
+            failed,
+            draining: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<NodeMessage>,
+        message: NodeMessage,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            NodeMessage::Open(request, reply) => state.open(&myself, request, reply).await,
+            NodeMessage::Resume(request, reply) => state.resume(request, reply),
+            NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
+            NodeMessage::Drain => {
+                state.draining = true;
+                for model in &state.models.all {
+                    let _ = model.pool.cast(PoolMessage::Event(PoolEvent::Draining));
+                }
+            }
+            NodeMessage::ShutDown => {
+                for entry in state.sessions.values() {
+                    let _ = entry.actor.cast(SessionMessage::ShutDown);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<NodeMessage>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(who, _, _) => state.forget(who.get_id()),
+            SupervisionEvent::ActorFailed(who, problem) => {
+                let id = who.get_id();
+                if let Some(session) = state.ids.get(&id) {
+                    error!(%session, %problem, "a session's actor failed; the session is over");
+                } else {
+                    // A pool holds every lease of its model: a node that lost one can't keep its promises.
+                    error!(%problem, "a model pool's actor failed; the node can't go on");
+                    state.failed.send_replace(true);
+                }
+                state.forget(id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
+        let dialect = request.dialect;
+        self.observer.observe(&Observation::SessionRequested { dialect });
+        if let Some(entry) = self.sessions.get(&request.session) {
+            // The answer to an earlier hello was lost on its way.
+            let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
+            let _ = entry.actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            return;
+        }
+        match self.start(myself, request).await {
+            Ok(actor) => {
+                let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
+                let _ = actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            }
+            Err(body) => {
+                self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
+                let _ = reply.send(Err(body));
+            }
+        }
+    }
+
+    async fn start(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        request: OpenRequest,
+    ) -> Result<ActorRef<SessionMessage>, ErrorBody> {
+        if self.draining {
+            return Err(ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping"));
+        }
+        let resolved = self.models.resolve(&request, &self.limits)?;
+        let model = self.models.find(request.model.as_deref())?;
+        let session = request.session;
+        let token: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
+        let arguments = SessionArguments {
+            request,
+            config: resolved.config,
+            options: resolved.options,
+            model: Arc::clone(&model.name),
+            pool: model.pool.clone(),
+            resampler: resolved.resampler,
+            journal_bytes: self.limits.journal_bytes,
+            retry_after: self.limits.retry_after,
+            token: Arc::clone(&token),
+            warnings: resolved.warnings,
+            clock: self.clock,
+            observer: Arc::clone(&self.observer),
+        };
+        let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
+        let (actor, _) = spawned.map_err(|problem| {
+            error!(%problem, "a session's actor cannot be started");
+            ErrorBody::new(ErrorCode::Internal, "the session cannot be started")
+        })?;
+        self.ids.insert(actor.get_id(), session);
+        self.sessions.insert(session, Entry { actor: actor.clone(), token });
+        self.count.send_replace(self.sessions.len());
+        Ok(actor)
+    }
+
+    fn resume(&self, request: ResumeRequest, reply: AttachReply) {
+        let entry = self.sessions.get(&request.session);
+        let Some(entry) = entry else {
+            let message = "no such session here: it has ended, or was waited for long enough";
+            let _ = reply.send(Err(ErrorBody::new(ErrorCode::UnknownSession, message)));
+            return;
+        };
+        if request.resume.token != *entry.token {
+            let message = "resume.token is not the one that this session's ready carried";
+            let _ = reply.send(Err(ErrorBody::new(ErrorCode::BadToken, message)));
+            return;
+        }
+        let (epoch, last_final) = (Some(request.resume.epoch), request.resume.last_final);
+        let have_from = request.resume.have_from;
+        let _ = entry.actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+    }
+
+    fn pools(&self) -> Vec<PoolEntry> {
+        let entry = |model: &Model| PoolEntry {
+            name: Arc::clone(&model.name),
+            language: model.arguments.language.clone(),
+            engine: model.arguments.engine,
+            capabilities: model.arguments.capabilities,
+            sample_rate: model.arguments.sample_rate,
+            pool: model.pool.clone(),
+        };
+        self.models.all.iter().map(entry).collect()
+    }
+
+    fn forget(&mut self, actor: ActorId) {
+        if let Some(session) = self.ids.remove(&actor) {
+            self.sessions.remove(&session);
+            self.count.send_replace(self.sessions.len());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the actors tell whoever counts: facts, as they happen.
+
+use std::time::Duration;
+
+use starling_core::pool::HostEnd;
+use starling_core::session::LossCause;
+use starling_protocol::CutCause;
+use starling_protocol::native::ErrorCode;
+
+use crate::session::Dialect;
+
+/// Takes observations. Called on the hot path: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn observe(&self, observation: &Observation<'_>);
+}
+
+/// Counts nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SilentObserver;
+
+impl Observer for SilentObserver {
+    fn observe(&self, _: &Observation<'_>) {}
+}
+
+/// A fact worth counting.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// A client asked for a session.
+    SessionRequested {
+        /// How it came in.
+        dialect: Dialect,
+    },
+    /// It got one.
+    SessionAdmitted {
+        /// How it came in.
+        dialect: Dialect,
+        /// The model.
+        model: &'a str,
+        /// How long it waited for a slot.
+        queue_wait: Duration,
+    },
+    /// It got none.
+    SessionRefused {
+        /// How it came in.
+        dialect: Dialect,
+        /// Why.
+        reason: ErrorCode,
+    },
+    /// A client came back.
+    SessionResumed {
+        /// How it came in.
+        dialect: Dialect,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// How it came in.
+        dialect: Dialect,
+        /// The model.
+        model: &'a str,
+        /// `done`, `failed`, `abandoned` or `lingered_out`.
+        outcome: &'static str,
+        /// Audio it heard.
+        audio: Duration,
+    },
+    /// Audio came in.
+    AudioReceived {
+        /// How.
+        dialect: Dialect,
+        /// How much.
+        audio: Duration,
+    },
+    /// A session's first partial went out.
+    FirstPartial {
+        /// The model.
+        model: &'a str,
+        /// Time since its first audio came in.
+        after: Duration,
+    },
+    /// A segment was committed.
+    FinalCommitted {
+        /// The model.
+        model: &'a str,
+        /// Why the segment ended.
+        cause: CutCause,
+        /// From the arrival of its last audio.
+        latency: Duration,
+    },
+    /// A session lost its decoder.
+    DecoderLost {
+        /// The model.
+        model: &'a str,
+        /// Why.
+        cause: LossCause,
+    },
+    /// Its replacement has caught up.
+    Replayed {
+        /// The model.
+        model: &'a str,
+        /// How much was decoded again.
+        audio: Duration,
+        /// From the loss.
+        took: Duration,
+    },
+    /// A segment could not be decoded.
+    SegmentGivenUp {
+        /// The model.
+        model: &'a str,
+    },
+    /// A host is ready.
+    HostStarted {
+        /// The model.
+        model: &'a str,
+        /// Time to load it.
+        load: Duration,
+        /// Time to warm recognizers.
+        prewarm: Duration,
+    },
+    /// A host is gone.
+    HostExited {
+        /// The model.
+        model: &'a str,
+        /// How.
+        end: HostEnd,
+    },
+    /// A host could not load its model.
+    HostLoadFailed {
+        /// The model.
+        model: &'a str,
+        /// Why, in its own words.
+        message: &'a str,
+    },
+}

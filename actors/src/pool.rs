@@ -1,0 +1,9 @@
+//! One model's decoders: hosts and leases.
+//!
+//! Owns: the pool machine, the actors of its hosts and decoders. Must never: decide who gets what; the machine does.
+
+mod actor;
+mod messages;
+
+pub(crate) use actor::{PoolActor, PoolArguments};
+pub(crate) use messages::{HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};

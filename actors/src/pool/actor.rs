@@ -1,0 +1,330 @@
+//! The actor of one model's pool.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use starling_core::Timestamp;
+use starling_core::pool::{HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, PoolMachine, RequestId};
+use starling_core::session::LossCause;
+use starling_protocol::lease::{HostSpec, ToHost};
+use starling_protocol::{Attempt, LeaseId};
+use tracing::{error, warn};
+
+use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot};
+use crate::clock::Clock;
+use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage};
+use crate::host::{HostActor, HostArguments, HostLauncher, HostMessage};
+use crate::observe::Observer;
+use crate::session::SessionMessage;
+
+pub(crate) struct PoolActor;
+
+pub(crate) struct PoolArguments {
+    pub(crate) config: PoolConfig,
+    /// What a shared host is started with.
+    pub(crate) spec: HostSpec,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) launcher: Arc<dyn HostLauncher>,
+    pub(crate) clock: Clock,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+struct Request {
+    attempt: Attempt,
+    session: ActorRef<SessionMessage>,
+}
+
+struct Lease {
+    decoder: ActorRef<DecoderMessage>,
+    host: HostId,
+    holder: Request,
+}
+
+pub(crate) struct PoolState {
+    arguments: PoolArguments,
+    machine: PoolMachine,
+    hosts: HashMap<HostId, ActorRef<HostMessage>>,
+    loads: HashMap<HostId, HostLoad>,
+    /// Of hosts that are gone, so that totals never fall.
+    past_load: HostLoad,
+    requests: HashMap<RequestId, Request>,
+    leases: HashMap<LeaseId, Lease>,
+    next_request: u64,
+    timer: Option<Timestamp>,
+    last_error: Option<String>,
+    stopping: Option<RpcReplyPort<()>>,
+}
+
+impl Actor for PoolActor {
+    type Msg = PoolMessage;
+    type State = PoolState;
+    type Arguments = PoolArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PoolMessage>,
+        arguments: PoolArguments,
+    ) -> Result<PoolState, ActorProcessingErr> {
+        let mut out = Vec::new();
+        let machine = PoolMachine::new(arguments.clock.now(), arguments.config, &mut out);
+        let mut state = PoolState {
+            arguments,
+            machine,
+            hosts: HashMap::new(),
+            loads: HashMap::new(),
+            past_load: HostLoad::default(),
+            requests: HashMap::new(),
+            leases: HashMap::new(),
+            next_request: 0,
+            timer: None,
+            last_error: None,
+            stopping: None,
+        };
+        state.perform(&myself, out).await?;
+        state.arm(&myself);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PoolMessage>,
+        message: PoolMessage,
+        state: &mut PoolState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PoolMessage::Acquire { attempt, purpose, session } => {
+                let request = RequestId(state.next_request);
+                state.next_request += 1;
+                state.requests.insert(request, Request { attempt, session });
+                state.drive(&myself, PoolEvent::Requested { request, purpose }).await?;
+            }
+            PoolMessage::Withdraw { attempt, session } => {
+                let wanted = |request: &Request| {
+                    request.attempt == attempt && request.session.get_id() == session.get_id()
+                };
+                let found = state.requests.iter().find(|(_, request)| wanted(request)).map(|(id, _)| *id);
+                if let Some(request) = found {
+                    state.requests.remove(&request);
+                    state.drive(&myself, PoolEvent::Withdrawn { request }).await?;
+                }
+            }
+            PoolMessage::Released { lease } => {
+                if state.leases.remove(&lease).is_some() {
+                    state.drive(&myself, PoolEvent::Released { lease }).await?;
+                }
+            }
+            PoolMessage::Event(event) => {
+                match &event {
+                    PoolEvent::HostEnded { host, .. } => state.forget_host(*host),
+                    PoolEvent::HostReady { .. } => state.last_error = None,
+                    PoolEvent::TimedOut => state.timer = None,
+                    _ => {}
+                }
+                if state.stopping.is_none() {
+                    state.drive(&myself, event).await?;
+                }
+                state.end_if_stopped(&myself);
+            }
+            PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
+            PoolMessage::LoadFailed { message } => state.last_error = Some(message),
+            PoolMessage::Snapshot(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(state.snapshot());
+            }
+            PoolMessage::Stop(reply) => {
+                for host in state.hosts.values() {
+                    let _ = host.cast(HostMessage::Stop);
+                }
+                state.stopping = Some(reply);
+                state.end_if_stopped(&myself);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<PoolMessage>,
+        event: SupervisionEvent,
+        state: &mut PoolState,
+    ) -> Result<(), ActorProcessingErr> {
+        // Actors that end as they should have told what there is to tell before.
+        if let SupervisionEvent::ActorFailed(who, problem) = event {
+            error!(%problem, "an actor of a model pool failed");
+            state.actor_failed(&myself, who.get_id());
+        }
+        Ok(())
+    }
+}
+
+impl PoolState {
+    async fn drive(
+        &mut self,
+        myself: &ActorRef<PoolMessage>,
+        event: PoolEvent,
+    ) -> Result<(), ActorProcessingErr> {
+        let mut out = Vec::new();
+        self.machine.handle(self.arguments.clock.now(), event, &mut out);
+        debug_assert_eq!(self.machine.check(), Ok(()));
+        self.perform(myself, out).await?;
+        self.arm(myself);
+        Ok(())
+    }
+
+    /// Sets the timer, unless one is set that comes early enough: it will set the next.
+    fn arm(&mut self, myself: &ActorRef<PoolMessage>) {
+        let Some(at) = self.machine.next_timeout() else { return };
+        if self.timer.is_none_or(|armed| at < armed) {
+            self.timer = Some(at);
+            let wait = at.since(self.arguments.clock.now());
+            myself.send_after(wait, || PoolMessage::Event(PoolEvent::TimedOut));
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        myself: &ActorRef<PoolMessage>,
+        actions: Vec<PoolAction>,
+    ) -> Result<(), ActorProcessingErr> {
+        for action in actions {
+            match action {
+                PoolAction::StartHost { host, quarantine } => self.start_host(myself, host, quarantine).await,
+                PoolAction::StopHost { host } => self.tell_host(host, HostMessage::Stop),
+                PoolAction::KillHost { host } => self.tell_host(host, HostMessage::Kill),
+                PoolAction::Grant { request, lease, host, waited } => {
+                    self.grant(myself, request, lease, host, waited).await?;
+                }
+                PoolAction::Refuse { request, reason } => {
+                    if let Some(Request { attempt, session }) = self.requests.remove(&request) {
+                        let _ = session.cast(SessionMessage::Lease { attempt, answer: Err(reason) });
+                    }
+                }
+                PoolAction::Lose { lease, cause } => {
+                    if let Some(lease) = self.leases.remove(&lease) {
+                        let _ = lease.decoder.cast(DecoderMessage::Lost(cause));
+                    }
+                }
+                PoolAction::Move { lease } => {
+                    if let Some(lease) = self.leases.get(&lease) {
+                        let _ = lease.decoder.cast(DecoderMessage::Move);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_host(&self, host: HostId, message: HostMessage) {
+        if let Some(host) = self.hosts.get(&host) {
+            let _ = host.cast(message);
+        }
+    }
+
+    async fn start_host(&mut self, myself: &ActorRef<PoolMessage>, id: HostId, quarantine: bool) {
+        let mut spec = self.arguments.spec.clone();
+        if quarantine {
+            (spec.slots, spec.threads, spec.prewarm) = (1, 1, 0);
+        }
+        let arguments = HostArguments {
+            id,
+            spec,
+            environment: self.arguments.environment.clone(),
+            launcher: Arc::clone(&self.arguments.launcher),
+            pool: myself.clone(),
+            clock: self.arguments.clock,
+            observer: Arc::clone(&self.arguments.observer),
+        };
+        match Actor::spawn_linked(None, HostActor, arguments, myself.get_cell()).await {
+            Ok((host, _)) => drop(self.hosts.insert(id, host)),
+            Err(problem) => {
+                warn!(%problem, "a decoder host cannot be started");
+                self.last_error = Some(problem.to_string());
+                let (end, suspects) = (HostEnd::LoadFailed, Vec::new());
+                let _ = myself.cast(PoolMessage::Event(PoolEvent::HostEnded { host: id, end, suspects }));
+            }
+        }
+    }
+
+    async fn grant(
+        &mut self,
+        myself: &ActorRef<PoolMessage>,
+        request: RequestId,
+        lease: LeaseId,
+        host: HostId,
+        waited: std::time::Duration,
+    ) -> Result<(), ActorProcessingErr> {
+        let (Some(holder), Some(host_actor)) = (self.requests.remove(&request), self.hosts.get(&host)) else {
+            // Withdrawn requests are gone from the machine too; a host that is gone will be told of.
+            let _ = myself.cast(PoolMessage::Event(PoolEvent::Released { lease }));
+            return Ok(());
+        };
+        let arguments = DecoderArguments {
+            lease,
+            attempt: holder.attempt,
+            session: holder.session.clone(),
+            pool: myself.clone(),
+            host: host_actor.clone(),
+        };
+        let spawned = Actor::spawn_linked(None, DecoderActor, arguments, myself.get_cell()).await;
+        let Ok((decoder, _)) = spawned else {
+            // Its host's actor has just ended: the machine will hear of it. The session asks again.
+            let cause = LossCause::Killed;
+            let _ = holder.session.cast(SessionMessage::LeaseLost { attempt: holder.attempt, cause });
+            let _ = myself.cast(PoolMessage::Event(PoolEvent::Released { lease }));
+            return Ok(());
+        };
+        let grant = Grant { decoder: DecoderHandle::new(decoder.clone(), lease), waited };
+        let answer = SessionMessage::Lease { attempt: holder.attempt, answer: Ok(grant) };
+        // A session that is gone drops the grant with the message, and the drop gives the lease back.
+        let _ = holder.session.cast(answer);
+        self.leases.insert(lease, Lease { decoder, host, holder });
+        Ok(())
+    }
+
+    fn actor_failed(&mut self, myself: &ActorRef<PoolMessage>, who: ActorId) {
+        let host = self.hosts.iter().find(|(_, actor)| actor.get_id() == who).map(|(id, _)| *id);
+        if let Some(host) = host {
+            let (end, suspects) = (HostEnd::Protocol, Vec::new());
+            let _ = myself.cast(PoolMessage::Event(PoolEvent::HostEnded { host, end, suspects }));
+            return;
+        }
+        let lease = self.leases.iter().find(|(_, lease)| lease.decoder.get_id() == who).map(|(id, _)| *id);
+        if let Some(id) = lease
+            && let Some(lease) = self.leases.get(&id)
+        {
+            let (attempt, cause) = (lease.holder.attempt, LossCause::Protocol);
+            let _ = lease.holder.session.cast(SessionMessage::LeaseLost { attempt, cause });
+            self.tell_host(lease.host, HostMessage::Unbind { lease: id });
+            self.tell_host(lease.host, HostMessage::Tell(ToHost::Close { lease: id }));
+            let _ = myself.cast(PoolMessage::Released { lease: id });
+        }
+    }
+
+    fn forget_host(&mut self, host: HostId) {
+        self.hosts.remove(&host);
+        if let Some(load) = self.loads.remove(&host) {
+            self.past_load.audio_ms += load.audio_ms;
+            self.past_load.busy_ms += load.busy_ms;
+        }
+    }
+
+    fn end_if_stopped(&mut self, myself: &ActorRef<PoolMessage>) {
+        if self.hosts.is_empty()
+            && let Some(reply) = self.stopping.take()
+        {
+            let _ = reply.send(());
+            myself.stop(None);
+        }
+    }
+
+    fn snapshot(&self) -> PoolSnapshot {
+        let mut load = self.past_load;
+        for host in self.loads.values() {
+            load.audio_ms += host.audio_ms;
+            load.busy_ms += host.busy_ms;
+            load.resident_bytes += host.resident_bytes;
+        }
+        PoolSnapshot { counts: self.machine.counts(), load, last_error: self.last_error.clone() }
+    }
+}

@@ -1,0 +1,290 @@
+//! The actor of one session: takes messages, tells the machine, keeps the timer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use starling_core::Timestamp;
+use starling_core::audio::{Resampler, SourceStore};
+use starling_core::session::{LossCause, SessionConfig, SessionEvent as Event, SessionMachine};
+use starling_protocol::lease::{DecodeOptions, FromHost};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final, WarningCode};
+use starling_protocol::{Attempt, Epoch, Segment, SourceOffset, Utterance};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::api::OpenRequest;
+use super::io::{Attachment, FINALIZE_BYTES};
+use super::outbox::Outbox;
+use crate::clock::Clock;
+use crate::decoder::DecoderHandle;
+use crate::observe::{Observation, Observer};
+use crate::pool::{LeaseAnswer, PoolMessage};
+
+pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
+
+pub(crate) struct SessionActor;
+
+pub(crate) struct SessionArguments {
+    pub(crate) request: OpenRequest,
+    pub(crate) config: SessionConfig,
+    pub(crate) options: DecodeOptions,
+    pub(crate) model: Arc<str>,
+    pub(crate) pool: ActorRef<PoolMessage>,
+    pub(crate) resampler: Arc<Resampler>,
+    pub(crate) journal_bytes: usize,
+    pub(crate) retry_after: std::time::Duration,
+    pub(crate) token: Arc<str>,
+    pub(crate) warnings: Vec<(WarningCode, String)>,
+    pub(crate) clock: Clock,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// What a client sent.
+pub(crate) enum Input {
+    Audio(Vec<u8>),
+    Finalize,
+    End,
+    Confirm(Segment),
+    Abandon,
+}
+
+pub(crate) enum SessionMessage {
+    /// A connection wants to speak; `epoch` is the next one when the client named none.
+    Attach { epoch: Option<Epoch>, last_final: Option<Segment>, have_from: SourceOffset, reply: AttachReply },
+    /// A connection is lost.
+    Detached { epoch: Epoch },
+    /// The client sent something.
+    Input { epoch: Epoch, input: Input },
+    /// The pool's answer.
+    Lease { attempt: Attempt, answer: LeaseAnswer },
+    /// The decoder is gone.
+    LeaseLost { attempt: Attempt, cause: LossCause },
+    /// The decoder's host is to be replaced.
+    LeaseRetiring { attempt: Attempt },
+    /// The engine can't serve the options.
+    OptionsRefused { attempt: Attempt, message: String },
+    /// The decoder says something.
+    Decoder { attempt: Attempt, frame: FromHost },
+    /// The machine's timer.
+    TimedOut,
+    /// The node is stopping.
+    ShutDown,
+}
+
+pub(crate) struct SessionState {
+    pub(super) arguments: SessionArguments,
+    pub(super) machine: SessionMachine,
+    pub(super) store: SourceStore,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) decoder: Option<DecoderHandle>,
+    /// A grant that the machine is about to be told of.
+    pub(super) granted: Option<DecoderHandle>,
+    pub(super) outbox: Option<Arc<Outbox>>,
+    /// The connection that is being welcomed or refused.
+    pub(super) attaching: Option<AttachReply>,
+    /// A welcome that waits for the first decoder.
+    pub(super) welcome: Option<(AttachReply, Attachment)>,
+    pub(super) admitted: bool,
+    /// Finals made and not confirmed.
+    pub(super) finals: VecDeque<Final>,
+    /// What the event being handled brought.
+    pub(super) heard: Utterance,
+    pub(super) partial_text: String,
+    pub(super) refusal: Option<String>,
+    pub(super) entries: usize,
+    pub(super) times: Times,
+    timer: Option<Timestamp>,
+}
+
+/// When things came, for what is counted.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    pub(super) first_audio: Option<Timestamp>,
+    pub(super) first_partial: bool,
+    pub(super) lost: Option<Timestamp>,
+    /// When audio up to a frame had come; one mark for each step's worth, at most.
+    pub(super) arrivals: VecDeque<(SourceOffset, Timestamp)>,
+}
+
+impl Actor for SessionActor {
+    type Msg = SessionMessage;
+    type State = SessionState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SessionMessage>,
+        arguments: SessionArguments,
+    ) -> Result<SessionState, ActorProcessingErr> {
+        let mut out = Vec::new();
+        let machine = SessionMachine::new(arguments.clock.now(), arguments.config, &mut out);
+        let mut state = SessionState {
+            room: Arc::new(Semaphore::new(arguments.journal_bytes)),
+            arguments,
+            machine,
+            store: SourceStore::new(),
+            decoder: None,
+            granted: None,
+            outbox: None,
+            attaching: None,
+            welcome: None,
+            admitted: false,
+            finals: VecDeque::new(),
+            heard: Utterance::default(),
+            partial_text: String::new(),
+            refusal: None,
+            entries: 0,
+            times: Times::default(),
+            timer: None,
+        };
+        state.perform(&myself, out);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SessionMessage>,
+        message: SessionMessage,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SessionMessage::Attach { epoch, last_final, have_from, reply } => {
+                let epoch = epoch.unwrap_or_else(|| state.machine.last_epoch().next());
+                state.attaching = Some(reply);
+                state.drive(&myself, Event::Attach { epoch, last_final, have_from });
+            }
+            SessionMessage::Detached { epoch } => {
+                state.drive(&myself, Event::Detached { epoch });
+                if state.machine.attached().is_none() {
+                    state.close_outbox();
+                }
+            }
+            SessionMessage::Input { epoch, input } => state.input(&myself, epoch, input),
+            SessionMessage::Lease { attempt, answer } => state.lease(&myself, attempt, answer),
+            SessionMessage::LeaseLost { attempt, cause } => {
+                if state.times.lost.is_none() {
+                    state.times.lost = Some(state.arguments.clock.now());
+                }
+                let model = &*state.arguments.model;
+                state.arguments.observer.observe(&Observation::DecoderLost { model, cause });
+                state.drive(&myself, Event::LeaseLost { attempt, cause });
+            }
+            SessionMessage::LeaseRetiring { attempt } => {
+                state.drive(&myself, Event::LeaseRetiring { attempt });
+            }
+            SessionMessage::OptionsRefused { attempt, message } => {
+                state.refusal = Some(message);
+                state.drive(&myself, Event::OptionsRefused { attempt });
+            }
+            SessionMessage::Decoder { attempt, frame } => state.decoder_frame(&myself, attempt, frame),
+            SessionMessage::TimedOut => {
+                state.timer = None;
+                state.drive(&myself, Event::TimedOut);
+            }
+            SessionMessage::ShutDown => state.drive(&myself, Event::ShutDown),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<SessionMessage>,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.room.close();
+        if let Some(outbox) = &state.outbox {
+            outbox.finish(super::api::SessionEvent::Failed(ErrorBody::new(
+                ErrorCode::Internal,
+                "the session was stopped",
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl SessionState {
+    pub(super) fn drive(&mut self, myself: &ActorRef<SessionMessage>, event: Event) {
+        let mut out = Vec::new();
+        self.machine.handle(self.arguments.clock.now(), event, &mut out);
+        self.perform(myself, out);
+        self.return_entries_room();
+        self.arm(myself);
+    }
+
+    /// Sets the timer, unless one is set that comes early enough: it will set the next.
+    fn arm(&mut self, myself: &ActorRef<SessionMessage>) {
+        let Some(at) = self.machine.next_timeout() else { return };
+        if self.timer.is_none_or(|armed| at < armed) {
+            self.timer = Some(at);
+            myself.send_after(at.since(self.arguments.clock.now()), || SessionMessage::TimedOut);
+        }
+    }
+
+    fn input(&mut self, myself: &ActorRef<SessionMessage>, epoch: Epoch, input: Input) {
+        let current = self.machine.attached() == Some(epoch);
+        match input {
+            Input::Audio(bytes) if current && !self.machine.journal().ended() => {
+                let frames = self.store.append(&bytes);
+                self.note_arrival(frames);
+                self.drive(myself, Event::AudioReceived { frames });
+            }
+            // Nobody will trim what was never stored.
+            Input::Audio(bytes) => self.room.add_permits(bytes.len()),
+            Input::Finalize if current && !self.machine.journal().ended() => {
+                self.entries += 1;
+                self.drive(myself, Event::FinalizeRequested);
+            }
+            Input::Finalize => self.room.add_permits(FINALIZE_BYTES as usize),
+            Input::End if current => self.drive(myself, Event::EndRequested),
+            Input::Confirm(segment) if current => self.drive(myself, Event::Confirmed { segment }),
+            Input::Abandon if current => self.drive(myself, Event::Abandoned),
+            Input::End | Input::Confirm(_) | Input::Abandon => {}
+        }
+    }
+
+    fn lease(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, answer: LeaseAnswer) {
+        match answer {
+            Ok(grant) => {
+                if !self.admitted {
+                    self.admitted = true;
+                    self.arguments.observer.observe(&Observation::SessionAdmitted {
+                        dialect: self.arguments.request.dialect,
+                        model: &self.arguments.model,
+                        queue_wait: grant.waited,
+                    });
+                }
+                self.granted = Some(grant.decoder);
+                self.drive(myself, Event::LeaseGranted { attempt });
+                // A grant that the machine did not want goes back.
+                self.granted = None;
+                self.answer_welcome();
+            }
+            Err(reason) => self.refuse(myself, reason),
+        }
+    }
+
+    fn decoder_frame(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, frame: FromHost) {
+        match frame {
+            FromHost::Decoded { until, .. } => self.drive(myself, Event::Decoded { attempt, until }),
+            FromHost::Partial { segment, until, text, .. } => {
+                self.partial_text = text;
+                self.drive(myself, Event::PartialHeard { attempt, segment, until });
+            }
+            FromHost::Cut { segment, from, to, cause, utterance, .. } => {
+                self.heard = utterance;
+                self.drive(myself, Event::SegmentCut { attempt, segment, from, to, cause });
+                self.heard = Utterance::default();
+            }
+            _ => {}
+        }
+    }
+
+    fn return_entries_room(&mut self) {
+        let pending = self.machine.journal().pending_entries();
+        // The end is an entry too, but it took no room.
+        let pending = pending - usize::from(self.machine.journal().ended() && pending > 0);
+        let answered = self.entries.saturating_sub(pending);
+        self.entries -= answered;
+        self.room.add_permits(answered * FINALIZE_BYTES as usize);
+    }
+}

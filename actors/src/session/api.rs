@@ -1,0 +1,122 @@
+//! What a gateway holds of a session: requests in, events out. No gateway sees an actor.
+
+use std::time::Duration;
+
+use starling_protocol::lease::TraceContext;
+use starling_protocol::native::{ErrorBody, Final, Resume, SessionOptions, WarningCode};
+use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
+
+/// Which way a client came in. A label for metrics and logs; it never decides anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// The native protocol over WebSocket.
+    Native,
+    /// vosk-server's protocol.
+    Vosk,
+    /// A whole recording over HTTP.
+    Http,
+}
+
+impl Dialect {
+    /// The name used as a label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Vosk => "vosk",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// A session that is to be opened.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// The client's id, or one made for a client whose dialect has none.
+    pub session: SessionId,
+    /// Which way it came in.
+    pub dialect: Dialect,
+    /// A model by name; `None` for the node's default.
+    pub model: Option<String>,
+    /// Frames a second in the client's audio (mono PCM16, little endian).
+    pub sample_rate: u32,
+    /// What the client wants.
+    pub options: SessionOptions,
+    /// How long the session outlives its connection; zero for dialects that can't come back.
+    pub linger: Duration,
+    /// The client's trace.
+    pub trace: Option<TraceContext>,
+}
+
+/// What a client is told when its session is open or goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    /// The session.
+    pub session: SessionId,
+    /// The connection's number.
+    pub epoch: Epoch,
+    /// To be shown at a resume.
+    pub token: String,
+    /// The model that was chosen.
+    pub model: String,
+    /// Audio before this is held.
+    pub have_until: SourceOffset,
+    /// Number of the next final; finals that the client lacks follow as events.
+    pub next_segment: Segment,
+    /// Whether the session existed before.
+    pub resumed: bool,
+    /// Whether acknowledged audio is in two copies.
+    pub durable: bool,
+    /// How long the session is kept for a client that has gone.
+    pub linger: Duration,
+    /// Options that the model can't serve and that were left out.
+    pub warnings: Vec<(WarningCode, String)>,
+}
+
+/// A client that goes on with a session.
+#[derive(Debug, Clone)]
+pub struct ResumeRequest {
+    /// The session.
+    pub session: SessionId,
+    /// What the client holds.
+    pub resume: Resume,
+}
+
+/// Something a client is to be told, in this order. Partials, acks and progress that were overtaken are left out, so what
+/// waits for a slow reader is bounded; finals never are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SessionEvent {
+    /// Audio before this is held.
+    Ack(SourceOffset),
+    /// The text so far.
+    Partial {
+        /// The open segment.
+        segment: Segment,
+        /// Its first frame.
+        from: SourceOffset,
+        /// How far the text reaches.
+        until: SourceOffset,
+        /// The text so far.
+        text: String,
+    },
+    /// A committed segment. The gateway confirms it (see `SessionInput::confirm`) once the client has it.
+    Final(Final),
+    /// All audio before `until` has been decoded, and what it gave came before this. Native clients aren't told.
+    Progress {
+        /// Source frames decoded.
+        until: SourceOffset,
+        /// A decoder was lost and its replacement has not caught up yet.
+        recovering: bool,
+    },
+    /// The session goes on, but the client should know.
+    Warning(WarningCode, String),
+    /// The session is over.
+    Failed(ErrorBody),
+    /// The session is over and every final was sent.
+    Done {
+        /// How many segments.
+        segments: u64,
+        /// How many source frames.
+        frames: SourceOffset,
+    },
+}

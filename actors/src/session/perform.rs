@@ -1,0 +1,333 @@
+//! Carrying out what a session's machine asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use starling_core::pool::{Purpose, Refusal};
+use starling_core::session::{AttachRefusal, FailReason, Outcome, SessionAction};
+use starling_protocol::lease::{Priority, ToHost};
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
+use tracing::{debug, info};
+
+use super::actor::{SessionMessage, SessionState};
+use super::api::{Ready, SessionEvent};
+use super::finals::{Place, make_final};
+use super::io::{Attachment, SessionInput, SessionOutput};
+use super::outbox::Outbox;
+use crate::observe::Observation;
+use crate::pool::PoolMessage;
+
+impl SessionState {
+    pub(super) fn perform(&mut self, myself: &ActorRef<SessionMessage>, actions: Vec<SessionAction>) {
+        for action in actions {
+            match action {
+                SessionAction::RequestLease { attempt, kind } => {
+                    let purpose = if self.admitted { Purpose::Continue(kind) } else { Purpose::New };
+                    let session = myself.clone();
+                    let _ = self.arguments.pool.cast(PoolMessage::Acquire { attempt, purpose, session });
+                }
+                SessionAction::ReleaseLease { attempt } => {
+                    if self.decoder.take().is_none() {
+                        let session = myself.clone();
+                        let _ = self.arguments.pool.cast(PoolMessage::Withdraw { attempt, session });
+                    }
+                }
+                SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms } => {
+                    self.decoder = self.granted.take();
+                    self.open_stream(attempt, segment, from, window, partial_interval_ms);
+                }
+                SessionAction::Feed { from, to, .. } => self.feed(from, to),
+                SessionAction::Flush { at, cause, .. } => {
+                    self.tell_decoder(|lease| ToHost::Flush { lease, at, cause });
+                }
+                SessionAction::SetPartials { interval_ms, .. } => {
+                    self.tell_decoder(|lease| ToHost::Partials { lease, interval_ms });
+                }
+                SessionAction::TrimSource { until } => {
+                    let freed = self.store.trim(until);
+                    self.room.add_permits(freed);
+                }
+                SessionAction::Welcome { epoch, have_until, resend_from, .. } => {
+                    self.welcome(myself, epoch, have_until, resend_from);
+                }
+                SessionAction::RefuseAttach { reason, .. } => {
+                    if let Some(reply) = self.attaching.take() {
+                        let _ = reply.send(Err(attach_refusal(reason)));
+                    }
+                }
+                SessionAction::Fence { .. } => {
+                    let message = "another connection speaks for this session now";
+                    self.finish(SessionEvent::Failed(ErrorBody::new(ErrorCode::Superseded, message)));
+                }
+                SessionAction::Ack { until } => {
+                    if let Some(outbox) = &self.outbox {
+                        outbox.set_ack(until);
+                    }
+                }
+                SessionAction::ShowPartial { segment, from, until } => {
+                    self.show_partial(segment, from, until)
+                }
+                SessionAction::Commit { segment, decode_from, from, to, cause } => {
+                    self.commit(Place { segment, decode_from, from, to, cause });
+                }
+                SessionAction::ForgetFinals { through } => {
+                    while self.finals.front().is_some_and(|last| last.segment <= through) {
+                        self.finals.pop_front();
+                    }
+                }
+                SessionAction::ReportProgress { until, recovering } => {
+                    if let Some(outbox) = &self.outbox {
+                        outbox.set_progress(SessionEvent::Progress { until, recovering });
+                    }
+                }
+                SessionAction::CaughtUp { replayed, .. } => self.caught_up(replayed),
+                SessionAction::AnnounceDone { segments, frames } => {
+                    self.finish(SessionEvent::Done { segments, frames });
+                }
+                SessionAction::End(outcome) => self.end(myself, outcome),
+            }
+        }
+    }
+
+    fn tell_decoder(&self, command: impl FnOnce(starling_protocol::LeaseId) -> ToHost) {
+        if let Some(decoder) = &self.decoder {
+            decoder.send(command(decoder.lease()));
+        }
+    }
+
+    fn open_stream(
+        &self,
+        attempt: Attempt,
+        segment: Segment,
+        from: DecodeOffset,
+        window: u16,
+        partial_interval_ms: u32,
+    ) {
+        let options = self.arguments.options.clone();
+        let priority = if self.arguments.request.options.batch { Priority::Batch } else { Priority::Live };
+        let trace = self.arguments.request.trace.clone();
+        self.tell_decoder(|lease| ToHost::Open {
+            lease,
+            attempt,
+            options,
+            segment,
+            from,
+            priority,
+            window,
+            partial_interval_ms,
+            trace,
+        });
+    }
+
+    fn feed(&self, from: DecodeOffset, to: DecodeOffset) {
+        let mut samples = Vec::with_capacity(to.since(from) as usize);
+        self.arguments.resampler.render(from, to, |at| self.store.sample(at), &mut samples);
+        let pcm = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        self.tell_decoder(|lease| ToHost::Feed { lease, at: from, pcm });
+    }
+
+    fn welcome(
+        &mut self,
+        myself: &ActorRef<SessionMessage>,
+        epoch: Epoch,
+        have_until: SourceOffset,
+        resend_from: Segment,
+    ) {
+        let Some(reply) = self.attaching.take() else { return };
+        self.store.forget_odd_byte();
+        let resumed = epoch > Epoch(1);
+        let outbox = Arc::new(Outbox::default());
+        for last in self.finals.iter().filter(|last| last.segment >= resend_from) {
+            outbox.push_final(last.clone());
+        }
+        for (code, message) in &self.arguments.warnings {
+            outbox.warn(*code, message.clone());
+        }
+        self.outbox = Some(Arc::clone(&outbox));
+        let request = &self.arguments.request;
+        if resumed {
+            self.arguments.observer.observe(&Observation::SessionResumed { dialect: request.dialect });
+        }
+        let ready = Ready {
+            session: request.session,
+            epoch,
+            token: self.arguments.token.to_string(),
+            model: self.arguments.model.to_string(),
+            have_until,
+            next_segment: resend_from,
+            resumed,
+            durable: false,
+            linger: request.linger,
+            warnings: self.arguments.warnings.clone(),
+        };
+        let input = SessionInput::new(myself.clone(), epoch, Arc::clone(&self.room));
+        self.welcome = Some((reply, Attachment { ready, input, output: SessionOutput::new(outbox) }));
+        self.answer_welcome();
+    }
+
+    /// Tells a client that it is welcome, once there has been a decoder for it.
+    pub(super) fn answer_welcome(&mut self) {
+        if self.admitted
+            && let Some((reply, attachment)) = self.welcome.take()
+        {
+            // A client that has gone meanwhile drops its attachment, and with it the connection.
+            let _ = reply.send(Ok(attachment));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, myself: &ActorRef<SessionMessage>, reason: Refusal) {
+        let (code, message) = match reason {
+            Refusal::QueueFull => (ErrorCode::Busy, "no decoder is free and too many wait for one"),
+            Refusal::WaitedTooLong => (ErrorCode::Busy, "no decoder came free in time"),
+            Refusal::Draining => (ErrorCode::ShuttingDown, "this node is stopping"),
+        };
+        let mut body = ErrorBody::new(code, message);
+        body.retry_after_ms = Some(self.arguments.retry_after.as_millis() as u64);
+        let dialect = self.arguments.request.dialect;
+        self.arguments.observer.observe(&Observation::SessionRefused { dialect, reason: code });
+        if let Some((reply, _)) = self.welcome.take() {
+            let _ = reply.send(Err(body));
+        }
+        self.outbox = None;
+        myself.stop(None);
+    }
+
+    fn show_partial(&mut self, segment: Segment, from: SourceOffset, until: SourceOffset) {
+        let Some(outbox) = &self.outbox else { return };
+        let text = std::mem::take(&mut self.partial_text);
+        if !self.times.first_partial && !text.is_empty() {
+            self.times.first_partial = true;
+            let now = self.arguments.clock.now();
+            let after = self.times.first_audio.map_or(Duration::ZERO, |first| now.since(first));
+            self.arguments
+                .observer
+                .observe(&Observation::FirstPartial { model: &self.arguments.model, after });
+        }
+        outbox.set_partial(SessionEvent::Partial { segment, from, until, text });
+    }
+
+    fn commit(&mut self, place: Place) {
+        let heard = std::mem::take(&mut self.heard);
+        let heard = if place.cause == CutCause::GivenUp { Default::default() } else { heard };
+        let last = make_final(&self.arguments.config.rates, place, heard, self.arguments.options.words);
+        let latency = self.age_of(place.to);
+        let model = &*self.arguments.model;
+        self.arguments.observer.observe(&Observation::FinalCommitted { model, cause: place.cause, latency });
+        if place.cause == CutCause::GivenUp {
+            self.arguments.observer.observe(&Observation::SegmentGivenUp { model });
+        }
+        if let Some(outbox) = &self.outbox {
+            outbox.push_final(last.clone());
+        }
+        self.finals.push_back(last);
+    }
+
+    fn caught_up(&mut self, replayed: u64) {
+        let Some(lost) = self.times.lost.take() else { return };
+        let took = self.arguments.clock.now().since(lost);
+        let audio = Duration::from_secs_f64(replayed as f64 / self.arguments.config.rates.decode_hz() as f64);
+        let model = &*self.arguments.model;
+        info!(session = %self.arguments.request.session, ?audio, ?took, "a replacement decoder has caught up");
+        self.arguments.observer.observe(&Observation::Replayed { model, audio, took });
+    }
+
+    pub(super) fn close_outbox(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.close();
+        }
+    }
+
+    fn finish(&mut self, event: SessionEvent) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.finish(event);
+        }
+    }
+
+    fn end(&mut self, myself: &ActorRef<SessionMessage>, outcome: Outcome) {
+        let label = match outcome {
+            Outcome::Done => "done",
+            Outcome::Failed(reason) => {
+                let body = self.failure(reason);
+                if let Some((reply, _)) = self.welcome.take() {
+                    let _ = reply.send(Err(body.clone()));
+                }
+                self.finish(SessionEvent::Failed(body));
+                "failed"
+            }
+            Outcome::LingeredOut => "lingered_out",
+            Outcome::Abandoned => "abandoned",
+        };
+        let hz = self.arguments.config.rates.source_hz() as f64;
+        let audio = Duration::from_secs_f64(self.machine.journal().received().0 as f64 / hz);
+        debug!(session = %self.arguments.request.session, outcome = label, ?audio, "session over");
+        if self.admitted {
+            let (dialect, model) = (self.arguments.request.dialect, &*self.arguments.model);
+            self.arguments.observer.observe(&Observation::SessionEnded {
+                dialect,
+                model,
+                outcome: label,
+                audio,
+            });
+        }
+        self.close_outbox();
+        myself.stop(None);
+    }
+
+    fn failure(&mut self, reason: FailReason) -> ErrorBody {
+        match reason {
+            FailReason::SlowReader => {
+                ErrorBody::new(ErrorCode::SlowReader, "finals were left unread and unconfirmed for too long")
+            }
+            FailReason::Idle => ErrorBody::new(ErrorCode::IdleTimeout, "nothing was sent for too long"),
+            FailReason::OptionsRefused => {
+                let message = self.refusal.take().unwrap_or_else(|| "the engine refused the options".into());
+                ErrorBody::new(ErrorCode::BadRequest, message)
+            }
+            FailReason::ShuttingDown => ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping"),
+            FailReason::DecodersFail => {
+                ErrorBody::new(ErrorCode::Internal, "decoders die before they hear any audio")
+            }
+        }
+    }
+
+    pub(super) fn note_arrival(&mut self, frames: u64) {
+        let now = self.arguments.clock.now();
+        self.times.first_audio.get_or_insert(now);
+        let end = self.machine.journal().received().plus(frames);
+        let step = self.arguments.config.rates.source_hz() / 10;
+        match self.times.arrivals.back_mut() {
+            Some((at, when)) if end.0 / step == at.0 / step => (*at, *when) = (end, now),
+            _ => self.times.arrivals.push_back((end, now)),
+        }
+        let hz = self.arguments.config.rates.source_hz() as f64;
+        let (dialect, audio) = (self.arguments.request.dialect, Duration::from_secs_f64(frames as f64 / hz));
+        self.arguments.observer.observe(&Observation::AudioReceived { dialect, audio });
+    }
+
+    /// Time since audio up to `to` had arrived. Forgets what came before.
+    fn age_of(&mut self, to: SourceOffset) -> Duration {
+        let arrivals = &mut self.times.arrivals;
+        while arrivals.len() > 1 && arrivals.front().is_some_and(|(at, _)| *at < to) {
+            arrivals.pop_front();
+        }
+        let now = self.arguments.clock.now();
+        arrivals.front().map_or(Duration::ZERO, |(_, when)| now.since(*when))
+    }
+}
+
+fn attach_refusal(reason: AttachRefusal) -> ErrorBody {
+    match reason {
+        AttachRefusal::Superseded => {
+            ErrorBody::new(ErrorCode::Superseded, "resume.epoch must be higher than any epoch used before")
+        }
+        AttachRefusal::Gap => ErrorBody::new(
+            ErrorCode::Gap,
+            "resume.have_from lies beyond the audio that the server has: what is between is lost",
+        ),
+        AttachRefusal::UnknownFinal => {
+            ErrorBody::new(ErrorCode::BadRequest, "resume.last_final names a final that was never made")
+        }
+    }
+}
