@@ -13,7 +13,7 @@ pub(crate) fn run() -> Result<()> {
         "--package",
         "starling-engine",
         "--package",
-        "starling-node",
+        "starling",
     ]))?;
     drive()
 }

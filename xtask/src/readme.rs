@@ -64,7 +64,7 @@ fn fault_of(line: &str) -> Option<String> {
                 names.copied().filter(|word| !word.starts_with('-')).take(1).collect();
             let help = output_of(
                 cargo()
-                    .args(["run", "--quiet", "--package", "starling-node", "--"])
+                    .args(["run", "--quiet", "--package", "starling", "--"])
                     .args(&subcommand)
                     .arg("--help"),
             );
