@@ -45,8 +45,9 @@ impl ClientConfig {
             // As long as a server keeps a session for a client that has gone.
             give_up: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(5),
-            // A server answers pings even while it takes no audio; longer silence than this is a dead path.
-            liveness: Duration::from_secs(10),
+            // A server that takes no audio for want of a decoder answers no pings either: longer than a decoder takes to
+            // be replaced, short enough that the ring is not full before the next attempt.
+            liveness: Duration::from_secs(15),
             // A local restart is met at once, a crowd of clients spreads over the second and third attempts.
             backoff_first: Duration::from_millis(100),
             backoff_most: Duration::from_secs(3),
@@ -98,10 +99,7 @@ impl Client {
         }
         let urls = config.servers.iter().enumerate();
         let urls = urls.map(|(index, value)| {
-            let bad = || ConfigError::Server {
-                index,
-                value: value.clone(),
-            };
+            let bad = || ConfigError::Server { index, value: value.clone() };
             stream_url(value).ok_or_else(bad)
         });
         let urls = urls.collect::<Result<_, _>>()?;
@@ -157,14 +155,8 @@ mod tests {
 
     #[test]
     fn a_server_without_a_path_gets_the_protocols_own() {
-        assert_eq!(
-            stream_url("ws://localhost:2800").as_deref(),
-            Some("ws://localhost:2800/v1/stream")
-        );
-        assert_eq!(
-            stream_url("ws://[::1]:2800/").as_deref(),
-            Some("ws://[::1]:2800/v1/stream")
-        );
+        assert_eq!(stream_url("ws://localhost:2800").as_deref(), Some("ws://localhost:2800/v1/stream"));
+        assert_eq!(stream_url("ws://[::1]:2800/").as_deref(), Some("ws://[::1]:2800/v1/stream"));
         assert_eq!(stream_url("ws://a/x?y=1").as_deref(), Some("ws://a/x?y=1"));
     }
 
@@ -172,13 +164,7 @@ mod tests {
     fn addresses_that_cannot_be_used_are_named() {
         for server in ["", "localhost:2800", "wss://a", "http://a", "ws://"] {
             let error = Client::new(ClientConfig::new([server])).expect_err("must be refused");
-            assert_eq!(
-                error,
-                ConfigError::Server {
-                    index: 0,
-                    value: server.to_owned()
-                }
-            );
+            assert_eq!(error, ConfigError::Server { index: 0, value: server.to_owned() });
         }
         let error = Client::new(ClientConfig::new(Vec::<String>::new())).expect_err("must be refused");
         assert_eq!(error, ConfigError::NoServers);

@@ -43,6 +43,7 @@ pub(crate) async fn open(urls: Vec<String>, settings: Settings, hello: Hello) ->
         link: Link::None,
         commands,
         pending: None,
+        ended: false,
         opened: Some(opened_in),
         events,
         waiting: VecDeque::new(),
@@ -52,11 +53,7 @@ pub(crate) async fn open(urls: Vec<String>, settings: Settings, hello: Hello) ->
     // These two live here, so that a caller who stops waiting ends the task.
     let (sender, events) = (AudioSender::new(commands_in), Events::new(events_out, taken_in));
     match opened.await {
-        Ok(opened) => opened.map(|opened| Session {
-            opened,
-            sender,
-            events,
-        }),
+        Ok(opened) => opened.map(|opened| Session { opened, sender, events }),
         Err(_) => Err(OpenError::Unreachable {
             waited: Duration::ZERO,
             cause: "the runtime is shutting down".to_owned(),
@@ -90,6 +87,8 @@ struct Driver {
     commands: mpsc::Receiver<Command>,
     /// Audio that found no room in the ring; nothing more is taken from the caller meanwhile.
     pending: Option<Vec<u8>>,
+    /// No more will come from the caller.
+    ended: bool,
     opened: Option<oneshot::Sender<Result<Opened, OpenError>>>,
     events: mpsc::Sender<Result<Event, SessionError>>,
     waiting: VecDeque<Result<Event, SessionError>>,
@@ -148,7 +147,7 @@ impl Driver {
         let over = self.machine.is_over();
         let reading = self.is_reading();
         let timeout = self.machine.next_timeout().map(|at| self.clock.at(at));
-        let taking = !over && self.pending.is_none() && !self.commands.is_closed();
+        let taking = !over && self.pending.is_none() && !self.ended;
         tokio::select! {
             () = sleep_until(timeout) => Happened::Timeout,
             event = self.link.next(reading), if !over => Happened::Link(event),
@@ -176,7 +175,7 @@ impl Driver {
             Some(Command::Audio(audio)) => self.pending = Some(audio),
             Some(Command::Finalize) => self.input(Input::Finalize),
             Some(Command::End) | None => {
-                self.commands.close();
+                self.ended = true;
                 self.input(Input::End);
             }
         }
@@ -212,9 +211,7 @@ impl Driver {
                     // The machine and the ring are trimmed together; were they ever not, a loss is said, not hidden.
                     tracing::error!(?frames, "audio that is to be sent is not in the ring");
                     self.link = Link::None;
-                    self.input(Input::Lost(
-                        "audio that is to be sent is not in the ring".to_owned(),
-                    ));
+                    self.input(Input::Lost("audio that is to be sent is not in the ring".to_owned()));
                     return;
                 }
             },
@@ -260,6 +257,7 @@ impl Driver {
                 self.link = Link::connect(self.urls[server].clone(), hello);
             }
             Action::Disconnect => self.link.close(),
+            Action::Farewell(segment) => self.link.farewell(text(&ClientMessage::Confirm { segment })),
             Action::Ping => self.link.ping(),
             Action::Opened(opened) => self.answer(Ok(opened)),
             Action::OpenFailed(error) => self.answer(Err(error)),

@@ -11,7 +11,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ConfigError {
     /// No server was named.
-    #[error("servers is empty; it must name at least one, such as ws://127.0.0.1:2800")]
+    #[error("servers is empty; it must name at least one, such as ws://127.0.0.1:8080")]
     NoServers,
     /// A server's address can't be used.
     #[error("servers[{index}] is {value:?}; it must be ws://HOST:PORT (TLS is not served yet)")]

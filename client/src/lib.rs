@@ -10,7 +10,7 @@
 //! use starling_client::{Client, ClientConfig, Event, SessionConfig};
 //!
 //! # async fn example(audio: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::new(ClientConfig::new(["ws://127.0.0.1:2800"]))?;
+//! let client = Client::new(ClientConfig::new(["ws://127.0.0.1:8080"]))?;
 //! let (mut sender, mut events) = client.open(SessionConfig::default()).await?.split();
 //! tokio::spawn(async move {
 //!     sender.send(&audio).await?;

@@ -89,6 +89,8 @@ pub enum Action {
     },
     /// Drop the connection or the attempt at one.
     Disconnect,
+    /// Confirm up to this segment, in the server's terms, and close: the server has nothing left to keep.
+    Farewell(Segment),
     /// Send a WebSocket ping.
     Ping,
     /// The session is open.
@@ -177,11 +179,7 @@ enum Phase {
     /// Connecting, or waiting for `ready`.
     Opening { deadline: Duration },
     /// `ready` has come.
-    Live {
-        since: Duration,
-        heard: Duration,
-        pinged: bool,
-    },
+    Live { since: Duration, heard: Duration, pinged: bool },
 }
 
 /// See the module.
@@ -270,7 +268,7 @@ impl Machine {
             }
             Input::Tick => self.tick(now, entropy, out),
             Input::Audio(frames) => self.append(frames),
-            // A second request at the same place would only give an empty segment.
+            // One that waits for its final at this very place is the same request.
             Input::Finalize if self.marks.back() != Some(&self.written) => self.marks.push_back(self.written),
             Input::Finalize => {}
             Input::End => self.ended = true,
@@ -295,9 +293,7 @@ impl Machine {
     /// Frames that may be appended now. When there are none, the server is behind.
     #[must_use]
     pub fn room(&self) -> u64 {
-        self.settings
-            .ring_frames
-            .saturating_sub(self.written - self.acked.max(self.start))
+        self.settings.ring_frames.saturating_sub(self.written - self.acked.max(self.start))
     }
 
     /// The first frame that the ring must go on holding.
@@ -387,11 +383,7 @@ impl Machine {
     }
 
     fn patience(&self, pinged: bool) -> Duration {
-        if pinged {
-            self.settings.liveness
-        } else {
-            self.settings.liveness / 2
-        }
+        if pinged { self.settings.liveness } else { self.settings.liveness / 2 }
     }
 
     fn fail(&mut self, error: SessionError, out: &mut Vec<Action>) {

@@ -38,9 +38,7 @@ impl Ring {
 }
 
 fn byte_count(frames: u64) -> usize {
-    usize::try_from(frames)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(FRAME_BYTES)
+    usize::try_from(frames).unwrap_or(usize::MAX).saturating_mul(FRAME_BYTES)
 }
 
 #[cfg(test)]

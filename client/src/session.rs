@@ -80,7 +80,9 @@ impl AudioSender {
         Ok(())
     }
 
-    /// Asks for the open segment to end here and its final to come now.
+    /// Asks for the open segment to end here and its final to come now; it has the cause `Finalize` and may be empty. Asked
+    /// again at the same place before that final came, it is one request. A connection that is lost at this very moment can
+    /// make it two, and the second final then is empty.
     ///
     /// # Errors
     /// The session is over; [`Events::next`] says why.

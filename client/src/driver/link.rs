@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -40,10 +40,7 @@ pub(super) enum LinkEvent {
 
 pub(super) enum Link {
     None,
-    Connecting {
-        connecting: Connecting,
-        hello: Option<Outgoing>,
-    },
+    Connecting { connecting: Connecting, hello: Option<Outgoing> },
     Open(Box<Connection>),
 }
 
@@ -67,10 +64,7 @@ impl Link {
             let (socket, _) = connect_async_with_config(url, Some(config), disable_nagle).await?;
             Ok(socket)
         };
-        Self::Connecting {
-            connecting: Box::pin(connecting),
-            hello: Some(hello),
-        }
+        Self::Connecting { connecting: Box::pin(connecting), hello: Some(hello) }
     }
 
     /// Whether [`Self::write`] may be called.
@@ -94,17 +88,27 @@ impl Link {
 
     /// Lets the connection go, with a closing handshake where it still works.
     pub(super) fn close(&mut self) {
+        self.close_after(None);
+    }
+
+    /// As [`Self::close`], with a last message before it.
+    pub(super) fn farewell(&mut self, last: Outgoing) {
+        self.close_after(Some(last.into()));
+    }
+
+    fn close_after(&mut self, last: Option<Message>) {
         if let Self::Open(mut connection) = std::mem::replace(self, Self::None)
             && connection.broken.is_none()
             && connection.closed.is_none()
         {
             tokio::spawn(async move {
                 let closing = async {
+                    if let Some(last) = last {
+                        let _ = connection.socket.send(last).await;
+                    }
                     let _ = connection.socket.close(None).await;
                     // The server's own close frame, after which the socket can go without a reset.
-                    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut connection.socket).poll_next(cx)).await
-                    {
-                    }
+                    while let Some(Ok(_)) = connection.socket.next().await {}
                 };
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
             });
@@ -154,9 +158,7 @@ impl Connection {
         }
         match &self.broken {
             // Everything that had arrived was read.
-            Some(cause) => Poll::Ready(LinkEvent::Lost(
-                self.closed.take().unwrap_or_else(|| cause.clone()),
-            )),
+            Some(cause) => Poll::Ready(LinkEvent::Lost(self.closed.take().unwrap_or_else(|| cause.clone()))),
             None => Poll::Pending,
         }
     }

@@ -25,13 +25,8 @@ impl Machine {
                 have_from: SourceOffset(self.start - self.base_frame),
             });
         }
-        self.phase = Phase::Opening {
-            deadline: now + self.settings.attempt_timeout,
-        };
-        out.push(Action::Connect {
-            server: self.server,
-            hello: Box::new(hello),
-        });
+        self.phase = Phase::Opening { deadline: now + self.settings.attempt_timeout };
+        out.push(Action::Connect { server: self.server, hello: Box::new(hello) });
     }
 
     /// The connection, or the attempt at one, is gone.
@@ -99,11 +94,8 @@ impl Machine {
             out.push(Action::OpenFailed(OpenError::Busy(body)));
             return;
         }
-        let wait = if asked_all {
-            Duration::from_millis(body.retry_after_ms.unwrap_or(0))
-        } else {
-            Duration::ZERO
-        };
+        let wait =
+            if asked_all { Duration::from_millis(body.retry_after_ms.unwrap_or(0)) } else { Duration::ZERO };
         if self.past_deadline(now) && !self.opened {
             self.phase = Phase::Idle;
             out.push(Action::Disconnect);
@@ -126,10 +118,8 @@ impl Machine {
             return;
         }
         if self.start > self.final_to {
-            let error = SessionError::AudioLost {
-                from: SourceOffset(self.final_to),
-                to: SourceOffset(self.start),
-            };
+            let error =
+                SessionError::AudioLost { from: SourceOffset(self.final_to), to: SourceOffset(self.start) };
             self.fail(error, out);
             return;
         }
@@ -149,8 +139,13 @@ impl Machine {
     }
 
     pub(super) fn finish(&mut self, out: &mut Vec<Action>) {
+        let live = matches!(self.phase, Phase::Live { .. });
         self.phase = Phase::Idle;
-        out.push(Action::Disconnect);
+        // Whatever the consumer has yet to take lies on this side now.
+        match self.next_segment.checked_sub(self.base_segment + 1) {
+            Some(last) if live => out.push(Action::Farewell(Segment(last))),
+            _ => out.push(Action::Disconnect),
+        }
         out.push(Action::Deliver(Event::Done {
             segments: self.next_segment,
             frames: SourceOffset(self.final_to),
@@ -174,9 +169,7 @@ impl Machine {
         }
         let until = now + wait + self.backoff(entropy.jitter);
         // One attempt at the deadline itself, rather than none after the last long wait.
-        let until = self
-            .deadline()
-            .map_or(until, |deadline| until.min(deadline.max(now)));
+        let until = self.deadline().map_or(until, |deadline| until.min(deadline.max(now)));
         self.phase = Phase::Waiting { until };
     }
 
@@ -195,16 +188,11 @@ impl Machine {
     fn backoff(&self, jitter: u32) -> Duration {
         let doublings = self.attempts.saturating_sub(1).min(16);
         let most = self.settings.backoff_first.saturating_mul(1 << doublings);
-        most.min(self.settings.backoff_most)
-            .mul_f64(f64::from(jitter) / f64::from(u32::MAX))
+        most.min(self.settings.backoff_most).mul_f64(f64::from(jitter) / f64::from(u32::MAX))
     }
 
     fn deadline(&self) -> Option<Duration> {
-        let patience = if self.opened {
-            self.settings.give_up
-        } else {
-            self.settings.open_deadline
-        };
+        let patience = if self.opened { self.settings.give_up } else { self.settings.open_deadline };
         Some(self.trying_since? + patience)
     }
 

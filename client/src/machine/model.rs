@@ -1,7 +1,7 @@
 //! The machine against a model of a server, under random losses: every final exactly once, in order, with the content
 //! that an undisturbed run would have given.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -46,7 +46,8 @@ fn text_of(audio: &[u16]) -> String {
 #[derive(Debug, Default)]
 struct ServerSession {
     audio: Vec<u16>,
-    finalizes: BTreeSet<usize>,
+    /// Where finalizes wait to be answered: one final each, even two at one place.
+    finalizes: VecDeque<usize>,
     ended: bool,
     finals: Vec<Final>,
     confirmed: usize,
@@ -55,26 +56,31 @@ struct ServerSession {
 
 impl ServerSession {
     fn committed(&self) -> usize {
-        self.finals
-            .last()
-            .map_or(0, |last| usize::try_from(last.to.0).expect("small"))
+        self.finals.last().map_or(0, |last| usize::try_from(last.to.0).expect("small"))
     }
 
     fn commit_one(&mut self) -> Option<Final> {
         let from = self.committed();
         let open = &self.audio[from..];
-        let cut = (1..=open.len()).find(|&length| {
-            cuts_after(length, open[length - 1])
-                || self.finalizes.contains(&(from + length))
-                || (self.ended && length == open.len())
-        })?;
+        let asked = self.finalizes.front().map(|&at| at - from);
+        let natural = (1..=open.len()).find(|&length| cuts_after(length, open[length - 1]));
+        let end = (self.ended && !open.is_empty()).then_some(open.len());
+        let (cut, cause) = match (asked, natural) {
+            (Some(asked), None) => (asked, CutCause::Finalize),
+            (Some(asked), Some(natural)) if asked < natural => (asked, CutCause::Finalize),
+            (_, Some(natural)) => (natural, CutCause::Endpoint),
+            (None, None) => (end?, CutCause::End),
+        };
+        if cause == CutCause::Finalize {
+            self.finalizes.pop_front();
+        }
         let last = Final {
             segment: Segment(self.finals.len() as u64),
             from: SourceOffset(from as u64),
             to: SourceOffset((from + cut) as u64),
             start: from as f64 / 16_000.0,
             end: (from + cut) as f64 / 16_000.0,
-            cause: CutCause::Endpoint,
+            cause,
             text: text_of(&open[..cut]),
             words: Vec::new(),
             confidence: None,
@@ -91,7 +97,7 @@ struct World {
     machine: Machine,
     ring: Ring,
     produced: u64,
-    marks: BTreeSet<usize>,
+    marks: VecDeque<usize>,
     to_server: VecDeque<Result<Write, Hello>>,
     audio_in_flight: VecDeque<Vec<u8>>,
     to_client: VecDeque<ServerMessage>,
@@ -119,7 +125,7 @@ impl World {
             machine: Machine::new(settings, Hello::new(SessionId(uuid::Uuid::from_u128(1)))),
             ring: Ring::default(),
             produced: 0,
-            marks: BTreeSet::new(),
+            marks: VecDeque::new(),
             to_server: VecDeque::new(),
             audio_in_flight: VecDeque::new(),
             to_client: VecDeque::new(),
@@ -141,10 +147,7 @@ impl World {
 
     fn input(&mut self, input: Input) {
         self.fresh += 1;
-        let entropy = Entropy {
-            session: SessionId(uuid::Uuid::from_u128(self.fresh)),
-            ..entropy()
-        };
+        let entropy = Entropy { session: SessionId(uuid::Uuid::from_u128(self.fresh)), ..entropy() };
         let mut out = Vec::new();
         self.machine.handle(self.now, input, entropy, &mut out);
         self.ring.trim(self.machine.start());
@@ -164,7 +167,7 @@ impl World {
                 }
                 self.to_server.push_back(Err(*hello));
             }
-            Action::Disconnect => self.unlink(),
+            Action::Disconnect | Action::Farewell(_) => self.unlink(),
             Action::Deliver(Event::Final(last)) => {
                 self.finals_seen += 1;
                 self.untaken.push_back(last);
@@ -198,9 +201,7 @@ impl World {
         match write {
             Write::Audio(_) => {
                 let bytes = self.audio_in_flight.pop_front().expect("sent with it");
-                let frames = bytes
-                    .chunks_exact(2)
-                    .map(|two| u16::from_le_bytes([two[0], two[1]]));
+                let frames = bytes.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
                 session.audio.extend(frames);
             }
             Write::Confirm(segment) => {
@@ -209,7 +210,7 @@ impl World {
                 session.confirmed = session.confirmed.max(confirmed);
             }
             Write::Finalize => {
-                session.finalizes.insert(session.audio.len());
+                session.finalizes.push_back(session.audio.len());
             }
             Write::End => session.ended = true,
         }
@@ -260,12 +261,9 @@ impl World {
         }
         let until = SourceOffset(session.audio.len() as u64);
         self.to_client.push_back(ServerMessage::Ack { until });
-        if session.ended && session.committed() == session.audio.len() {
+        if session.ended && session.finalizes.is_empty() && session.committed() == session.audio.len() {
             let segments = session.finals.len() as u64;
-            self.to_client.push_back(ServerMessage::Done {
-                segments,
-                frames: until,
-            });
+            self.to_client.push_back(ServerMessage::Done { segments, frames: until });
         }
     }
 
@@ -283,8 +281,11 @@ impl World {
                 self.input(Input::Audio(frames));
             }
             Step::Finalize => {
-                self.marks.insert(usize::try_from(self.produced).expect("small"));
+                let waiting = self.machine.marks.len();
                 self.input(Input::Finalize);
+                if self.machine.marks.len() > waiting {
+                    self.marks.push_back(usize::try_from(self.produced).expect("small"));
+                }
             }
             Step::Write(times) => (0..times).for_each(|_| self.write()),
             Step::ServerReads(times) => (0..times).for_each(|_| self.server_reads()),
@@ -337,10 +338,7 @@ impl World {
             return;
         };
         if let Write::Audio(frames) = &write {
-            let bytes = self
-                .ring
-                .read(frames.clone())
-                .expect("the ring holds what is to be sent");
+            let bytes = self.ring.read(frames.clone()).expect("the ring holds what is to be sent");
             self.audio_in_flight.push_back(bytes);
         }
         self.to_server.push_back(Ok(write));
@@ -368,21 +366,24 @@ impl World {
     }
 
     /// What an undisturbed run gives.
-    fn expected(&self) -> Vec<(u64, u64, u64, String)> {
+    fn expected(&self) -> Vec<Final> {
         let audio: Vec<u16> = (0..self.produced).map(sample).collect();
-        let mut session = ServerSession {
-            audio,
-            finalizes: self.marks.clone(),
-            ended: true,
-            ..ServerSession::default()
-        };
+        let mut session =
+            ServerSession { audio, finalizes: self.marks.clone(), ended: true, ..ServerSession::default() };
         while session.commit_one().is_some() {}
-        session.finals.into_iter().map(summary).collect()
+        session.finals
     }
 }
 
-fn summary(last: Final) -> (u64, u64, u64, String) {
-    (last.segment.0, last.from.0, last.to.0, last.text)
+/// What is in a run's finals. Empty ones are left out: a finalize that was asked twice, because nobody knows whether the
+/// first was heard, gives one more.
+fn spoken(finals: &[Final]) -> Vec<(u64, u64, &str)> {
+    let spoken = finals.iter().filter(|last| last.from < last.to);
+    spoken.map(|last| (last.from.0, last.to.0, last.text.as_str())).collect()
+}
+
+fn requested(finals: &[Final]) -> usize {
+    finals.iter().filter(|last| last.cause == CutCause::Finalize).count()
 }
 
 fn ordinary() -> impl Strategy<Value = Step> {
@@ -411,23 +412,26 @@ fn run(steps: &[Step], ring_frames: u64) -> Result<(), TestCaseError> {
     world.settle();
     prop_assert_eq!(&world.failed, &None);
     let expected = world.expected();
-    prop_assert_eq!(world.done, Some((expected.len() as u64, world.produced)));
-    let taken: Vec<_> = world.taken.drain(..).map(summary).collect();
-    prop_assert_eq!(taken, expected);
+    prop_assert_eq!(world.done, Some((world.taken.len() as u64, world.produced)));
+    prop_assert!(world.taken.iter().zip(0..).all(|(last, segment)| last.segment.0 == segment));
+    prop_assert_eq!(spoken(&world.taken), spoken(&expected));
+    prop_assert!(requested(&world.taken) >= requested(&expected), "a request went unanswered");
+    let undisturbed = steps.iter().all(|step| !matches!(step, Step::Loss { .. } | Step::ServerForgets));
+    prop_assert!(!undisturbed || world.taken == expected);
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn losses_change_nothing_with_a_small_ring(steps in prop::collection::vec(ordinary(), 0..300)) {
+    fn losses_change_nothing_with_a_small_ring(steps in prop::collection::vec(ordinary(), 0..150)) {
         run(&steps, 64)?;
     }
 
     #[test]
     fn a_server_that_forgets_changes_nothing_while_the_ring_covers(
-        steps in prop::collection::vec(with_forgetting(), 0..300),
+        steps in prop::collection::vec(with_forgetting(), 0..150),
     ) {
         run(&steps, 1 << 20)?;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use starling_protocol::native::{Final, ServerMessage, TimedWord};
-use starling_protocol::{Epoch, Segment, SourceOffset};
+use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
 
 use super::{Action, Entropy, Event, Machine, Opened, Phase};
 use crate::error::SessionError;
@@ -22,29 +22,14 @@ impl Machine {
             ServerMessage::Error(body) if self.phase != Phase::Idle => {
                 self.refused(now, Box::new(body), entropy, out);
             }
-            ServerMessage::Ready {
-                session,
-                epoch,
-                token,
-                model,
-                have_until,
-                durable,
-                ..
-            } if matches!(self.phase, Phase::Opening { .. }) => {
-                let opened = Opened {
-                    session,
-                    model,
-                    durable,
-                };
+            ServerMessage::Ready { session, epoch, token, model, have_until, durable, .. }
+                if matches!(self.phase, Phase::Opening { .. }) =>
+            {
+                let opened = Opened { session, model, durable };
                 self.ready(now, epoch, token, have_until, opened, out);
             }
             ServerMessage::Ack { until } if live => self.ack(until, out),
-            ServerMessage::Partial {
-                segment,
-                from,
-                until,
-                text,
-            } if live => {
+            ServerMessage::Partial { segment, from, until, text } if live => {
                 let segment = Segment(self.base_segment + segment.0);
                 if segment.0 == self.next_segment {
                     out.push(Action::Deliver(Event::Partial {
@@ -92,24 +77,17 @@ impl Machine {
             return;
         }
         if have < self.start {
-            let error = SessionError::AudioLost {
-                from: SourceOffset(have),
-                to: SourceOffset(self.start),
-            };
+            let error = SessionError::AudioLost { from: SourceOffset(have), to: SourceOffset(self.start) };
             self.fail(error, out);
             return;
         }
         self.epoch = epoch;
         self.token = Some(token);
-        self.phase = Phase::Live {
-            since: now,
-            heard: now,
-            pinged: false,
-        };
+        self.phase = Phase::Live { since: now, heard: now, pinged: false };
         self.sent = have;
         self.acked = have;
         // Requests before this place were received with the audio that follows them. One at this very place may or may
-        // not have been; a second finalize at one place changes nothing.
+        // not have been; asked twice, it costs an empty final, not asked again it would go unanswered.
         self.marks_sent = self.marks.iter().take_while(|&&mark| mark < have).count();
         self.end_sent = false;
         self.confirmed = 0;
@@ -169,16 +147,18 @@ impl Machine {
         self.acked = self.acked.max(self.final_to);
         self.start = self.start.max(self.final_to);
         self.restarts = 0;
-        while self.marks.front().is_some_and(|&mark| mark <= self.final_to) {
-            // A final that ends where one was asked for answers the request, whatever cut it.
-            if self.marks_sent == 0 {
-                break;
-            }
-            self.marks.pop_front();
-            self.marks_sent -= 1;
-        }
+        self.answer_marks(last.cause);
         self.healthy();
         out.push(Action::Deliver(Event::Final(last)));
+    }
+
+    /// Forgets the requests that this final answers. Each gets a final that says so, which may end a little before the
+    /// place where it was asked for: a resampler has not heard the last frames out. No final passes a request over.
+    fn answer_marks(&mut self, cause: CutCause) {
+        let passed = self.marks.iter().take_while(|&&mark| mark < self.final_to).count();
+        let answered = passed.max(usize::from(cause == CutCause::Finalize)).min(self.marks_sent);
+        self.marks.drain(..answered);
+        self.marks_sent -= answered;
     }
 
     fn shift_times(&self, last: &mut Final) {

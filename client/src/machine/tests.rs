@@ -20,10 +20,7 @@ pub(super) fn settings(servers: usize) -> Settings {
 }
 
 pub(super) fn entropy() -> Entropy {
-    Entropy {
-        jitter: u32::MAX,
-        session: SessionId(uuid::Uuid::from_u128(77)),
-    }
+    Entropy { jitter: u32::MAX, session: SessionId(uuid::Uuid::from_u128(77)) }
 }
 
 const FIRST: SessionId = SessionId(uuid::Uuid::from_u128(1));
@@ -35,10 +32,7 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Self {
-        Self {
-            machine: Machine::new(settings, Hello::new(FIRST)),
-            now: Duration::ZERO,
-        }
+        Self { machine: Machine::new(settings, Hello::new(FIRST)), now: Duration::ZERO }
     }
 
     fn open(settings: Settings) -> Self {
@@ -141,25 +135,12 @@ fn audio_goes_on_from_where_the_server_has_it() {
     bench.input(Input::Finalize);
     bench.input(Input::Audio(100));
     bench.input(Input::End);
-    let all = [
-        Write::Audio(0..300),
-        Write::Finalize,
-        Write::Audio(300..400),
-        Write::End,
-    ];
+    let all = [Write::Audio(0..300), Write::Finalize, Write::Audio(300..400), Write::End];
     assert_eq!(bench.writes(), all);
     bench.lose();
     bench.tick();
     bench.ready(2, 250);
-    assert_eq!(
-        bench.writes(),
-        [
-            Write::Audio(250..300),
-            Write::Finalize,
-            Write::Audio(300..400),
-            Write::End
-        ]
-    );
+    assert_eq!(bench.writes(), [Write::Audio(250..300), Write::Finalize, Write::Audio(300..400), Write::End]);
     bench.lose();
     bench.tick();
     bench.ready(3, 350);
@@ -172,9 +153,7 @@ fn a_full_ring_lets_acknowledged_audio_go_and_nothing_else() {
     bench.input(Input::Audio(1_000));
     assert_eq!(bench.machine.room(), 0);
     bench.writes();
-    bench.say(ServerMessage::Ack {
-        until: SourceOffset(400),
-    });
+    bench.say(ServerMessage::Ack { until: SourceOffset(400) });
     assert_eq!((bench.machine.room(), bench.machine.start()), (400, 0));
     bench.input(Input::Audio(100));
     assert_eq!((bench.machine.room(), bench.machine.start()), (300, 100));
@@ -203,10 +182,7 @@ fn a_missing_final_and_one_that_does_not_adjoin_are_errors() {
         bench.writes();
         let actions = bench.say(wrong);
         assert!(
-            matches!(
-                actions[..],
-                [Action::Disconnect, Action::Failed(SessionError::Hole { .. })]
-            ),
+            matches!(actions[..], [Action::Disconnect, Action::Failed(SessionError::Hole { .. })]),
             "{actions:?}"
         );
     }
@@ -224,21 +200,13 @@ fn a_server_that_forgot_is_given_everything_since_the_last_final() {
     assert_eq!((hello.session, hello.resume), (Some(entropy().session), None));
     let actions = bench.ready(1, 0);
     assert!(
-        matches!(
-            actions[..],
-            [Action::Deliver(Event::Reconnected { restarted: true, .. })]
-        ),
+        matches!(actions[..], [Action::Deliver(Event::Reconnected { restarted: true, .. })]),
         "{actions:?}"
     );
     assert_eq!(bench.writes(), [Write::Audio(160..500)]);
     let actions = bench.say(last(0, 0, 240));
-    let [Action::Deliver(Event::Final(last))] = &actions[..] else {
-        panic!("no final: {actions:?}")
-    };
-    assert_eq!(
-        (last.segment, last.from, last.to),
-        (Segment(1), SourceOffset(160), SourceOffset(400))
-    );
+    let [Action::Deliver(Event::Final(last))] = &actions[..] else { panic!("no final: {actions:?}") };
+    assert_eq!((last.segment, last.from, last.to), (Segment(1), SourceOffset(160), SourceOffset(400)));
     assert!((last.start - 0.01).abs() < 1e-9 && (last.end - 0.025).abs() < 1e-9);
     bench.input(Input::Delivered(Segment(1)));
     assert_eq!(bench.writes(), [Write::Confirm(Segment(0))]);
@@ -249,17 +217,12 @@ fn a_server_that_forgot_audio_the_ring_no_longer_has_is_an_error() {
     let mut bench = Bench::open(settings(1));
     bench.input(Input::Audio(1_000));
     bench.writes();
-    bench.say(ServerMessage::Ack {
-        until: SourceOffset(900),
-    });
+    bench.say(ServerMessage::Ack { until: SourceOffset(900) });
     bench.input(Input::Audio(300));
     bench.lose();
     bench.tick();
     let actions = bench.error(ErrorCode::UnknownSession, None);
-    let expected = SessionError::AudioLost {
-        from: SourceOffset(0),
-        to: SourceOffset(300),
-    };
+    let expected = SessionError::AudioLost { from: SourceOffset(0), to: SourceOffset(300) };
     assert_eq!(actions, [Action::Disconnect, Action::Failed(expected)]);
 }
 
@@ -278,10 +241,7 @@ fn a_session_is_not_begun_anew_for_ever() {
     bench.tick();
     let actions = bench.error(ErrorCode::UnknownSession, None);
     assert!(
-        matches!(
-            actions[..],
-            [Action::Disconnect, Action::Failed(SessionError::Ended(_))]
-        ),
+        matches!(actions[..], [Action::Disconnect, Action::Failed(SessionError::Ended(_))]),
         "{actions:?}"
     );
 }
@@ -309,10 +269,7 @@ fn only_a_lost_done_after_the_last_final_needs_no_server() {
     bench.lose();
     bench.tick();
     let actions = bench.error(ErrorCode::UnknownSession, None);
-    let done = Event::Done {
-        segments: 1,
-        frames: SourceOffset(100),
-    };
+    let done = Event::Done { segments: 1, frames: SourceOffset(100) };
     assert_eq!(actions, [Action::Disconnect, Action::Deliver(done)]);
     assert!(bench.machine.is_over());
 }
@@ -341,13 +298,8 @@ fn delays_double_up_to_their_most_and_a_jitter_of_zero_is_none() {
         delays.push((bench.now - before).as_millis());
     }
     assert_eq!(delays, [100, 200, 400, 800, 1_600, 3_000, 3_000]);
-    let none = Entropy {
-        jitter: 0,
-        ..entropy()
-    };
-    bench
-        .machine
-        .handle(bench.now, Input::Lost("cut".into()), none, &mut Vec::new());
+    let none = Entropy { jitter: 0, ..entropy() };
+    bench.machine.handle(bench.now, Input::Lost("cut".into()), none, &mut Vec::new());
     assert_eq!(bench.machine.next_timeout(), Some(bench.now));
 }
 
@@ -385,11 +337,7 @@ fn an_attempt_that_gets_no_answer_ends_in_time() {
     assert_eq!(bench.tick(), [Action::Disconnect]);
     assert_eq!(connects(&bench.tick())[0].0, 1);
     let actions = bench.tick();
-    let [
-        Action::Disconnect,
-        Action::OpenFailed(OpenError::Unreachable { cause, .. }),
-    ] = &actions[..]
-    else {
+    let [Action::Disconnect, Action::OpenFailed(OpenError::Unreachable { cause, .. })] = &actions[..] else {
         panic!("still trying: {actions:?}")
     };
     assert!(cause.contains("5s"), "{cause}");
@@ -410,10 +358,7 @@ fn busy_is_told_after_every_server_was_asked() {
 
 #[test]
 fn busy_is_waited_for_as_long_as_the_server_says_when_that_is_wanted() {
-    let mut bench = Bench::new(Settings {
-        wait_when_busy: true,
-        ..settings(1)
-    });
+    let mut bench = Bench::new(Settings { wait_when_busy: true, ..settings(1) });
     bench.input(Input::Start);
     bench.error(ErrorCode::Busy, Some(2_000));
     assert_eq!(bench.machine.next_timeout(), Some(Duration::from_millis(2_100)));
@@ -422,42 +367,25 @@ fn busy_is_waited_for_as_long_as_the_server_says_when_that_is_wanted() {
     assert_eq!(bench.machine.next_timeout(), Some(Duration::from_secs(5)));
     bench.tick();
     let actions = bench.error(ErrorCode::Busy, Some(60_000));
-    assert!(matches!(
-        actions[..],
-        [Action::Disconnect, Action::OpenFailed(OpenError::Busy(_))]
-    ));
+    assert!(matches!(actions[..], [Action::Disconnect, Action::OpenFailed(OpenError::Busy(_))]));
 }
 
 #[test]
 fn refusals_that_trying_again_would_not_change_end_it_at_once() {
-    for code in [
-        ErrorCode::BadRequest,
-        ErrorCode::UnknownModel,
-        ErrorCode::BadMessage,
-    ] {
+    for code in [ErrorCode::BadRequest, ErrorCode::UnknownModel, ErrorCode::BadMessage] {
         let mut bench = Bench::new(settings(2));
         bench.input(Input::Start);
         let actions = bench.error(code, None);
         assert!(
-            matches!(
-                actions[..],
-                [Action::Disconnect, Action::OpenFailed(OpenError::Refused(_))]
-            ),
+            matches!(actions[..], [Action::Disconnect, Action::OpenFailed(OpenError::Refused(_))]),
             "{actions:?}"
         );
     }
-    for code in [
-        ErrorCode::SlowReader,
-        ErrorCode::IdleTimeout,
-        ErrorCode::Superseded,
-    ] {
+    for code in [ErrorCode::SlowReader, ErrorCode::IdleTimeout, ErrorCode::Superseded] {
         let mut bench = Bench::open(settings(2));
         let actions = bench.error(code, None);
         assert!(
-            matches!(
-                actions[..],
-                [Action::Disconnect, Action::Failed(SessionError::Ended(_))]
-            ),
+            matches!(actions[..], [Action::Disconnect, Action::Failed(SessionError::Ended(_))]),
             "{actions:?}"
         );
     }
@@ -474,20 +402,12 @@ fn a_stopping_server_is_left_when_there_is_another() {
 
 #[test]
 fn what_the_protocol_does_not_allow_is_an_error() {
-    let ack = ServerMessage::Ack {
-        until: SourceOffset(1),
-    };
-    let done = ServerMessage::Done {
-        segments: 0,
-        frames: SourceOffset(0),
-    };
+    let ack = ServerMessage::Ack { until: SourceOffset(1) };
+    let done = ServerMessage::Done { segments: 0, frames: SourceOffset(0) };
     for wrong in [ack, done] {
         let actions = Bench::open(settings(1)).say(wrong);
         assert!(
-            matches!(
-                actions[..],
-                [Action::Disconnect, Action::Failed(SessionError::Protocol(_))]
-            ),
+            matches!(actions[..], [Action::Disconnect, Action::Failed(SessionError::Protocol(_))]),
             "{actions:?}"
         );
     }
@@ -496,10 +416,20 @@ fn what_the_protocol_does_not_allow_is_an_error() {
     bench.tick();
     let actions = bench.ready(1, 0);
     assert!(
-        matches!(
-            actions[..],
-            [Action::Disconnect, Action::Failed(SessionError::Protocol(_))]
-        ),
+        matches!(actions[..], [Action::Disconnect, Action::Failed(SessionError::Protocol(_))]),
         "{actions:?}"
     );
+}
+
+#[test]
+fn the_end_confirms_whatever_has_come_so_that_the_server_keeps_nothing() {
+    let mut bench = Bench::open(settings(1));
+    bench.input(Input::Audio(100));
+    bench.input(Input::End);
+    bench.writes();
+    bench.say(last(0, 0, 100));
+    let (segments, frames) = (1, SourceOffset(100));
+    let actions = bench.say(ServerMessage::Done { segments, frames });
+    let done = Action::Deliver(Event::Done { segments, frames });
+    assert_eq!(actions, [Action::Farewell(Segment(0)), done]);
 }
