@@ -55,6 +55,19 @@ pub(super) fn download(
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, PipError> {
     let call = find_pip()?;
+    let mut pip = Command::new(call[0]);
+    pip.args(&call[1..]);
+    download_with(pip, requirement, sha256, size_bytes, dir, progress)
+}
+
+fn download_with(
+    mut pip: Command,
+    requirement: &str,
+    sha256: &str,
+    size_bytes: Option<u64>,
+    dir: &Path,
+    progress: &mut dyn Progress,
+) -> Result<PathBuf, PipError> {
     let (wheels, temporary) = (dir.join("wheels"), dir.join("tmp"));
     std::fs::create_dir_all(&wheels)?;
     std::fs::create_dir_all(&temporary)?;
@@ -63,8 +76,7 @@ pub(super) fn download(
     let messages = dir.join("messages");
 
     progress.step(&format!("download {requirement}"), size_bytes);
-    let child = Command::new(call[0])
-        .args(&call[1..])
+    let child = pip
         .args(["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--no-input"])
         .args(["--disable-pip-version-check", "--progress-bar=off", "--quiet", "--dest"])
         .arg(&wheels)
@@ -153,7 +165,58 @@ fn last_error(messages: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manifest::sha256_of;
+    use super::super::progress::Quiet;
+    use super::super::unpack::tests::write_zip;
     use super::*;
+
+    const WHEEL: &str = "tiny_thing-1.0-py3-none-any.whl";
+
+    /// pip itself, told to look in `shelf` alone.
+    fn get(shelf: &Path, requirement: &str, sha256: &str) -> Result<PathBuf, PipError> {
+        let call = find_pip().unwrap();
+        let mut pip = Command::new(call[0]);
+        pip.args(&call[1..]).env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", shelf);
+        let dir = shelf.join("work");
+        std::fs::create_dir(&dir).unwrap();
+        download_with(pip, requirement, sha256, None, &dir, &mut Quiet)
+    }
+
+    fn shelf() -> (tempfile::TempDir, String) {
+        let shelf = tempfile::tempdir().unwrap();
+        let metadata = b"Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n";
+        let wheel = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+        let path = shelf.path().join(WHEEL);
+        write_zip(
+            &path,
+            &[
+                ("tiny_thing/data.bin", b"data"),
+                ("tiny_thing-1.0.dist-info/METADATA", metadata),
+                ("tiny_thing-1.0.dist-info/WHEEL", wheel),
+                ("tiny_thing-1.0.dist-info/RECORD", b""),
+            ],
+        );
+        let sha256 = sha256_of(&path, &mut |_| {}).unwrap();
+        (shelf, sha256)
+    }
+
+    #[test]
+    fn pip_gets_the_wheel_that_was_pinned() {
+        let (shelf, sha256) = shelf();
+        let got = get(shelf.path(), "tiny-thing==1.0", &sha256).unwrap();
+        assert_eq!(got.file_name().unwrap(), WHEEL);
+        assert_eq!(sha256_of(&got, &mut |_| {}).unwrap(), sha256);
+    }
+
+    #[test]
+    fn pip_refuses_a_wheel_of_another_content_and_what_it_cannot_find() {
+        let (shelf, _) = shelf();
+        let error = get(shelf.path(), "tiny-thing==1.0", &"0".repeat(64)).unwrap_err().to_string();
+        assert!(error.contains("tiny-thing==1.0") && error.to_lowercase().contains("hash"), "{error}");
+        std::fs::remove_dir_all(shelf.path().join("work")).unwrap();
+        let error = get(shelf.path(), "tiny-thing==2.0", &"0".repeat(64)).unwrap_err().to_string();
+        assert!(error.contains("No matching distribution"), "{error}");
+    }
 
     #[test]
     fn wheels_are_known_by_name_and_version() {
