@@ -283,4 +283,33 @@ fn a_real_model_survives_the_round_trip() {
     };
     let conf = fs::read_to_string(real.join("conf/model.conf")).unwrap();
     assert_eq!(lines(kaldi.imported("conf/model.conf")), lines(conf));
+
+    #[cfg(feature = "vosk")]
+    {
+        let clip = real.join("../../audio/ko/ko-1.wav");
+        let text = spoken(&real, &clip);
+        assert!(!text.is_empty());
+        assert_eq!(spoken(&report.dir, &clip), text, "it loads, and says the same");
+    }
+}
+
+/// What the Vosk model in `dir` makes of a recording.
+#[cfg(feature = "vosk")]
+fn spoken(dir: &Path, clip: &Path) -> String {
+    use crate::{Engine, Step};
+
+    const STEP_SAMPLES: usize = 1600;
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.starling/lib/vosk");
+    let model = crate::vosk::Vosk::load(&library, dir, 16_000).unwrap();
+    let mut recognizer = model.open(&Default::default()).unwrap();
+    let wav = hound::WavReader::open(clip).expect("the recording is not there; run: cargo xtask setup");
+    let samples: Vec<i16> = wav.into_samples().map(Result::unwrap).collect();
+    let mut texts = Vec::new();
+    for step in samples.chunks(STEP_SAMPLES) {
+        if let Step::Endpoint(_) = recognizer.accept(step).unwrap() {
+            texts.push(recognizer.finish().unwrap().text);
+        }
+    }
+    texts.push(recognizer.finish().unwrap().text);
+    texts.join(" ").trim().to_owned()
 }
