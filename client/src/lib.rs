@@ -28,6 +28,8 @@
 #![deny(missing_docs)]
 
 mod config;
+#[cfg(test)]
+mod docs_tests;
 mod driver;
 mod error;
 pub mod machine;
