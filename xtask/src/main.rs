@@ -17,7 +17,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Sets up, shows, tests, checks and measures Starling")]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "Sets up, shows, tests, checks and measures Starling"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
