@@ -199,10 +199,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Human,
-            level: "info".to_owned(),
-        }
+        Self { format: LogFormat::Human, level: "info".to_owned() }
     }
 }
 

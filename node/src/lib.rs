@@ -3,5 +3,17 @@
 //! Owns: how clients reach a session and how an operator reaches the node. Must never: decide what happens to a session,
 //! or know an engine.
 
+pub mod build;
+pub mod catalogue;
+pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod gateway;
+pub mod metrics;
+pub mod models;
+pub mod net;
+pub mod serve;
+pub mod sessions;
+mod signals;
+pub mod telemetry;
+pub mod transcribe;

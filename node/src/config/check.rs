@@ -21,10 +21,7 @@ pub fn first_out_of_range(settings: &Settings) -> Option<String> {
 /// Listening addresses that others can reach.
 #[must_use]
 pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
-    let addresses = [
-        ("listen.http", settings.listen.http),
-        ("listen.vosk", settings.listen.vosk),
-    ];
+    let addresses = [("listen.http", settings.listen.http), ("listen.vosk", settings.listen.vosk)];
     addresses
         .into_iter()
         .filter_map(|(key, address)| address.map(|address| (key, address)))
@@ -37,48 +34,24 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let cuts = &sessions.cuts;
     vec![
         ("listen.http", listen.http.is_some() || listen.vosk.is_some()),
-        (
-            "listen.max_connections",
-            (1..=1_000_000).contains(&listen.max_connections),
-        ),
+        ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
         ("gateway.handshake_timeout", short(gateway.handshake_timeout)),
         ("gateway.ping_interval", short(gateway.ping_interval)),
-        (
-            "gateway.peer_timeout",
-            gateway.peer_timeout > gateway.ping_interval && short(gateway.peer_timeout),
-        ),
+        ("gateway.peer_timeout", gateway.peer_timeout > gateway.ping_interval && short(gateway.peer_timeout)),
         ("gateway.write_timeout", short(gateway.write_timeout)),
         ("gateway.vosk_reply_timeout", short(gateway.vosk_reply_timeout)),
-        (
-            "gateway.max_recording",
-            (64 << 10..=4 << 30).contains(&gateway.max_recording),
-        ),
-        (
-            "sessions.journal",
-            (2 << 20..=1 << 30).contains(&sessions.journal),
-        ),
+        ("gateway.max_recording", (64 << 10..=4 << 30).contains(&gateway.max_recording)),
+        ("sessions.journal", (2 << 20..=1 << 30).contains(&sessions.journal)),
         ("sessions.linger", long(sessions.linger)),
-        (
-            "sessions.queue_wait",
-            sessions.queue_wait <= Duration::from_secs(60),
-        ),
+        ("sessions.queue_wait", sessions.queue_wait <= Duration::from_secs(60)),
         ("sessions.queue_length", sessions.queue_length <= 100_000),
         ("sessions.retry_after", short(sessions.retry_after)),
         ("sessions.slow_reader", short(sessions.slow_reader)),
         ("sessions.idle", long(sessions.idle)),
-        (
-            "sessions.cuts.pause_after",
-            between(cuts.pause_after, 100, 60_000),
-        ),
+        ("sessions.cuts.pause_after", between(cuts.pause_after, 100, 60_000)),
         ("sessions.cuts.pause", between(cuts.pause, 100, 5_000)),
-        (
-            "sessions.cuts.max",
-            cuts.max >= cuts.pause_after && between(cuts.max, 100, 30_000),
-        ),
-        (
-            "sessions.cuts.no_speech",
-            cuts.no_speech <= cuts.max && between(cuts.no_speech, 1_000, 30_000),
-        ),
+        ("sessions.cuts.max", cuts.max >= cuts.pause_after && between(cuts.max, 100, 30_000)),
+        ("sessions.cuts.no_speech", cuts.no_speech <= cuts.max && between(cuts.no_speech, 1_000, 30_000)),
         ("log.level", log_level(&settings.log.level)),
         ("shutdown.drain_deadline", long(settings.shutdown.drain_deadline)),
     ]
@@ -88,19 +61,13 @@ fn models(settings: &Settings) -> Option<String> {
     let names: Vec<&str> = settings.models.iter().map(|model| model.name.as_str()).collect();
     settings.models.iter().enumerate().find_map(|(index, model)| {
         let fields = [
-            (
-                "name",
-                !model.name.trim().is_empty() && !names[..index].contains(&model.name.as_str()),
-            ),
+            ("name", !model.name.trim().is_empty() && !names[..index].contains(&model.name.as_str())),
             ("hosts", (1..=64).contains(&model.hosts)),
             ("slots", (1..=256).contains(&model.slots)),
             ("threads", model.threads <= 256),
             ("prewarm", model.prewarm <= model.slots),
             ("recognizer_audio_budget", long(model.recognizer_audio_budget)),
-            (
-                "memory_budget",
-                model.memory_budget == 0 || model.memory_budget >= 64 << 20,
-            ),
+            ("memory_budget", model.memory_budget == 0 || model.memory_budget >= 64 << 20),
             ("load_deadline", between(model.load_deadline, 1_000, 30 * 60_000)),
             ("nice", (-20..=19).contains(&model.nice)),
         ];

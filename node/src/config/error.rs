@@ -28,10 +28,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(flag) => write!(f, "flag {flag}"),
             Self::Environment(variable) => write!(f, "environment variable {variable}"),
-            Self::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{} line {line}", path.display()),
+            Self::File { path, line: Some(line) } => write!(f, "{} line {line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
             Self::Default => f.write_str("the default"),
         }

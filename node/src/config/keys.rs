@@ -28,50 +28,26 @@ pub const KEYS: &[Key] = &[
     ),
     key("gateway.write_timeout", SHORT),
     key("gateway.vosk_reply_timeout", SHORT),
-    key(
-        "gateway.max_recording",
-        "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\"",
-    ),
-    key(
-        "sessions.journal",
-        "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\"",
-    ),
+    key("gateway.max_recording", "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\""),
+    key("sessions.journal", "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\""),
     key("sessions.linger", LONG),
-    key(
-        "sessions.queue_wait",
-        "a time with its unit from \"0s\" to \"60s\", such as \"2s\"",
-    ),
+    key("sessions.queue_wait", "a time with its unit from \"0s\" to \"60s\", such as \"2s\""),
     key("sessions.queue_length", "a whole number from 0 to 100000"),
     key("sessions.retry_after", SHORT),
     key("sessions.slow_reader", SHORT),
     key("sessions.idle", LONG),
     key("sessions.cuts.pause_after", CUT),
-    key(
-        "sessions.cuts.pause",
-        "a time with its unit from \"100ms\" to \"5s\", such as \"250ms\"",
-    ),
+    key("sessions.cuts.pause", "a time with its unit from \"100ms\" to \"5s\", such as \"250ms\""),
     key(
         "sessions.cuts.max",
         "a time with its unit from sessions.cuts.pause_after to \"30s\", such as \"15s\"",
     ),
-    key(
-        "sessions.cuts.no_speech",
-        "a time with its unit from \"1s\" to sessions.cuts.max, such as \"5s\"",
-    ),
-    key(
-        "decoder.program",
-        "the path of a program, or \"\" for starling-decoder beside the running binary",
-    ),
+    key("sessions.cuts.no_speech", "a time with its unit from \"1s\" to sessions.cuts.max, such as \"5s\""),
+    key("decoder.program", "the path of a program, or \"\" for starling-decoder beside the running binary"),
     key("log.format", "\"human\" or \"json\""),
-    key(
-        "log.level",
-        "error, warn, info, debug or trace, or directives such as \"info,starling_node=debug\"",
-    ),
+    key("log.level", "error, warn, info, debug or trace, or directives such as \"info,starling_node=debug\""),
     key("shutdown.drain_deadline", LONG),
-    key(
-        "model.name",
-        "a model's name, as `starling models list` gives it, once in the file",
-    ),
+    key("model.name", "a model's name, as `starling models list` gives it, once in the file"),
     key("model.hosts", "a whole number from 1 to 64"),
     key("model.slots", "a whole number from 1 to 256"),
     key("model.threads", "a whole number from 0 to 256"),
@@ -81,10 +57,7 @@ pub const KEYS: &[Key] = &[
         "model.memory_budget",
         "a size with its unit from \"64MiB\", such as \"2GiB\", or \"0B\" for no limit",
     ),
-    key(
-        "model.load_deadline",
-        "a time with its unit from \"1s\" to \"30m\", such as \"60s\"",
-    ),
+    key("model.load_deadline", "a time with its unit from \"1s\" to \"30m\", such as \"60s\""),
     key("model.nice", "a whole number from -20 to 19"),
 ];
 
@@ -115,11 +88,7 @@ pub fn allowed(path: &str) -> Option<&'static str> {
 #[must_use]
 pub fn is_table(path: &str) -> bool {
     let path = without_index(path);
-    KEYS.iter().any(|key| {
-        key.path
-            .strip_prefix(&path)
-            .is_some_and(|rest| rest.starts_with('.'))
-    })
+    KEYS.iter().any(|key| key.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The key or table that somebody who wrote `path` most likely meant.

@@ -51,15 +51,9 @@ pub fn load(
     insecure_open: bool,
 ) -> Result<Loaded, ConfigError> {
     let sources = Sources::read(file, environment, flags)?;
-    let merged = sources
-        .figment
-        .find_value("")
-        .unwrap_or_else(|_| Value::from(Dict::new()));
+    let merged = sources.figment.find_value("").unwrap_or_else(|_| Value::from(Dict::new()));
     sources.refuse_unknown(&merged, "")?;
-    let settings: Settings = sources
-        .figment
-        .extract()
-        .map_err(|error| sources.explain(&error, &merged))?;
+    let settings: Settings = sources.figment.extract().map_err(|error| sources.explain(&error, &merged))?;
     let bad = |key: String| {
         let printed = toml_value(&settings, &key);
         sources.bad_value(&key, &merged, printed)
@@ -76,10 +70,7 @@ pub fn load(
         });
     }
     Ok(Loaded {
-        open: open
-            .iter()
-            .map(|(key, address)| format!("{key} = {address}"))
-            .collect(),
+        open: open.iter().map(|(key, address)| format!("{key} = {address}")).collect(),
         settings,
         file: file.map(Path::to_owned),
     })
@@ -113,11 +104,7 @@ impl Sources {
         for flag in flags {
             figment = figment.merge(Layer::nested(FLAG_LAYER, flag.key, flag.value.clone()));
         }
-        Ok(Self {
-            figment,
-            file: positions,
-            flags: flags.iter().map(|flag| (flag.key, flag.flag)).collect(),
-        })
+        Ok(Self { figment, file: positions, flags: flags.iter().map(|flag| (flag.key, flag.flag)).collect() })
     }
 
     fn refuse_unknown(&self, value: &Value, path: &str) -> Result<(), ConfigError> {
@@ -166,11 +153,7 @@ impl Sources {
             value: written.or(printed).unwrap_or_else(|| "unreadable".to_owned()),
             origin: self.origin(key, merged),
             allowed: keys::allowed(key)
-                .unwrap_or(if key == "model" {
-                    "a list of tables [[model]]"
-                } else {
-                    "a table"
-                })
+                .unwrap_or(if key == "model" { "a list of tables [[model]]" } else { "a table" })
                 .to_owned(),
         }
     }
@@ -189,24 +172,19 @@ impl Sources {
                 Origin::Flag(flag.map_or_else(|| path.to_owned(), |(_, flag)| (*flag).to_owned()))
             }
             (Some(ENVIRONMENT_LAYER), _) => Origin::Environment(variable_of(path)),
-            (Some(_), Some((file, positions))) => Origin::File {
-                path: file.clone(),
-                line: positions.line(path),
-            },
+            (Some(_), Some((file, positions))) => {
+                Origin::File { path: file.clone(), line: positions.line(path) }
+            }
             _ => Origin::Default,
         }
     }
 }
 
 fn read_file(path: &Path) -> Result<(Dict, Positions), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let syntax = |message: String| ConfigError::Syntax {
-        path: path.to_owned(),
-        message: message.trim().to_owned(),
-    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let syntax =
+        |message: String| ConfigError::Syntax { path: path.to_owned(), message: message.trim().to_owned() };
     let positions = Positions::parse(&text).map_err(|error| syntax(error.to_string()))?;
     let dict = toml_edit::de::from_str(&text).map_err(|error| syntax(error.to_string()))?;
     Ok((dict, positions))
@@ -215,8 +193,7 @@ fn read_file(path: &Path) -> Result<(Dict, Positions), ConfigError> {
 /// The setting that a variable stands for, if it stands for one.
 fn setting_of(variable: &str) -> Option<String> {
     let rest = variable.strip_prefix(VARIABLE_PREFIX)?;
-    rest.contains("__")
-        .then(|| rest.to_lowercase().replace("__", "."))
+    rest.contains("__").then(|| rest.to_lowercase().replace("__", "."))
 }
 
 /// The variable of a setting.
@@ -226,21 +203,15 @@ pub fn variable_of(path: &str) -> String {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn lookup<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
-        .filter(|part| !part.is_empty())
-        .try_fold(value, |value, part| match value {
-            Value::Dict(_, dict) => dict.get(part),
-            Value::Array(_, values) => values.get(part.parse::<usize>().ok()?),
-            _ => None,
-        })
+    path.split('.').filter(|part| !part.is_empty()).try_fold(value, |value, part| match value {
+        Value::Dict(_, dict) => dict.get(part),
+        Value::Array(_, values) => values.get(part.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 /// A setting's value as it would be written, for one that nobody wrote.

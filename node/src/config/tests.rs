@@ -18,20 +18,14 @@ fn refusal(text: &str) -> String {
 }
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 #[test]
 fn nothing_at_all_is_the_defaults() {
     let loaded = load(None, [], &[], false).expect("defaults are fine");
     assert_eq!(loaded.settings, Settings::default());
-    assert_eq!(
-        from_file("").expect("an empty file too").settings,
-        Settings::default()
-    );
+    assert_eq!(from_file("").expect("an empty file too").settings, Settings::default());
 }
 
 fn sample() -> String {
@@ -47,36 +41,18 @@ fn the_sample_file_has_every_key_at_its_default() {
 
     // The lines of [[model]] are commented out: a model's name has no default.
     let (_, model) = sample.split_once("# [[model]]").expect("has a model");
-    let model: String = model
-        .lines()
-        .map(|line| line.trim_start_matches("# ").to_owned() + "\n")
-        .collect();
-    let model = model
-        .lines()
-        .filter(|line| line.contains(" = "))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let model: String = model.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
+    let model = model.lines().filter(|line| line.contains(" = ")).collect::<Vec<_>>().join("\n");
     let loaded = from_file(&format!("[[model]]\n{model}")).expect("the sample's model is fine");
-    assert_eq!(
-        loaded.settings.models,
-        [ModelSettings::named("moonshine-tiny-en")]
-    );
+    assert_eq!(loaded.settings.models, [ModelSettings::named("moonshine-tiny-en")]);
 
     let uncommented = sample.replace("# [[model]]", "[[model]]");
     for key in keys::KEYS {
         let (table, name) = key.path.rsplit_once('.').expect("every key is in a table");
-        let header = if table == "model" {
-            "\n[[model]]".to_owned()
-        } else {
-            format!("\n[{table}]")
-        };
-        let (_, body) = uncommented
-            .split_once(&header)
-            .unwrap_or_else(|| panic!("no {header}"));
+        let header = if table == "model" { "\n[[model]]".to_owned() } else { format!("\n[{table}]") };
+        let (_, body) = uncommented.split_once(&header).unwrap_or_else(|| panic!("no {header}"));
         let body = body.split("\n[").next().unwrap_or_default();
-        let there = body
-            .lines()
-            .any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
+        let there = body.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
         assert!(there, "the sample lacks {}", key.path);
     }
 }
@@ -99,11 +75,7 @@ fn leaves(value: &figment::value::Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Dict(_, dict) => {
             for (name, inner) in dict {
-                let inner_path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let inner_path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 leaves(inner, &inner_path, found);
             }
         }
@@ -129,18 +101,9 @@ fn flags_win_over_the_environment_over_the_file() {
         ("STARLING_PORT", "tcp://10.0.0.1:80"),
         ("STARLING_HOME", "/somewhere"),
     ]);
-    let flags = [Flag {
-        key: "listen.http",
-        flag: "--http",
-        value: "127.0.0.1:111".into(),
-    }];
-    let settings = load(Some(&path), environment, &flags, false)
-        .expect("fine")
-        .settings;
-    assert_eq!(
-        settings.listen.http,
-        Some("127.0.0.1:111".parse().expect("address"))
-    );
+    let flags = [Flag { key: "listen.http", flag: "--http", value: "127.0.0.1:111".into() }];
+    let settings = load(Some(&path), environment, &flags, false).expect("fine").settings;
+    assert_eq!(settings.listen.http, Some("127.0.0.1:111".parse().expect("address")));
     assert_eq!(settings.listen.vosk, Some("[::1]:12".parse().expect("address")));
     assert_eq!(settings.sessions.linger, Duration::from_secs(7));
     assert_eq!(settings.sessions.queue_length, 4);
@@ -179,28 +142,17 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
 #[test]
 fn refusals_name_the_variable_or_the_flag() {
     let environment = env(&[("STARLING_SESSIONS__LINGER", "soon")]);
-    let error = load(None, environment, &[], false)
-        .expect_err("refused")
-        .to_string();
+    let error = load(None, environment, &[], false).expect_err("refused").to_string();
     assert!(
         error.contains("sessions.linger is \"soon\" (environment variable STARLING_SESSIONS__LINGER)"),
         "{error}"
     );
 
     let environment = env(&[("STARLING_LISTEN__HTPP", "x")]);
-    let error = load(None, environment, &[], false)
-        .expect_err("refused")
-        .to_string();
-    assert!(
-        error.contains("STARLING_LISTEN__HTPP) is no setting; did you mean listen.http?"),
-        "{error}"
-    );
+    let error = load(None, environment, &[], false).expect_err("refused").to_string();
+    assert!(error.contains("STARLING_LISTEN__HTPP) is no setting; did you mean listen.http?"), "{error}");
 
-    let flag = Flag {
-        key: "shutdown.drain_deadline",
-        flag: "--drain-deadline",
-        value: "later".into(),
-    };
+    let flag = Flag { key: "shutdown.drain_deadline", flag: "--drain-deadline", value: "later".into() };
     let error = load(None, [], &[flag], false).expect_err("refused").to_string();
     assert!(error.contains("\"later\" (flag --drain-deadline)"), "{error}");
 }
@@ -208,17 +160,11 @@ fn refusals_name_the_variable_or_the_flag() {
 #[test]
 fn beyond_loopback_is_allowed_by_hand_only() {
     let environment = || env(&[("STARLING_LISTEN__HTTP", "0.0.0.0:80")]);
-    assert!(matches!(
-        load(None, environment(), &[], false),
-        Err(ConfigError::Open { .. })
-    ));
+    assert!(matches!(load(None, environment(), &[], false), Err(ConfigError::Open { .. })));
     let loaded = load(None, environment(), &[], true).expect("allowed");
     assert_eq!(loaded.open, ["listen.http = 0.0.0.0:80"]);
     let mapped = env(&[("STARLING_LISTEN__HTTP", "[::ffff:127.0.0.1]:80")]);
-    assert!(
-        load(None, mapped, &[], false).is_ok(),
-        "loopback in its other form"
-    );
+    assert!(load(None, mapped, &[], false).is_ok(), "loopback in its other form");
 }
 
 #[test]
@@ -227,9 +173,5 @@ fn what_is_printed_can_be_read_back() {
     settings.models.push(ModelSettings::named("vosk-ko-small"));
     settings.gateway.max_recording = 65_537;
     let printed = toml_edit::ser::to_string(&settings).expect("prints");
-    assert_eq!(
-        from_file(&printed).expect("reads").settings,
-        settings,
-        "{printed}"
-    );
+    assert_eq!(from_file(&printed).expect("reads").settings, settings, "{printed}");
 }

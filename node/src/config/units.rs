@@ -39,9 +39,7 @@ pub(super) mod bytes {
         if text.trim().bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(D::Error::custom("a size needs a unit"));
         }
-        text.parse::<ByteSize>()
-            .map(|size| size.as_u64())
-            .map_err(D::Error::custom)
+        text.parse::<ByteSize>().map(|size| size.as_u64()).map_err(D::Error::custom)
     }
 }
 

@@ -1,0 +1,148 @@
+//! The ways in: WebSocket, vosk-server's protocol, recordings over HTTP, and what an operator asks.
+//!
+//! Owns: sockets, and the translation between a dialect and a session's events. Must never: decide when a segment ends, who
+//! is admitted, or what is decoded again.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use starling_actors::Capabilities;
+use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::GatewaySettings;
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+
+mod link;
+mod native;
+mod operator;
+mod reply;
+mod transcriptions;
+mod vosk;
+pub mod wav;
+
+/// What all gateways share.
+#[derive(Clone)]
+pub struct GatewayState(Arc<Gateway>);
+
+impl Deref for GatewayState {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+/// See [`GatewayState`].
+pub struct Gateway {
+    /// The node's sessions.
+    pub sessions: Arc<dyn Sessions>,
+    /// How connections are treated.
+    pub settings: GatewaySettings,
+    /// How long a native session outlives its connection.
+    pub linger: Duration,
+    /// What is served, the default first.
+    pub models: Vec<ModelInfo>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the node begins to stop.
+    pub stopping: CancellationToken,
+    /// How long sessions may go on after that.
+    pub drain_deadline: Duration,
+    /// Cancelled when whatever is still connected is to be dropped.
+    pub closing: CancellationToken,
+    /// The connections that are being served.
+    pub connections: TaskTracker,
+}
+
+/// What is known of a model before anything is loaded.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// The language it was made for.
+    pub language: String,
+    /// The engine that runs it.
+    pub engine: String,
+    /// What it hears, in Hz. Clients may send any rate.
+    pub sample_rate: u32,
+    /// What it can be asked for.
+    pub capabilities: Capabilities,
+}
+
+impl Gateway {
+    /// The rate of a model; the highest there is for one that isn't known, which only makes replies wait for less.
+    fn sample_rate_of(&self, model: &str) -> u32 {
+        let model = self.models.iter().find(|info| info.name == model);
+        model.map_or(MAX_SAMPLE_RATE, |info| info.sample_rate)
+    }
+}
+
+impl From<Gateway> for GatewayState {
+    fn from(gateway: Gateway) -> Self {
+        Self(Arc::new(gateway))
+    }
+}
+
+/// The native protocol and everything over HTTP.
+pub fn http_router(state: GatewayState) -> Router {
+    Router::new()
+        .route("/v1/stream", any(stream))
+        .route("/v1/transcriptions", post(transcriptions::transcribe))
+        .route("/v1/models", get(operator::models))
+        .route("/healthz", get(operator::alive))
+        .route("/readyz", get(operator::ready))
+        .route("/metrics", get(operator::metrics))
+        .fallback(operator::not_found)
+        .method_not_allowed_fallback(operator::method_not_allowed)
+        // Recordings are counted as they arrive; nothing else reads a body.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(state)
+}
+
+/// vosk-server's protocol, on any path.
+pub fn vosk_router(state: GatewayState) -> Router {
+    Router::new().fallback(any(vosk_stream)).with_state(state)
+}
+
+async fn stream(
+    State(state): State<GatewayState>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return operator::no_upgrade(&rejection),
+    };
+    bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), native::serve(socket, state)))
+}
+
+async fn vosk_stream(State(state): State<GatewayState>, upgrade: WebSocketUpgrade) -> Response {
+    bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), vosk::serve(socket, state)))
+}
+
+/// An upgraded connection is no longer the listener's: the node's stop has to find it all the same.
+async fn tracked(state: GatewayState, connection: impl Future<Output = ()>) {
+    let served = state.connections.track_future(connection);
+    tokio::select! {
+        () = served => {}
+        () = state.closing.cancelled() => {}
+    }
+}
+
+fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(MAX_CLIENT_MESSAGE_BYTES)
+        .max_frame_size(MAX_CLIENT_MESSAGE_BYTES)
+        // Replies are short and each is flushed; without a limit a peer that doesn't read would be written into memory.
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MAX_CLIENT_MESSAGE_BYTES)
+}

@@ -1,0 +1,216 @@
+//! One WebSocket with the bounds that every gateway needs: a peer that says nothing, one that doesn't read, and messages
+//! that are too long end it.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use starling_protocol::native::ErrorCode;
+use thiserror::Error;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite;
+
+use crate::config::GatewaySettings;
+
+/// Codes of RFC 6455, section 7.4.1, and of IANA's registry of them.
+pub(super) mod close {
+    pub(crate) const NORMAL: u16 = 1000;
+    pub(crate) const PROTOCOL: u16 = 1002;
+    pub(crate) const NOT_TEXT: u16 = 1007;
+    pub(crate) const POLICY: u16 = 1008;
+    pub(crate) const TOO_LONG: u16 = 1009;
+    pub(crate) const INTERNAL: u16 = 1011;
+    pub(crate) const RESTARTING: u16 = 1012;
+    pub(crate) const TRY_AGAIN: u16 = 1013;
+}
+
+/// A close frame carries 123 bytes of text at most (RFC 6455, section 5.5).
+const MAX_REASON_BYTES: usize = 123;
+
+/// Which code a connection is closed with after an error.
+pub(super) const fn close_code(code: ErrorCode) -> u16 {
+    match code {
+        ErrorCode::Busy => close::TRY_AGAIN,
+        ErrorCode::ShuttingDown => close::RESTARTING,
+        ErrorCode::Internal => close::INTERNAL,
+        _ => close::POLICY,
+    }
+}
+
+/// A message of a peer, or how its side ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum Received {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    /// A close frame, or the end of the stream.
+    Closed,
+    /// What came was no WebSocket message that is taken; to be closed with this code and reason.
+    Broken(u16, &'static str),
+    /// Nothing at all for the peer timeout, not even an answer to a ping.
+    Silent,
+}
+
+/// A message could not be written in time, or at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum SendError {
+    #[error("the peer does not read")]
+    Slow,
+    #[error("the peer is gone")]
+    Gone,
+}
+
+/// The reading half.
+pub(super) struct Reader {
+    stream: SplitStream<WebSocket>,
+    peer_timeout: Duration,
+}
+
+/// The writing half.
+pub(super) struct Writer {
+    sink: SplitSink<WebSocket, Message>,
+    write_timeout: Duration,
+}
+
+pub(super) fn split(socket: WebSocket, settings: &GatewaySettings) -> (Reader, Writer) {
+    let (sink, stream) = socket.split();
+    let reader = Reader { stream, peer_timeout: settings.peer_timeout };
+    let writer = Writer { sink, write_timeout: settings.write_timeout };
+    (reader, writer)
+}
+
+impl Reader {
+    /// The next message. Pings and pongs are signs of life and nothing else.
+    pub(super) async fn next(&mut self) -> Received {
+        loop {
+            let Ok(next) = timeout(self.peer_timeout, self.stream.next()).await else {
+                return Received::Silent;
+            };
+            if let Some(received) = classify(next) {
+                return received;
+            }
+        }
+    }
+
+    async fn next_until(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Option<Received>, tokio::time::error::Elapsed> {
+        timeout_at(deadline, self.stream.next()).await.map(classify)
+    }
+}
+
+fn classify(next: Option<Result<Message, axum::Error>>) -> Option<Received> {
+    match next {
+        Some(Ok(Message::Text(text))) => Some(Received::Text(text)),
+        Some(Ok(Message::Binary(bytes))) => Some(Received::Binary(bytes)),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
+        Some(Ok(Message::Close(_))) | None => Some(Received::Closed),
+        Some(Err(error)) => Some(broken(error)),
+    }
+}
+
+fn broken(error: axum::Error) -> Received {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError;
+    match error.into_inner().downcast::<Error>().map(|error| *error) {
+        Ok(Error::Capacity(_)) => Received::Broken(close::TOO_LONG, "a message may have 1 MiB at most"),
+        Ok(Error::Utf8(_)) => Received::Broken(close::NOT_TEXT, "a text message is not UTF-8"),
+        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Received::Closed,
+        Ok(Error::Protocol(_)) => Received::Broken(close::PROTOCOL, "not the WebSocket protocol"),
+        _ => Received::Closed,
+    }
+}
+
+impl Writer {
+    pub(super) async fn text(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), SendError> {
+        self.send(Message::Text(text.into())).await
+    }
+
+    pub(super) async fn ping(&mut self) -> Result<(), SendError> {
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    /// Says goodbye. A peer that can't be told is gone anyway.
+    pub(super) async fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(shortened(reason)) };
+        let _ = self.send(Message::Close(Some(frame))).await;
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), SendError> {
+        match timeout(self.write_timeout, self.sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SendError::Gone),
+            Err(_) => Err(SendError::Slow),
+        }
+    }
+}
+
+/// Both halves, for a gateway that reads and writes in turn.
+pub(super) struct Link {
+    reader: Reader,
+    writer: Writer,
+    ping_interval: Duration,
+    heard: Instant,
+    pinged: Instant,
+}
+
+impl Link {
+    pub(super) fn new(socket: WebSocket, settings: &GatewaySettings) -> Self {
+        let (reader, writer) = split(socket, settings);
+        let now = Instant::now();
+        Self { reader, writer, ping_interval: settings.ping_interval, heard: now, pinged: now }
+    }
+
+    /// The next message, with pings to a peer that is silent. May be cancelled without losing any.
+    pub(super) async fn next(&mut self) -> Received {
+        loop {
+            let gone = self.heard + self.reader.peer_timeout;
+            let ping = self.heard.max(self.pinged) + self.ping_interval;
+            match self.reader.next_until(ping.min(gone)).await {
+                Ok(received) => {
+                    self.heard = Instant::now();
+                    if let Some(received) = received {
+                        return received;
+                    }
+                }
+                Err(_) if Instant::now() >= gone => return Received::Silent,
+                Err(_) => {
+                    self.pinged = Instant::now();
+                    if self.writer.ping().await.is_err() {
+                        return Received::Closed;
+                    }
+                }
+            }
+        }
+    }
+
+    /// To be said after a long time without reading, in which nothing could be heard.
+    pub(super) fn listening(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    pub(super) const fn writer(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}
+
+fn shortened(reason: &str) -> &str {
+    let end =
+        (0..=reason.len().min(MAX_REASON_BYTES)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+    &reason[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let reason = "모델".repeat(40);
+        let cut = shortened(&reason);
+        assert!(cut.len() <= MAX_REASON_BYTES && cut.len() > MAX_REASON_BYTES - 3);
+        assert_eq!(shortened("short"), "short");
+    }
+}

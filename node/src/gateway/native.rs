@@ -1,0 +1,279 @@
+//! The native protocol over WebSocket.
+//!
+//! Reading and writing go on side by side: a client whose audio waits for room still gets its finals, and one that doesn't
+//! read still has its audio taken. A connection that ends without `end` is only lost; the session waits for the next.
+
+use std::time::Duration;
+
+use axum::extract::ws::WebSocket;
+use starling_actors::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
+use starling_protocol::SessionId;
+use starling_protocol::lease::TraceContext;
+use starling_protocol::native::{ClientMessage, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::GatewayState;
+use super::link::{Reader, Received, SendError, Writer, close, split};
+use crate::sessions::{Attached, Input, Output};
+
+/// Errors about single messages that wait to be written. A client that sends nonsense faster than it reads loses time, not
+/// the server memory.
+const WAITING_ERRORS: usize = 8;
+
+/// Longest `traceparent` and `tracestate` that are handed on: the first has a fixed length (W3C Trace Context, 3.2), the
+/// second need not be passed beyond 512 characters (3.3.1.5).
+const MAX_TRACE_BYTES: usize = 512;
+
+/// How long a client may take for its side of the closing handshake: several round trips on a bad line.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How a connection is to be closed.
+type Closing = (u16, String);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
+    let (mut reader, mut writer) = split(socket, &state.settings);
+    let closing = match open(&mut reader, &state).await {
+        Ok(attached) => converse(&mut reader, &mut writer, attached, &state).await,
+        Err(Refusal::Gone) => None,
+        Err(Refusal::Close(code, reason)) => Some((code, reason.to_owned())),
+        Err(Refusal::Error(error)) => {
+            let sent = writer.text(json(&ServerMessage::Error(error.clone()))).await;
+            sent.ok().map(|()| (super::link::close_code(error.code), error.message))
+        }
+    };
+    if let Some((code, reason)) = closing {
+        writer.close(code, &reason).await;
+    }
+}
+
+/// Why no session was opened.
+enum Refusal {
+    Gone,
+    Close(u16, &'static str),
+    Error(ErrorBody),
+}
+
+impl From<ErrorBody> for Refusal {
+    fn from(error: ErrorBody) -> Self {
+        Self::Error(error)
+    }
+}
+
+async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Refusal> {
+    let most = state.settings.handshake_timeout;
+    let Ok(received) = timeout(most, reader.next()).await else {
+        let message = format!("no hello came within {} s", most.as_secs_f64());
+        return Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into());
+    };
+    let text = match received {
+        Received::Text(text) => text,
+        Received::Binary(_) => {
+            return Err(ErrorBody::new(ErrorCode::BadRequest, "audio came before hello").into());
+        }
+        Received::Broken(code, reason) => return Err(Refusal::Close(code, reason)),
+        Received::Closed | Received::Silent => return Err(Refusal::Gone),
+    };
+    let hello = match parse_client(&text) {
+        Ok(ClientMessage::Hello(hello)) => hello,
+        Err(error) => {
+            // A bad message is one that a session survives; there is none yet.
+            return Err(ErrorBody { code: ErrorCode::BadRequest, ..error.0 }.into());
+        }
+        Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
+    };
+    let attached = match (hello.session, hello.resume.clone()) {
+        (Some(session), Some(resume)) => state.sessions.resume(ResumeRequest { session, resume }).await?,
+        (None, Some(_)) => {
+            return Err(ErrorBody::field("session", "absent", "the id of the session that is resumed").into());
+        }
+        (_, None) => state.sessions.open(open_request(hello, state)).await?,
+    };
+    Ok(attached)
+}
+
+fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
+    let trace = hello.traceparent.filter(|parent| parent.len() <= MAX_TRACE_BYTES);
+    OpenRequest {
+        session: hello.session.unwrap_or_else(SessionId::random),
+        dialect: Dialect::Native,
+        model: hello.model,
+        sample_rate: hello.format.sample_rate,
+        options: hello.options,
+        linger: state.linger,
+        trace: trace.map(|traceparent| TraceContext {
+            traceparent,
+            tracestate: hello.tracestate.filter(|state| state.len() <= MAX_TRACE_BYTES).unwrap_or_default(),
+        }),
+    }
+}
+
+/// `None` when nobody is there to be told.
+async fn converse(
+    reader: &mut Reader,
+    writer: &mut Writer,
+    attached: Attached,
+    state: &GatewayState,
+) -> Option<Closing> {
+    let Attached { ready, input, output } = attached;
+    let session = ready.session;
+    let warnings = ready.warnings.clone();
+    writer.text(json(&ready_message(ready))).await.ok()?;
+    for (code, message) in warnings {
+        writer.text(json(&ServerMessage::Warning { code, message })).await.ok()?;
+    }
+    let (errors, waiting) = mpsc::channel(WAITING_ERRORS);
+    // The input goes with the reading: when that ends, the session knows that its connection is lost.
+    let mut reading = std::pin::pin!(read(reader, input, errors));
+    let told = tokio::select! {
+        closing = &mut reading => return closing,
+        told = write(writer, output, waiting, state) => told,
+    };
+    match told {
+        Ok((code, reason)) => {
+            writer.close(code, &reason).await;
+            // The client's last confirmations, and its side of the goodbye.
+            let _ = timeout(GOODBYE, &mut reading).await;
+        }
+        Err(error) => tracing::debug!(%session, %error, "connection lost while writing"),
+    }
+    None
+}
+
+/// Takes in messages until the connection is over.
+async fn read(
+    reader: &mut Reader,
+    mut input: Box<dyn Input>,
+    errors: mpsc::Sender<ErrorBody>,
+) -> Option<Closing> {
+    let mut ended = false;
+    loop {
+        let taken = match reader.next().await {
+            Received::Binary(_) if ended => {
+                let error = ErrorBody::new(ErrorCode::BadMessage, "audio after end is not taken");
+                let _ = errors.send(error).await;
+                Ok(())
+            }
+            Received::Binary(pcm) => input.audio(&pcm).await,
+            Received::Text(text) => match parse_client(&text) {
+                Ok(ClientMessage::Confirm { segment }) => input.confirm(segment).await,
+                Ok(ClientMessage::Finalize {}) if !ended => input.finalize().await,
+                Ok(ClientMessage::End {}) if !ended => {
+                    ended = true;
+                    input.end().await
+                }
+                Ok(message) => {
+                    let _ = errors.send(out_of_place(&message)).await;
+                    Ok(())
+                }
+                Err(error) => {
+                    let mut error = error.0;
+                    error.code = ErrorCode::BadMessage;
+                    let _ = errors.send(error).await;
+                    Ok(())
+                }
+            },
+            Received::Broken(code, reason) => return Some((code, reason.to_owned())),
+            Received::Closed | Received::Silent => return None,
+        };
+        if taken.is_err() {
+            // The session is over and its last events say why; they are being written.
+            drop(input);
+            return discard(reader).await;
+        }
+    }
+}
+
+async fn discard(reader: &mut Reader) -> Option<Closing> {
+    loop {
+        if !matches!(reader.next().await, Received::Binary(_) | Received::Text(_)) {
+            return None;
+        }
+    }
+}
+
+fn out_of_place(message: &ClientMessage) -> ErrorBody {
+    let message = match message {
+        ClientMessage::Hello(_) => "hello was said already; a connection serves one session",
+        ClientMessage::Finalize {} => "finalize after end is not taken",
+        _ => "end was said already",
+    };
+    ErrorBody::new(ErrorCode::BadMessage, message)
+}
+
+/// Tells the client what happens until the session is over.
+async fn write(
+    writer: &mut Writer,
+    mut output: Box<dyn Output>,
+    mut errors: mpsc::Receiver<ErrorBody>,
+    state: &GatewayState,
+) -> Result<Closing, SendError> {
+    let mut pings = interval(state.settings.ping_interval);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings.reset();
+    let mut told_to_leave = false;
+    loop {
+        tokio::select! {
+            event = output.next() => {
+                let Some(event) = event else {
+                    return Ok((close::INTERNAL, "the session is gone".to_owned()));
+                };
+                if let Some(closing) = tell(writer, event).await? {
+                    return Ok(closing);
+                }
+            }
+            Some(error) = errors.recv() => writer.text(json(&ServerMessage::Error(error))).await?,
+            _ = pings.tick() => writer.ping().await?,
+            () = state.stopping.cancelled(), if !told_to_leave => {
+                told_to_leave = true;
+                let deadline_ms = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
+                writer.text(json(&ServerMessage::GoAway { deadline_ms })).await?;
+            }
+        }
+    }
+}
+
+async fn tell(writer: &mut Writer, event: SessionEvent) -> Result<Option<Closing>, SendError> {
+    let (message, closing) = match event {
+        SessionEvent::Progress { .. } => return Ok(None),
+        SessionEvent::Ack(until) => (ServerMessage::Ack { until }, None),
+        SessionEvent::Partial { segment, from, until, text } => {
+            (ServerMessage::Partial { segment, from, until, text }, None)
+        }
+        SessionEvent::Final(last) => (ServerMessage::Final(last), None),
+        SessionEvent::Warning(code, message) => (ServerMessage::Warning { code, message }, None),
+        SessionEvent::Done { segments, frames } => {
+            let closing = (close::NORMAL, String::new());
+            (ServerMessage::Done { segments, frames }, Some(closing))
+        }
+        SessionEvent::Failed(error) => {
+            let closing = (super::link::close_code(error.code), error.message.clone());
+            (ServerMessage::Error(error), Some(closing))
+        }
+    };
+    writer.text(json(&message)).await?;
+    Ok(closing)
+}
+
+fn ready_message(ready: Ready) -> ServerMessage {
+    ServerMessage::Ready {
+        session: ready.session,
+        epoch: ready.epoch,
+        token: ready.token,
+        model: ready.model,
+        have_until: ready.have_until,
+        next_segment: ready.next_segment,
+        resumed: ready.resumed,
+        durable: ready.durable,
+        linger_ms: u64::try_from(ready.linger.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn json(message: &ServerMessage) -> String {
+    // Only maps with other keys than texts fail to encode, and no message has one.
+    serde_json::to_string(message).unwrap_or_else(|error| {
+        tracing::error!(%error, "message could not be encoded");
+        String::from(r#"{"type":"error","code":"internal","message":"a message could not be encoded"}"#)
+    })
+}

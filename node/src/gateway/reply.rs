@@ -1,0 +1,50 @@
+//! Errors over HTTP: the native protocol's error body under `error`, with the status that fits.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+
+/// An answer that says what is wrong.
+#[derive(Debug)]
+pub(super) struct HttpError {
+    pub(super) status: StatusCode,
+    pub(super) error: ErrorBody,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a ErrorBody,
+}
+
+impl HttpError {
+    pub(super) const fn new(status: StatusCode, error: ErrorBody) -> Self {
+        Self { status, error }
+    }
+}
+
+impl From<ErrorBody> for HttpError {
+    fn from(error: ErrorBody) -> Self {
+        let status = match error.code {
+            ErrorCode::BadMessage | ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorCode::UnknownModel | ErrorCode::UnknownSession => StatusCode::NOT_FOUND,
+            ErrorCode::Busy | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::IdleTimeout | ErrorCode::SlowReader => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, error }
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(Body { error: &self.error })).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let milliseconds = self.error.retry_after_ms.unwrap_or(1_000);
+            let seconds = milliseconds.div_ceil(1_000).max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

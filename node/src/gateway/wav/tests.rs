@@ -1,0 +1,87 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn recording(channels: u16, sample_rate: u32, bits: u16, samples: usize) -> Vec<u8> {
+    let spec = hound::WavSpec {
+        channels,
+        sample_rate,
+        bits_per_sample: bits,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).expect("begins");
+    for sample in 0..samples * usize::from(channels) {
+        writer.write_sample((sample % 100) as i16).expect("writes");
+    }
+    writer.finalize().expect("ends");
+    file.into_inner()
+}
+
+fn field(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    let error = parse_head(bytes).expect_err("must be refused");
+    (error.field, error.value)
+}
+
+#[test]
+fn what_another_library_wrote_is_read_byte_for_byte() {
+    let bytes = recording(1, 44_100, 16, 500);
+    let head = parse_head(&bytes).expect("is fine").expect("is whole");
+    assert_eq!((head.sample_rate, head.data_bytes), (44_100, Some(1_000)));
+    assert_eq!(bytes.len() - head.data_at, 1_000);
+}
+
+#[test]
+fn other_kinds_are_named() {
+    let named = |field: &str, value: &str| (Some(field.to_owned()), Some(value.to_owned()));
+    assert_eq!(field(&recording(2, 16_000, 16, 5)), named("wav.channels", "2"));
+    assert_eq!(field(&recording(1, 96_000, 16, 5)), named("wav.sample_rate", "96000"));
+    assert_eq!(field(&recording(1, 16_000, 8, 5)), named("wav.bits_per_sample", "8"));
+    assert_eq!(field(b"OggS\0\x02"), named("body", "no WAV recording"));
+    assert_eq!(field(b"RIFF\0\0\0\0AVI "), named("body", "no WAV recording"));
+    let mut float = recording(1, 16_000, 16, 5);
+    float[20] = 3;
+    assert_eq!(field(&float), named("wav.encoding", "floating point"));
+}
+
+#[test]
+fn a_length_that_the_writer_did_not_know_is_none() {
+    for length in [0, u32::MAX] {
+        let mut bytes = recording(1, 8_000, 16, 5);
+        bytes[40..44].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(parse_head(&bytes).expect("fine").expect("whole").data_bytes, None);
+    }
+}
+
+#[test]
+fn chunks_before_the_samples_are_passed_over_and_a_head_without_end_is_refused() {
+    let bytes = recording(1, 8_000, 16, 5);
+    let with_chunk = |length: u32| {
+        let mut longer = bytes[..36].to_vec();
+        longer.extend_from_slice(b"LIST");
+        longer.extend_from_slice(&length.to_le_bytes());
+        longer.resize(longer.len() + (length + length % 2) as usize, 7);
+        longer.extend_from_slice(&bytes[36..]);
+        longer
+    };
+    let head = parse_head(&with_chunk(11)).expect("fine").expect("whole");
+    assert_eq!(head.data_at, 44 + 8 + 12);
+    assert!(parse_head(&with_chunk(MAX_HEAD_BYTES as u32)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_beginning_of_a_recording_wants_more_and_no_bytes_make_it_panic(
+        cut in 0usize..44, garbage in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let bytes = recording(1, 16_000, 16, 5);
+        prop_assert_eq!(parse_head(&bytes[..cut]).expect("so far fine"), None);
+        let _ = parse_head(&garbage);
+        let mut spoilt = bytes;
+        for (at, byte) in garbage.iter().enumerate().take(32) {
+            let place = 12 + at;
+            spoilt[place] = *byte;
+        }
+        let _ = parse_head(&spoilt);
+    }
+}

@@ -1,0 +1,161 @@
+//! Listening: accepted connections are counted, bounded, served by hyper, and closed so that a last answer arrives.
+//!
+//! Owns: sockets up to the request. Must never: know what is served on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a connection that was told its last answer is read on, so that the answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long to wait when the system has no descriptors left: some are freed meanwhile.
+const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener needs beside its router.
+#[derive(Clone)]
+pub struct Serving {
+    /// Shared by all listeners: a place for each connection.
+    pub places: Arc<Semaphore>,
+    /// How long a request's head may take.
+    pub head_timeout: Duration,
+    /// Cancelled when no further connection is to be accepted.
+    pub accepting: CancellationToken,
+    /// Cancelled when open connections are to be dropped.
+    pub serving: CancellationToken,
+    /// The connections.
+    pub connections: TaskTracker,
+}
+
+/// Accepts connections until told to stop.
+pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
+    loop {
+        let accepted = tokio::select! {
+            () = serving.accepting.cancelled() => return,
+            accepted = next(&listener, &serving.places) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = serve(stream, peer, router.clone(), serving.clone());
+                serving.connections.spawn(connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Lingering, SocketAddr)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Partials are small and each is to be seen at once.
+    stream.set_nodelay(true)?;
+    Ok((Lingering::new(stream, place), peer))
+}
+
+async fn serve(stream: Lingering, peer: SocketAddr, router: Router, serving: Serving) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.head_timeout)
+        // A client may have nothing more to say and still be waiting for its answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            tracing::debug!(%peer, %error, "connection ended");
+        },
+        () = serving.serving.cancelled() => {}
+    }
+}
+
+/// A stream that is read on for a while after it was closed. The system answers data that nobody read with a reset, and a
+/// reset takes the last answer with it: the very answer that says why the data was not read.
+struct Lingering {
+    stream: Option<TcpStream>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Lingering {
+    const fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream: Some(stream), place: Some(place) }
+    }
+
+    fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(stream))
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let (Some(mut stream), Some(place)) = (self.stream.take(), self.place.take()) else {
+            return;
+        };
+        // Outside the runtime there is nothing left to wait with.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let drained = async {
+                stream.shutdown().await?;
+                let mut scrap = [0; 8 * 1024];
+                while stream.read(&mut scrap).await? > 0 {}
+                io::Result::Ok(())
+            };
+            // Whether or not the peer closed: it has had its time.
+            let _ = tokio::time::timeout(LINGER, drained).await;
+            drop(place);
+        });
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.inner()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner()?.poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner()?.poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,214 @@
+//! A node from its start to its stop: models, sockets, hosts, and the order in which they go again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::Router;
+use starling_actors::{NodeArguments, NodeHandle, SessionLimits};
+use starling_engine::catalogue::Home;
+use starling_protocol::lease::CutOptions;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::load::variable_of;
+use crate::config::{Loaded, SessionSettings, Settings};
+use crate::exit::{Exit, Failure};
+use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
+use crate::metrics::Metrics;
+use crate::models::{Served, resolve};
+use crate::net::{Serving, accept};
+use crate::sessions::Sessions;
+use crate::signals::Signals;
+
+/// How long connections may take to write what is left once all sessions are over.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long hosts may take to end; after it they are left to notice that their parent is gone.
+const HOSTS_END: Duration = Duration::from_secs(10);
+
+/// Serves until a signal, or until something that it can't do without fails.
+///
+/// # Errors
+/// The node could not start.
+pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
+    // First of all: as process 1 there is no default action, and a signal before this would be lost.
+    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Os, error))?;
+    let settings = loaded.settings;
+    for address in &loaded.open {
+        tracing::warn!(
+            "{address} can be reached by others and there is no authentication: anybody may use this node"
+        );
+    }
+    // Before the models: a port in use is told at once, not after their loading.
+    let sockets = Sockets::bind(&settings).await?;
+    let served = resolve(&home, &settings).await?;
+    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.info.name.as_str())));
+    let node = start(&settings, &served, Arc::clone(&metrics)).await?;
+    let gateway = Gateway {
+        sessions: Arc::new(node.clone()) as Arc<dyn Sessions>,
+        settings: settings.gateway.clone(),
+        linger: settings.sessions.linger,
+        models: served.iter().map(|model| model.info.clone()).collect(),
+        metrics,
+        stopping: CancellationToken::new(),
+        drain_deadline: settings.shutdown.drain_deadline,
+        closing: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    };
+    let listening = sockets.serve(GatewayState::from(gateway), &settings);
+    for model in &served {
+        tracing::info!(model = model.info.name, engine = model.info.engine, "model is being loaded");
+    }
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = node.failed() => {
+            return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
+        }
+    };
+    tracing::info!(signal, deadline = ?settings.shutdown.drain_deadline, "stopping; a second signal stops at once");
+    tokio::select! {
+        () = stop(node, listening, settings.shutdown.drain_deadline) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            Err(Failure::new(Exit::Interrupted, anyhow!("stopped by a second {signal}")))
+        }
+    }
+}
+
+async fn stop(node: NodeHandle, listening: Listening, drain_deadline: Duration) {
+    listening.gateway.stopping.cancel();
+    // A thin client can't be told to go elsewhere; refusing the connection sends it there. HTTP goes on: clients of open
+    // sessions may have to come back, and operators want to look.
+    listening.vosk_accepting.cancel();
+    node.drain(drain_deadline).await;
+    listening.http_accepting.cancel();
+    listening.gateway.connections.close();
+    let _ = tokio::time::timeout(LAST_WORDS, listening.gateway.connections.wait()).await;
+    listening.gateway.closing.cancel();
+    if tokio::time::timeout(HOSTS_END, node.stop()).await.is_err() {
+        tracing::warn!("decoder hosts have not ended within {HOSTS_END:?}; they end when this process does");
+    }
+}
+
+async fn start(settings: &Settings, served: &[Served], metrics: Arc<Metrics>) -> Result<NodeHandle, Failure> {
+    let models = served.iter().map(|model| model.arguments.clone()).collect();
+    let arguments =
+        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics);
+    NodeHandle::start(arguments)
+        .await
+        .map_err(|error| Failure::new(Exit::Software, anyhow!(error).context("the node could not start")))
+}
+
+fn decoder_program(settings: &Settings) -> Result<PathBuf, Failure> {
+    let set = &settings.decoder.program;
+    let program = if set.as_os_str().is_empty() {
+        let own = std::env::current_exe().map_err(|error| Failure::new(Exit::Os, error))?;
+        own.with_file_name("starling-decoder")
+    } else {
+        set.clone()
+    };
+    if program.is_file() {
+        return Ok(program);
+    }
+    let error = anyhow!(
+        "the program that decodes is not at {}; install starling-decoder beside starling, or set decoder.program (flag \
+         --decoder, variable {})",
+        program.display(),
+        variable_of("decoder.program"),
+    );
+    Err(Failure::new(Exit::NoInput, error))
+}
+
+fn limits(sessions: &SessionSettings) -> SessionLimits {
+    let milliseconds = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    SessionLimits {
+        journal_bytes: usize::try_from(sessions.journal).unwrap_or(usize::MAX),
+        linger_max: sessions.linger,
+        queue_wait: sessions.queue_wait,
+        queue_length: sessions.queue_length as usize,
+        retry_after: sessions.retry_after,
+        slow_reader: sessions.slow_reader,
+        idle: sessions.idle,
+        cuts: CutOptions {
+            pause_after_ms: milliseconds(sessions.cuts.pause_after),
+            pause_ms: milliseconds(sessions.cuts.pause),
+            max_ms: milliseconds(sessions.cuts.max),
+            no_speech_ms: milliseconds(sessions.cuts.no_speech),
+        },
+    }
+}
+
+/// Sockets that are bound but not yet served.
+struct Sockets {
+    http: Option<TcpListener>,
+    vosk: Option<TcpListener>,
+}
+
+/// What is needed to stop listening.
+struct Listening {
+    gateway: GatewayState,
+    http_accepting: CancellationToken,
+    vosk_accepting: CancellationToken,
+}
+
+impl Sockets {
+    async fn bind(settings: &Settings) -> Result<Self, Failure> {
+        Ok(Self {
+            http: bind("listen.http", "--http", settings.listen.http).await?,
+            vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
+        })
+    }
+
+    fn serve(self, gateway: GatewayState, settings: &Settings) -> Listening {
+        let most = usize::try_from(settings.listen.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
+        // Each listener holds a place for the connection that it waits for.
+        let places = Arc::new(Semaphore::new((most + 2).min(Semaphore::MAX_PERMITS)));
+        let listening = Listening {
+            gateway: gateway.clone(),
+            http_accepting: CancellationToken::new(),
+            vosk_accepting: CancellationToken::new(),
+        };
+        let spawn = |listener: TcpListener, router: Router, accepting: &CancellationToken, what: &str| {
+            if let Ok(address) = listener.local_addr() {
+                // Scripts wait for this line and read a port that the system chose off it.
+                tracing::info!(%address, "listening for {what}");
+            }
+            let serving = Serving {
+                places: Arc::clone(&places),
+                head_timeout: settings.gateway.handshake_timeout,
+                accepting: accepting.clone(),
+                serving: gateway.closing.clone(),
+                connections: gateway.connections.clone(),
+            };
+            tokio::spawn(accept(listener, router, serving));
+        };
+        if let Some(listener) = self.http {
+            spawn(listener, http_router(gateway.clone()), &listening.http_accepting, "http");
+        }
+        if let Some(listener) = self.vosk {
+            spawn(listener, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk");
+        }
+        listening
+    }
+}
+
+async fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.with_context(|| {
+        let variable = variable_of(key);
+        format!("{key} = {address} cannot be listened on; choose another address with {flag}, {variable} or in the file")
+    });
+    listener.map(Some).map_err(|error| Failure::new(Exit::Os, error))
+}

@@ -1,0 +1,264 @@
+//! `starling transcribe`: recordings through the client to a server, and what was said to the terminal.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use starling_client::{
+    AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
+    SessionError, SessionOptions,
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::display::Display;
+use crate::cli::{OutputFormat, TranscribeArguments};
+use crate::exit::{Exit, Failure};
+use crate::gateway::wav::{MAX_HEAD_BYTES, WavHead, parse_head};
+
+mod display;
+mod subtitles;
+
+/// What is sent at once: what a microphone would give in this time.
+const CHUNK: Duration = Duration::from_millis(100);
+
+/// One recording's transcript.
+#[derive(Debug, serde::Serialize)]
+struct Transcript {
+    file: String,
+    model: String,
+    /// Seconds.
+    duration: f64,
+    text: String,
+    segments: Vec<Final>,
+}
+
+/// Transcribes each file in turn; goes on when one fails.
+///
+/// # Errors
+/// The exit code says whether some or all failed, and of what kind the failure was.
+pub async fn transcribe(arguments: TranscribeArguments) -> Result<(), Failure> {
+    check(&arguments)?;
+    let config = ClientConfig::new(arguments.servers.clone());
+    let client = Client::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let mut failures: Vec<Failure> = Vec::new();
+    for file in &arguments.files {
+        if let Err(failure) = one(&client, file, &arguments).await {
+            eprintln!("starling: {}: {failure}", file.display());
+            failures.push(failure);
+        }
+    }
+    let (failed, all) = (failures.len(), arguments.files.len());
+    match failures.pop() {
+        None => Ok(()),
+        Some(last) if failed == all => Err(Failure::new(last.exit, anyhow!("nothing was transcribed"))),
+        Some(_) => {
+            Err(Failure::new(Exit::Partial, anyhow!("{failed} of {all} recordings were not transcribed")))
+        }
+    }
+}
+
+fn check(arguments: &TranscribeArguments) -> Result<(), Failure> {
+    let subtitles = matches!(arguments.format, OutputFormat::Srt | OutputFormat::Vtt);
+    if subtitles && arguments.files.len() > 1 && arguments.output.is_none() {
+        let error =
+            anyhow!("subtitles of {} recordings need --output DIR: a file for each", arguments.files.len());
+        return Err(Failure::new(Exit::Usage, error));
+    }
+    if arguments.files.iter().filter(|file| is_stdin(file)).count() > 1 {
+        return Err(Failure::new(
+            Exit::Usage,
+            anyhow!("- can be given once only: there is one standard input"),
+        ));
+    }
+    Ok(())
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> Result<(), Failure> {
+    let recording = Recording::open(file).await?;
+    let config = SessionConfig {
+        model: arguments.model.clone(),
+        format: AudioFormat { sample_rate: recording.head.sample_rate, ..AudioFormat::default() },
+        options: SessionOptions {
+            words: arguments.words,
+            partials: !arguments.quiet,
+            batch: !arguments.realtime,
+            ..SessionOptions::default()
+        },
+        session: None,
+    };
+    let session = client.open(config).await.map_err(open_failure)?;
+    let model = session.opened().model.clone();
+    let (sender, events) = session.split();
+    let streamed = arguments.format == OutputFormat::Text && arguments.output.is_none();
+    let mut display = Display::new(file, &recording.head, arguments.quiet, streamed);
+    let rate = f64::from(recording.head.sample_rate);
+    let sending = send(sender, recording, arguments.realtime);
+    let (sent, received) = tokio::join!(sending, receive(events, &mut display, rate));
+    display.end();
+    // What the server says of the session's end explains a broken sending better than the sending can.
+    let (segments, frames) = received?;
+    sent?;
+    let texts: Vec<&str> =
+        segments.iter().map(|last| last.text.as_str()).filter(|text| !text.is_empty()).collect();
+    let transcript = Transcript {
+        file: file.display().to_string(),
+        model,
+        duration: frames as f64 / rate,
+        text: texts.join(" "),
+        segments,
+    };
+    if streamed { Ok(()) } else { write(&transcript, file, arguments) }
+}
+
+async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result<(Vec<Final>, u64), Failure> {
+    let mut segments = Vec::new();
+    while let Some(event) = events.next().await {
+        match event.map_err(session_failure)? {
+            Event::Partial { text, until, .. } => display.partial(&text, until.0 as f64 / rate),
+            Event::Final(last) => {
+                display.last(&last);
+                if let Some(error) = &last.error {
+                    display.note(&format!(
+                        "{:.1} to {:.1} s could not be decoded: {error}",
+                        last.start, last.end
+                    ));
+                }
+                segments.push(last);
+            }
+            Event::Warning { message, .. } => display.note(&message),
+            Event::Reconnected { gap, .. } => {
+                display
+                    .note(&format!("the connection was lost and replaced after {:.1} s", gap.as_secs_f64()));
+            }
+            Event::Done { frames, .. } => return Ok((segments, frames.0)),
+            _ => {}
+        }
+    }
+    Err(Failure::new(Exit::Software, anyhow!("the session ended without a word")))
+}
+
+async fn send(mut sender: AudioSender, mut recording: Recording, realtime: bool) -> Result<(), Failure> {
+    let bytes = recording.head.sample_rate as usize / 10 * 2;
+    let mut ticks = interval(CHUNK);
+    // A pause of the machine is made up for: a microphone would have gone on.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while let Some(piece) = recording.next(bytes).await? {
+        if realtime {
+            ticks.tick().await;
+        }
+        if sender.send(&piece).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = sender.end().await;
+    Ok(())
+}
+
+/// A WAV recording that is being read.
+struct Recording {
+    head: WavHead,
+    source: Box<dyn AsyncRead + Unpin + Send>,
+    /// What was read with the head.
+    ahead: Vec<u8>,
+    left: u64,
+}
+
+impl Recording {
+    async fn open(file: &Path) -> Result<Self, Failure> {
+        let mut source: Box<dyn AsyncRead + Unpin + Send> = if is_stdin(file) {
+            Box::new(tokio::io::stdin())
+        } else {
+            let opened = tokio::fs::File::open(file).await.context("cannot be opened");
+            Box::new(opened.map_err(|error| Failure::new(Exit::NoInput, error))?)
+        };
+        let mut bytes = Vec::new();
+        loop {
+            let head =
+                parse_head(&bytes).map_err(|error| Failure::new(Exit::Data, anyhow!(error.message)))?;
+            if let Some(head) = head {
+                return Ok(Self {
+                    ahead: bytes.split_off(head.data_at),
+                    left: head.data_bytes.unwrap_or(u64::MAX),
+                    head,
+                    source,
+                });
+            }
+            let read = source.read_buf(&mut bytes).await.context("cannot be read");
+            let read = read.map_err(|error| Failure::new(Exit::NoInput, error))?;
+            if read == 0 || bytes.len() > MAX_HEAD_BYTES {
+                return Err(Failure::new(
+                    Exit::Data,
+                    anyhow!("it ends before its first sample; it must be a WAV recording"),
+                ));
+            }
+        }
+    }
+
+    /// The next `most` bytes of samples or what is left; `None` at the end.
+    async fn next(&mut self, most: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let wanted = most.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let mut piece = std::mem::take(&mut self.ahead);
+        if piece.len() > wanted {
+            self.ahead = piece.split_off(wanted);
+        }
+        let rest = (wanted - piece.len()) as u64;
+        let read = (&mut self.source).take(rest).read_to_end(&mut piece).await.context("cannot be read");
+        read.map_err(|error| Failure::new(Exit::NoInput, error))?;
+        self.left -= piece.len() as u64;
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
+fn write(transcript: &Transcript, file: &Path, arguments: &TranscribeArguments) -> Result<(), Failure> {
+    let (text, extension) = match arguments.format {
+        OutputFormat::Text => (transcript.segments.iter().map(display::line).collect(), "txt"),
+        OutputFormat::Json => {
+            let json =
+                serde_json::to_string(transcript).map_err(|error| Failure::new(Exit::Software, error))?;
+            (json + "\n", "json")
+        }
+        OutputFormat::Srt => (subtitles::srt(&transcript.segments), "srt"),
+        OutputFormat::Vtt => (subtitles::vtt(&transcript.segments), "vtt"),
+    };
+    let Some(folder) = &arguments.output else {
+        print!("{text}");
+        return Ok(());
+    };
+    let name =
+        if is_stdin(file) { Path::new("stdin") } else { Path::new(file.file_name().unwrap_or_default()) };
+    let target: PathBuf = folder.join(name).with_extension(extension);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&target, text))
+        .with_context(|| format!("{} cannot be written", target.display()))
+        .map_err(|error| Failure::new(Exit::Os, error))
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    let exit = match &error {
+        OpenError::Unreachable { .. } => Exit::Unavailable,
+        OpenError::Busy(_) => Exit::TryAgain,
+        OpenError::Refused(_) => Exit::Usage,
+        _ => Exit::Software,
+    };
+    let hint = matches!(error, OpenError::Unreachable { .. });
+    let error = anyhow!(error);
+    let error = if hint {
+        error.context("start a server with `starling serve`, or name one with --server")
+    } else {
+        error
+    };
+    Failure::new(exit, error)
+}
+
+fn session_failure(error: SessionError) -> Failure {
+    let exit = match &error {
+        SessionError::GaveUp { .. } | SessionError::Ended(_) => Exit::Unavailable,
+        _ => Exit::Software,
+    };
+    Failure::new(exit, error)
+}

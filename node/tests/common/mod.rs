@@ -1,0 +1,379 @@
+//! A node that a test plays by hand, behind real gateways on real sockets.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary takes its own part of this")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{SinkExt, StreamExt};
+use starling_actors::{
+    Capabilities, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
+};
+use starling_node::config::GatewaySettings;
+use starling_node::gateway::{Gateway, GatewayState, ModelInfo, http_router, vosk_router};
+use starling_node::metrics::Metrics;
+use starling_node::net::{Serving, accept};
+use starling_node::sessions::{Attached, Input, Output, Sessions};
+use starling_protocol::native::{ErrorBody, Final};
+use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Far more than anything here takes; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What a gateway did with a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Audio(usize),
+    Finalize,
+    End,
+    Confirm(Segment),
+    Abandoned,
+    Dropped,
+}
+
+/// The node's side of one session, in the test's hands.
+pub struct Played {
+    pub opened: Opened,
+    pub seen: mpsc::UnboundedReceiver<Seen>,
+    events: Option<mpsc::UnboundedSender<SessionEvent>>,
+    /// Audio is taken while there is room.
+    pub room: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Opened {
+    New(OpenRequest),
+    Resumed(ResumeRequest),
+}
+
+impl Played {
+    pub fn request(&self) -> &OpenRequest {
+        match &self.opened {
+            Opened::New(request) => request,
+            Opened::Resumed(_) => panic!("the session was resumed"),
+        }
+    }
+
+    pub fn say(&self, event: SessionEvent) {
+        // A gateway that has gone hears nothing more; tests check that by what was seen.
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
+        }
+    }
+
+    pub fn say_nothing_more(&mut self) {
+        self.events = None;
+    }
+
+    pub async fn expect(&mut self, expected: Seen) {
+        assert_eq!(self.next().await, expected);
+    }
+
+    pub async fn next(&mut self) -> Seen {
+        in_time(self.seen.recv()).await.expect("the gateway holds the session")
+    }
+
+    /// Whatever comes before this is passed over.
+    pub async fn wait_for(&mut self, wanted: &Seen) {
+        while self.next().await != *wanted {}
+    }
+}
+
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("in time")
+}
+
+struct FakeInput {
+    seen: mpsc::UnboundedSender<Seen>,
+    room: Arc<Semaphore>,
+    abandoned: bool,
+}
+
+impl FakeInput {
+    fn see(&self, seen: Seen) -> Result<(), SessionClosed> {
+        self.seen.send(seen).map_err(|_| SessionClosed)
+    }
+}
+
+#[async_trait]
+impl Input for FakeInput {
+    async fn audio(&mut self, pcm: &[u8]) -> Result<(), SessionClosed> {
+        let room = self.room.acquire_many(pcm.len() as u32).await.map_err(|_| SessionClosed)?;
+        room.forget();
+        self.see(Seen::Audio(pcm.len()))
+    }
+
+    async fn finalize(&mut self) -> Result<(), SessionClosed> {
+        self.see(Seen::Finalize)
+    }
+
+    async fn end(&mut self) -> Result<(), SessionClosed> {
+        self.see(Seen::End)
+    }
+
+    async fn confirm(&mut self, segment: Segment) -> Result<(), SessionClosed> {
+        self.see(Seen::Confirm(segment))
+    }
+
+    async fn abandon(mut self: Box<Self>) {
+        self.abandoned = true;
+        let _ = self.see(Seen::Abandoned);
+    }
+}
+
+impl Drop for FakeInput {
+    fn drop(&mut self) {
+        if !self.abandoned {
+            let _ = self.see(Seen::Dropped);
+        }
+    }
+}
+
+struct FakeOutput(mpsc::UnboundedReceiver<SessionEvent>);
+
+#[async_trait]
+impl Output for FakeOutput {
+    async fn next(&mut self) -> Option<SessionEvent> {
+        self.0.recv().await
+    }
+}
+
+struct FakeSessions {
+    played: mpsc::UnboundedSender<Played>,
+    refusal: Mutex<Option<ErrorBody>>,
+    status: Mutex<NodeStatus>,
+}
+
+impl FakeSessions {
+    fn attach(&self, opened: Opened) -> Result<Attached, ErrorBody> {
+        if let Some(refusal) = self.refusal.lock().expect("lock").clone() {
+            return Err(refusal);
+        }
+        let (seen_sender, seen) = mpsc::unbounded_channel();
+        let (events, event_receiver) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(64 << 20));
+        let (session, epoch, resumed) = match &opened {
+            Opened::New(request) => (request.session, Epoch(1), false),
+            Opened::Resumed(request) => (request.session, request.resume.epoch, true),
+        };
+        let input = FakeInput { seen: seen_sender, room: Arc::clone(&room), abandoned: false };
+        self.played.send(Played { opened, seen, events: Some(events), room }).expect("the test lives");
+        Ok(Attached {
+            ready: Ready {
+                session,
+                epoch,
+                token: "token".to_owned(),
+                model: "fake".to_owned(),
+                have_until: SourceOffset(0),
+                next_segment: Segment(0),
+                resumed,
+                durable: false,
+                linger: Duration::from_secs(60),
+                warnings: Vec::new(),
+            },
+            input: Box::new(input),
+            output: Box::new(FakeOutput(event_receiver)),
+        })
+    }
+}
+
+#[async_trait]
+impl Sessions for FakeSessions {
+    async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        self.attach(Opened::New(request))
+    }
+
+    async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
+        self.attach(Opened::Resumed(request))
+    }
+
+    async fn status(&self) -> NodeStatus {
+        self.status.lock().expect("lock").clone()
+    }
+}
+
+/// Gateways on ports of the system's choice, over a node played by the test.
+pub struct FakeNode {
+    pub http: SocketAddr,
+    pub vosk: SocketAddr,
+    pub stopping: CancellationToken,
+    sessions: Arc<FakeSessions>,
+    played: mpsc::UnboundedReceiver<Played>,
+}
+
+impl FakeNode {
+    pub async fn start() -> Self {
+        Self::with(GatewaySettings::default()).await
+    }
+
+    pub async fn with(settings: GatewaySettings) -> Self {
+        let (sender, played) = mpsc::unbounded_channel();
+        let sessions = Arc::new(FakeSessions {
+            played: sender,
+            refusal: Mutex::new(None),
+            status: Mutex::new(NodeStatus { models: Vec::new(), sessions: 0, draining: false }),
+        });
+        let gateway = Gateway {
+            sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
+            settings: settings.clone(),
+            linger: Duration::from_secs(60),
+            models: vec![model("fake", "en"), model("other", "ko")],
+            metrics: Arc::new(Metrics::new(["fake"])),
+            stopping: CancellationToken::new(),
+            drain_deadline: Duration::from_secs(25),
+            closing: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
+        let stopping = gateway.stopping.clone();
+        let state = GatewayState::from(gateway);
+        let serving = Serving {
+            places: Arc::new(Semaphore::new(100)),
+            head_timeout: settings.handshake_timeout,
+            accepting: CancellationToken::new(),
+            serving: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
+        let (http, http_address) = listen().await;
+        let (vosk, vosk_address) = listen().await;
+        tokio::spawn(accept(http, http_router(state.clone()), serving.clone()));
+        tokio::spawn(accept(vosk, vosk_router(state), serving));
+        Self { http: http_address, vosk: vosk_address, stopping, sessions, played }
+    }
+
+    /// Every session is refused with this from now on.
+    pub fn refuse(&self, error: ErrorBody) {
+        *self.sessions.refusal.lock().expect("lock") = Some(error);
+    }
+
+    pub fn set_status(&self, status: NodeStatus) {
+        *self.sessions.status.lock().expect("lock") = status;
+    }
+
+    /// The next session that a gateway opens.
+    pub async fn session(&mut self) -> Played {
+        in_time(self.played.recv()).await.expect("the node lives")
+    }
+
+    pub fn no_session(&mut self) -> bool {
+        self.played.try_recv().is_err()
+    }
+
+    pub async fn native(&self) -> Socket {
+        connect(format!("ws://{}/v1/stream", self.http)).await
+    }
+
+    pub async fn vosk(&self) -> Socket {
+        connect(format!("ws://{}/any/path", self.vosk)).await
+    }
+}
+
+fn model(name: &str, language: &str) -> ModelInfo {
+    ModelInfo {
+        name: name.to_owned(),
+        language: language.to_owned(),
+        engine: "fake".to_owned(),
+        sample_rate: 16_000,
+        capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+    }
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+pub async fn connect(url: String) -> Socket {
+    let (socket, _) = in_time(tokio_tungstenite::connect_async(url)).await.expect("upgraded");
+    socket
+}
+
+pub async fn send_text(socket: &mut Socket, text: &str) {
+    in_time(socket.send(Message::text(text))).await.expect("sent");
+}
+
+pub async fn send_audio(socket: &mut Socket, bytes: usize) {
+    in_time(socket.send(Message::binary(vec![0; bytes]))).await.expect("sent");
+}
+
+/// The next text; pings are passed over.
+pub async fn text(socket: &mut Socket) -> String {
+    loop {
+        match in_time(socket.next()).await {
+            Some(Ok(Message::Text(text))) => return text.to_string(),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            other => panic!("no text but {other:?}"),
+        }
+    }
+}
+
+pub async fn json(socket: &mut Socket) -> serde_json::Value {
+    serde_json::from_str(&text(socket).await).expect("JSON")
+}
+
+/// The close frame, with nothing before it.
+pub async fn closed(socket: &mut Socket) -> (u16, String) {
+    loop {
+        match in_time(socket.next()).await {
+            Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
+                return (code.into(), reason.to_string());
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            other => panic!("no close frame but {other:?}"),
+        }
+    }
+}
+
+/// Sends a hello and takes the ready.
+pub async fn greet(node: &mut FakeNode) -> (Socket, Played) {
+    let mut socket = node.native().await;
+    send_text(&mut socket, r#"{"type":"hello"}"#).await;
+    let ready = json(&mut socket).await;
+    assert_eq!(ready["type"], "ready", "{ready}");
+    let session = node.session().await;
+    (socket, session)
+}
+
+pub fn partial(text: &str) -> SessionEvent {
+    SessionEvent::Partial {
+        segment: Segment(0),
+        from: SourceOffset(0),
+        until: SourceOffset(0),
+        text: text.to_owned(),
+    }
+}
+
+pub fn progress(until: u64, recovering: bool) -> SessionEvent {
+    SessionEvent::Progress { until: SourceOffset(until), recovering }
+}
+
+pub fn a_final(segment: u64, to: u64, text: &str, cause: CutCause) -> SessionEvent {
+    SessionEvent::Final(Final {
+        segment: Segment(segment),
+        from: SourceOffset(0),
+        to: SourceOffset(to),
+        start: 0.0,
+        end: 0.0,
+        cause,
+        text: text.to_owned(),
+        words: Vec::new(),
+        confidence: None,
+        alternatives: Vec::new(),
+        error: None,
+    })
+}
+
+pub fn done(segments: u64, frames: u64) -> SessionEvent {
+    SessionEvent::Done { segments, frames: SourceOffset(frames) }
+}

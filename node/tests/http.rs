@@ -1,0 +1,241 @@
+//! Recordings over HTTP, and what operators ask, over real sockets.
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::*;
+use serde_json::Value;
+use starling_actors::{Capabilities, ModelStatus, NodeStatus};
+use starling_node::config::GatewaySettings;
+use starling_protocol::CutCause;
+use starling_protocol::lease::EngineKind;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn shown(&self) -> String {
+        format!("{} {}", self.status, self.body)
+    }
+}
+
+async fn request(address: SocketAddr, line: &str, headers: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let length = body.len();
+    let head = format!(
+        "{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    let exchange = async {
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        // The server may answer without having read all of it.
+        let _ = stream.write_all(body).await;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.expect("answered");
+        String::from_utf8(bytes).expect("text")
+    };
+    let text = in_time(exchange).await;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    Answer {
+        status: head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"),
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+async fn get(node: &FakeNode, path: &str) -> Answer {
+    request(node.http, &format!("GET {path}"), "", b"").await
+}
+
+async fn post(address: SocketAddr, query: &str, body: &[u8]) -> Answer {
+    request(address, &format!("POST /v1/transcriptions{query}"), "", body).await
+}
+
+fn recording(channels: u16, sample_rate: u32, samples: usize) -> Vec<u8> {
+    let spec = hound::WavSpec {
+        channels,
+        sample_rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).expect("begins");
+    for _ in 0..samples {
+        writer.write_sample(7i16).expect("writes");
+    }
+    writer.finalize().expect("ends");
+    file.into_inner()
+}
+
+#[tokio::test]
+async fn a_recording_becomes_text() {
+    let mut node = FakeNode::start().await;
+    let mut body = recording(1, 8_000, 40_000);
+    body.extend_from_slice(b"LIST\x04\0\0\0meta");
+    let address = node.http;
+    let posting =
+        tokio::spawn(async move { post(address, "?words=true&alternatives=2&language=KO", &body).await });
+    let mut session = node.session().await;
+    let request = session.request();
+    assert_eq!((request.sample_rate, request.model.as_deref()), (8_000, Some("other")));
+    assert!(request.options.batch && request.options.words && !request.options.partials);
+    let mut heard = 0;
+    loop {
+        match session.next().await {
+            Seen::Audio(bytes) => heard += bytes,
+            Seen::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, 80_000, "metadata behind the samples is no audio");
+    session.say(a_final(0, 20_000, "one two", CutCause::Endpoint));
+    session.say(a_final(1, 30_000, "", CutCause::NoSpeech));
+    session.say(a_final(2, 40_000, "three", CutCause::End));
+    session.say(done(3, 40_000));
+    session.say_nothing_more();
+    let answer = posting.await.expect("answered");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let json = answer.json();
+    assert_eq!(json["text"], "one two three");
+    assert_eq!(json["duration"], 5.0);
+    assert_eq!(json["segments"].as_array().expect("a list").len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_recording_is_refused_with_its_reason() {
+    let settings = GatewaySettings { max_recording: 100_000, ..GatewaySettings::default() };
+    let mut node = FakeNode::with(settings).await;
+    let fine = recording(1, 8_000, 100);
+    let mut answers = Vec::new();
+    for (query, body) in [
+        ("", b"this is no recording".to_vec()),
+        ("", b"RIFF".to_vec()),
+        ("", Vec::new()),
+        ("", recording(2, 16_000, 100)),
+        ("", recording(1, 96_000, 100)),
+        ("?model=", recording(1, 8_000, 60_000)),
+        ("?alternatives=many", fine.clone()),
+        ("?alternatives=11", fine.clone()),
+        ("?colour=blue", fine.clone()),
+        ("?language=xx", fine.clone()),
+    ] {
+        answers.push(format!("{query}: {}", post(node.http, query, &body).await.shown()));
+    }
+    let ogg = "content-type: audio/ogg; codecs=opus\r\n";
+    answers.push(request(node.http, "POST /v1/transcriptions", ogg, &fine).await.shown());
+    assert!(node.no_session());
+    insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[tokio::test]
+async fn a_busy_node_says_when_to_come_back() {
+    let node = FakeNode::start().await;
+    let mut busy = ErrorBody::new(ErrorCode::Busy, "all 8 slots are in use");
+    busy.retry_after_ms = Some(1_500);
+    node.refuse(busy);
+    let answer = post(node.http, "", &recording(1, 8_000, 100)).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("retry-after: 2\r\n"), "{}", answer.head);
+    assert_eq!(answer.json()["error"]["retry_after_ms"], 1_500);
+}
+
+#[tokio::test]
+async fn a_session_that_fails_is_an_error_and_a_client_that_leaves_frees_it() {
+    let mut node = FakeNode::start().await;
+    let address = node.http;
+    let posting = tokio::spawn(async move { post(address, "", &recording(1, 8_000, 100)).await });
+    let session = node.session().await;
+    session.say(starling_actors::SessionEvent::Failed(ErrorBody::new(ErrorCode::Internal, "broken")));
+    drop(session);
+    let answer = posting.await.expect("answered");
+    assert_eq!((answer.status, &answer.json()["error"]["message"]), (500, &"broken".into()));
+
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let body = recording(1, 8_000, 100);
+    let head = "POST /v1/transcriptions HTTP/1.1\r\nhost: t\r\ncontent-length: 9999\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&body).await.expect("sent");
+    let mut session = node.session().await;
+    session.expect(Seen::Audio(200)).await;
+    drop(stream);
+    session.expect(Seen::Dropped).await;
+}
+
+fn status(hosts_ready: usize) -> NodeStatus {
+    NodeStatus {
+        models: vec![ModelStatus {
+            name: "fake".to_owned(),
+            language: "en".to_owned(),
+            engine: EngineKind::Scripted,
+            capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+            sample_rate: 16_000,
+            hosts_ready,
+            hosts_total: 2,
+            slots_total: 8,
+            slots_busy: 3,
+            slots_idle: 5,
+            waiting: 1,
+            restarts: 4,
+            real_time_factor: Some(0.25),
+            resident_bytes: 1 << 29,
+            last_error: (hosts_ready == 0).then(|| "libvosk.so is not there".to_owned()),
+        }],
+        sessions: 3,
+        draining: false,
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_which_part_is_not_ready() {
+    let node = FakeNode::start().await;
+    node.set_status(status(0));
+    assert_eq!(get(&node, "/healthz").await.shown(), "200 ok\n");
+    let mut answers = vec![get(&node, "/readyz").await.shown()];
+    node.set_status(status(1));
+    answers.push(get(&node, "/readyz").await.shown());
+    node.stopping.cancel();
+    answers.push(get(&node, "/readyz").await.shown());
+    insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[tokio::test]
+async fn models_and_wrong_paths_are_told() {
+    let node = FakeNode::start().await;
+    node.set_status(status(1));
+    let answers = [
+        get(&node, "/v1/models").await.shown(),
+        get(&node, "/v1/stream").await.shown(),
+        get(&node, "/nothing").await.shown(),
+        get(&node, "/v1/transcriptions").await.shown(),
+        request(node.http, "POST /healthz", "", b"").await.shown(),
+    ];
+    insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[tokio::test]
+async fn metrics_are_openmetrics_with_the_nodes_state() {
+    let node = FakeNode::start().await;
+    node.set_status(status(2));
+    let answer = get(&node, "/metrics").await;
+    assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
+    for line in [
+        "starling_sessions 3",
+        "starling_slots_busy{model=\"fake\"} 3",
+        "starling_hosts_ready{model=\"fake\"} 2",
+        "starling_real_time_factor{model=\"fake\"} 0.25",
+        "# TYPE starling_final_latency_seconds histogram",
+        "# EOF",
+    ] {
+        assert!(answer.body.lines().any(|found| found == line), "no {line} in\n{}", answer.body);
+    }
+}

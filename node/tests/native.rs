@@ -1,0 +1,285 @@
+//! The native protocol over real sockets: what is passed on, what is refused, and how connections end.
+
+mod common;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use common::*;
+use futures_util::{SinkExt, StreamExt};
+use starling_actors::SessionEvent;
+use starling_node::config::GatewaySettings;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{CutCause, Segment, SourceOffset};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+const SESSION: &str = "00000000-0000-4000-8000-000000000001";
+
+#[tokio::test]
+async fn a_whole_session_is_passed_on_in_both_directions() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.native().await;
+    let hello = format!(
+        r#"{{"type":"hello","session":"{SESSION}","format":{{"sample_rate":8000}},"options":{{"words":true}},"traceparent":"00-1-2-01"}}"#
+    );
+    send_text(&mut socket, &hello).await;
+    let ready = json(&mut socket).await;
+    assert_eq!((&ready["type"], &ready["session"]), (&"ready".into(), &SESSION.into()));
+    let mut session = node.session().await;
+    assert_eq!(session.request().sample_rate, 8_000);
+    assert!(session.request().options.words && session.request().linger == Duration::from_secs(60));
+    assert_eq!(session.request().trace.as_ref().expect("a trace").traceparent, "00-1-2-01");
+
+    send_audio(&mut socket, 7).await;
+    session.expect(Seen::Audio(7)).await;
+    session.say(SessionEvent::Ack(SourceOffset(3)));
+    session.say(partial("so far"));
+    session.say(progress(3, false));
+    session.say(a_final(0, 3, "all", CutCause::Finalize));
+    assert_eq!(json(&mut socket).await["until"], 3);
+    assert_eq!(json(&mut socket).await["text"], "so far");
+    assert_eq!(json(&mut socket).await["text"], "all");
+    send_text(&mut socket, r#"{"type":"finalize"}"#).await;
+    session.expect(Seen::Finalize).await;
+    send_text(&mut socket, r#"{"type":"end"}"#).await;
+    session.expect(Seen::End).await;
+    session.say(done(1, 3));
+    assert_eq!(json(&mut socket).await["type"], "done");
+    // The last confirmation comes after `done`, and still counts.
+    send_text(&mut socket, r#"{"type":"confirm","segment":0}"#).await;
+    session.expect(Seen::Confirm(Segment(0))).await;
+    assert_eq!(closed(&mut socket).await.0, 1000);
+    session.expect(Seen::Dropped).await;
+}
+
+#[tokio::test]
+async fn what_is_no_hello_is_answered_and_closed() {
+    let mut node = FakeNode::start().await;
+    let mut answers = Vec::new();
+    for text_message in [
+        "nonsense",
+        r#"{"type":"end"}"#,
+        r#"{"type":"helo"}"#,
+        r#"{"type":"hello","format":{"sample_rate":4000}}"#,
+        r#"{"type":"hello","resume":{"token":"t","epoch":2}}"#,
+    ] {
+        let mut socket = node.native().await;
+        send_text(&mut socket, text_message).await;
+        answers.push((json(&mut socket).await, closed(&mut socket).await));
+    }
+    let mut socket = node.native().await;
+    send_audio(&mut socket, 10).await;
+    answers.push((json(&mut socket).await, closed(&mut socket).await));
+    assert!(node.no_session());
+    insta::assert_json_snapshot!(answers);
+}
+
+#[tokio::test]
+async fn refusals_are_told_before_the_close() {
+    let node = FakeNode::start().await;
+    let mut busy = ErrorBody::new(ErrorCode::Busy, "all 8 slots are in use");
+    busy.retry_after_ms = Some(1_500);
+    let mut answers = Vec::new();
+    for error in [
+        busy,
+        ErrorBody::new(ErrorCode::UnknownModel, "no model is called \"x\""),
+        ErrorBody::new(ErrorCode::ShuttingDown, "the node is stopping"),
+    ] {
+        node.refuse(error);
+        let mut socket = node.native().await;
+        send_text(&mut socket, r#"{"type":"hello"}"#).await;
+        answers.push((json(&mut socket).await, closed(&mut socket).await.0));
+    }
+    insta::assert_json_snapshot!(answers);
+}
+
+#[tokio::test]
+async fn nonsense_after_hello_is_answered_and_the_session_goes_on() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, mut session) = greet(&mut node).await;
+    for nonsense in ["{", r#"{"type":"hello"}"#, r#"{"type":"confirm"}"#, r#"{"type":"hello","protocol":9}"#]
+    {
+        send_text(&mut socket, nonsense).await;
+        assert_eq!(json(&mut socket).await["code"], "bad_message", "{nonsense}");
+    }
+    send_text(&mut socket, r#"{"type":"end"}"#).await;
+    session.expect(Seen::End).await;
+    send_audio(&mut socket, 10).await;
+    assert_eq!(json(&mut socket).await["message"], "audio after end is not taken");
+    session.say(done(0, 0));
+    assert_eq!(json(&mut socket).await["type"], "done");
+}
+
+#[tokio::test]
+async fn a_resume_reaches_the_node() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.native().await;
+    let hello = format!(
+        r#"{{"type":"hello","session":"{SESSION}","resume":{{"token":"t","epoch":7,"last_final":3,"have_from":80}}}}"#
+    );
+    send_text(&mut socket, &hello).await;
+    let ready = json(&mut socket).await;
+    assert_eq!((&ready["epoch"], &ready["resumed"]), (&7.into(), &true.into()));
+    let Opened::Resumed(request) = node.session().await.opened else { panic!("not resumed") };
+    assert_eq!((request.resume.last_final, request.resume.have_from), (Some(Segment(3)), SourceOffset(80)));
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_told_so_and_closed() {
+    let settings =
+        GatewaySettings { handshake_timeout: Duration::from_millis(100), ..GatewaySettings::default() };
+    let node = FakeNode::with(settings).await;
+    let mut socket = node.native().await;
+    assert_eq!(json(&mut socket).await["message"], "no hello came within 0.1 s");
+    assert_eq!(closed(&mut socket).await.0, 1008);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_only_detaches_the_session() {
+    let mut node = FakeNode::start().await;
+    let (socket, mut session) = greet(&mut node).await;
+    drop(socket);
+    session.expect(Seen::Dropped).await;
+
+    let (mut socket, mut session) = greet(&mut node).await;
+    in_time(socket.close(None)).await.expect("closed");
+    session.expect(Seen::Dropped).await;
+}
+
+#[tokio::test]
+async fn a_message_over_1_mib_closes_1009_and_the_client_gets_to_know() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, mut session) = greet(&mut node).await;
+    send_audio(&mut socket, 1 << 20).await;
+    session.expect(Seen::Audio(1 << 20)).await;
+    let _ = in_time(socket.send(Message::binary(vec![0; (1 << 20) + 1]))).await;
+    assert_eq!(closed(&mut socket).await.0, 1009);
+    session.expect(Seen::Dropped).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_connection() {
+    let settings =
+        GatewaySettings { write_timeout: Duration::from_millis(200), ..GatewaySettings::default() };
+    let mut node = FakeNode::with(settings).await;
+    let (_socket, mut session) = greet(&mut node).await;
+    let long = "word ".repeat(20_000);
+    // Far more than the system's buffers hold for a connection.
+    for _ in 0..400 {
+        session.say(partial(&long));
+    }
+    session.expect(Seen::Dropped).await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_there_any_more_is_noticed() {
+    let settings = GatewaySettings {
+        ping_interval: Duration::from_millis(100),
+        peer_timeout: Duration::from_millis(400),
+        ..GatewaySettings::default()
+    };
+    let mut node = FakeNode::with(settings).await;
+    // Its pongs would be written while it reads; it doesn't.
+    let (_socket, mut session) = greet(&mut node).await;
+    session.expect(Seen::Dropped).await;
+
+    let (socket, mut session) = greet(&mut node).await;
+    let (mut writing, mut reading) = socket.split();
+    let answering = tokio::spawn(async move { while let Some(Ok(_)) = reading.next().await {} });
+    let waited = tokio::time::timeout(Duration::from_secs(2), session.next()).await;
+    assert!(waited.is_err(), "one that answers pings was dropped: {waited:?}");
+    writing.close().await.expect("closed");
+    session.expect(Seen::Dropped).await;
+    answering.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_session_that_fails_or_is_taken_over_is_told_and_closed() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, session) = greet(&mut node).await;
+    session.say(SessionEvent::Failed(ErrorBody::new(
+        ErrorCode::Superseded,
+        "a later connection has the session",
+    )));
+    assert_eq!(json(&mut socket).await["code"], "superseded");
+    assert_eq!(closed(&mut socket).await.0, 1008);
+
+    let (mut socket, mut session) = greet(&mut node).await;
+    session.say_nothing_more();
+    assert_eq!(closed(&mut socket).await.0, 1011);
+}
+
+#[tokio::test]
+async fn clients_are_told_when_the_node_begins_to_stop() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, mut session) = greet(&mut node).await;
+    node.stopping.cancel();
+    let message = json(&mut socket).await;
+    assert_eq!((&message["type"], &message["deadline_ms"]), (&"go_away".into(), &25_000.into()));
+    send_audio(&mut socket, 10).await;
+    session.expect(Seen::Audio(10)).await;
+}
+
+#[tokio::test]
+async fn one_byte_at_a_time_is_as_good_as_any() {
+    let mut node = FakeNode::start().await;
+    let stream = TcpStream::connect(node.http).await.expect("connected");
+    stream.set_nodelay(true).expect("set");
+    let url = format!("ws://{}/v1/stream", node.http);
+    let (mut socket, _) =
+        in_time(tokio_tungstenite::client_async(url, Trickle(stream))).await.expect("upgraded");
+    in_time(socket.send(Message::text(r#"{"type":"hello"}"#))).await.expect("sent");
+    let mut session = node.session().await;
+    in_time(socket.send(Message::binary(vec![1; 300]))).await.expect("sent");
+    session.expect(Seen::Audio(300)).await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_socket_harms_nobody_else() {
+    let mut node = FakeNode::start().await;
+    for garbage in [&b"\0\0\0\0\0\0\0\0\r\n\r\n"[..], b"GET / HTTP/9\r\n\r\n", b"\x16\x03\x01\x02\0\x01\0"] {
+        let mut stream = TcpStream::connect(node.http).await.expect("connected");
+        stream.write_all(garbage).await.expect("sent");
+        stream.shutdown().await.expect("half closed");
+        let mut answer = Vec::new();
+        let read = in_time(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+        read.expect("closed in order");
+    }
+    // A frame that no client may send: unmasked.
+    let (mut socket, mut session) = greet(&mut node).await;
+    in_time(socket.get_mut().write_all(&[0x82, 0x01, 0x00])).await.expect("sent");
+    assert_eq!(closed(&mut socket).await.0, 1002);
+    session.expect(Seen::Dropped).await;
+    greet(&mut node).await;
+}
+
+/// Writes one byte at a time.
+struct Trickle(TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &bytes[..bytes.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
