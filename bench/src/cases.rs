@@ -1,0 +1,48 @@
+//! The cases: each starts its own node, measures, and adds its figures to the report.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::audio::Audio;
+use crate::bare::{self, Arguments, Work};
+use crate::live::{Outcome, Pace};
+use crate::node::{Model, Node};
+
+pub(crate) mod english;
+pub(crate) mod korean;
+pub(crate) mod latency;
+pub(crate) mod memory;
+pub(crate) mod overhead;
+
+/// What every case needs.
+pub(crate) struct Bench {
+    pub(crate) audio: Audio,
+    pub(crate) home: PathBuf,
+    pub(crate) programs: PathBuf,
+    pub(crate) own: PathBuf,
+    pub(crate) quick: bool,
+}
+
+impl Bench {
+    pub(crate) async fn node(&self, models: &[Model]) -> Result<Node> {
+        Node::start(&self.programs, &self.home, models).await
+    }
+
+    pub(crate) async fn bare(
+        &self,
+        work: Work,
+        pace: Pace,
+        clients: usize,
+        rounds: usize,
+    ) -> Result<Outcome> {
+        let arguments = Arguments { home: self.home.clone(), work, pace, clients, rounds };
+        let own = self.own.clone();
+        tokio::task::spawn_blocking(move || bare::spawn(&own, &arguments)).await?
+    }
+
+    /// One when it is only to be looked at.
+    pub(crate) const fn repeats(&self, full: usize) -> usize {
+        if self.quick { 1 } else { full }
+    }
+}

@@ -1,0 +1,87 @@
+//! The Korean Vosk model through vosk-server's protocol, against a recognizer per clip.
+
+use anyhow::{Result, ensure};
+
+use super::Bench;
+use crate::bare::Work;
+use crate::live::{Outcome, Pace, median};
+use crate::node::{Model, Node};
+use crate::report::Report;
+use crate::vosk;
+
+/// One host with a decode thread for each of two cores; slots beyond what they can serve, so that the cores decide.
+const MODEL: Model = Model { name: "vosk-ko-small", hosts: 1, slots: 16, threads: 2, prewarm: 12 };
+
+/// The longest a caller is to wait for the last words.
+const HELD_MS: f64 = 300.0;
+
+pub(crate) async fn throughput(bench: &Bench, report: &mut Report) -> Result<()> {
+    let node = bench.node(&[MODEL]).await?;
+    let rounds = if bench.quick { 3 } else { 8 };
+    for clients in [1, 2, 4, 8] {
+        let (mut ours, mut bare) = (Vec::new(), Vec::new());
+        for _ in 0..bench.repeats(3) {
+            let outcome = vosk::run(node.vosk, &bench.audio.korean, clients, rounds, Pace::Free).await?;
+            ours.push(heard(outcome)?.throughput());
+            let outcome = bench.bare(Work::KoreanPerClip, Pace::Free, clients, rounds).await?;
+            bare.push(heard(outcome)?.throughput());
+        }
+        let goal = (clients == 4).then_some("ratio >= 2.3");
+        let what = format!("Korean, {clients} clients");
+        report.ratio("throughput", what, "audio s / s", (median(&ours), median(&bare)), goal);
+    }
+    Ok(())
+}
+
+pub(crate) async fn streams(bench: &Bench, report: &mut Report) -> Result<()> {
+    let node = bench.node(&[MODEL]).await?;
+    let rounds = if bench.quick { 2 } else { 6 };
+    let (mut ours_held, mut bare_held) = (0, 0);
+    let (mut ours_lost, mut bare_lost) = (false, false);
+    for clients in [1, 2, 3, 4, 5, 6, 7, 8, 10, 12] {
+        if ours_lost && bare_lost {
+            break;
+        }
+        let mut pair = (f64::NAN, f64::NAN);
+        if !ours_lost {
+            pair.0 = ours(bench, &node, clients, rounds).await?;
+            ours_lost = pair.0 >= HELD_MS;
+            ours_held = if ours_lost { ours_held } else { clients };
+        }
+        if !bare_lost {
+            pair.1 = bare(bench, clients, rounds).await?;
+            bare_lost = pair.1 >= HELD_MS;
+            bare_held = if bare_lost { bare_held } else { clients };
+        }
+        let what = format!("Korean, {clients} live, end to final p95");
+        report.ratio("streams", what, "ms", pair, None);
+    }
+    let pair = (ours_held as f64, bare_held as f64);
+    report.ratio("streams", "Korean, held with p95 < 300 ms", "streams", pair, Some(">= 6"));
+    Ok(())
+}
+
+async fn ours(bench: &Bench, node: &Node, clients: usize, rounds: usize) -> Result<f64> {
+    let mut p95 = Vec::new();
+    for _ in 0..bench.repeats(3) {
+        p95.push(
+            heard(vosk::run(node.vosk, &bench.audio.korean, clients, rounds, Pace::Live).await?)?.p95_ms(),
+        );
+    }
+    Ok(median(&p95))
+}
+
+async fn bare(bench: &Bench, clients: usize, rounds: usize) -> Result<f64> {
+    let mut p95 = Vec::new();
+    for _ in 0..bench.repeats(3) {
+        p95.push(heard(bench.bare(Work::KoreanPerClip, Pace::Live, clients, rounds).await?)?.p95_ms());
+    }
+    Ok(median(&p95))
+}
+
+/// A sentence has more than two letters a second; less means that something other than recognition was measured.
+pub(super) fn heard(outcome: Outcome) -> Result<Outcome> {
+    let (letters, audio_s) = (outcome.letters, outcome.audio_s);
+    ensure!(letters as f64 > 2.0 * audio_s, "only {letters} letters came of {audio_s:.0} s of speech");
+    Ok(outcome)
+}

@@ -1,0 +1,123 @@
+//! Measures the built programs from outside: `starling serve` as a user starts it, driven over its own protocols, next to
+//! what it is compared with, in one run on one machine.
+//!
+//! Owns: the cases, the bare loop they are compared with, the table and `bench/results/`. Must never: measure a debug
+//! build, report a number that was not taken in this run, or reach any address but loopback.
+
+mod audio;
+mod bare;
+mod cases;
+mod live;
+mod machine;
+mod native;
+mod node;
+mod process;
+mod report;
+mod vosk;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use starling_engine::catalogue::Home;
+
+use crate::audio::Audio;
+use crate::cases::Bench;
+use crate::report::Report;
+
+/// Measures Starling on this machine.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Which cases; all when none is named
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Case>,
+    /// Fewer rounds: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// Name of the file in bench/results
+    #[arg(long, default_value = "latest")]
+    name: String,
+    /// The day of the run, kept with the results
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<String>,
+    /// Folder of the built programs [default: the one this program is in]
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// Home folder of models and libraries [default: the nearest .starling upwards]
+    #[arg(long)]
+    home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// The bare loop over the engine; run by this program itself
+    #[command(hide = true)]
+    Bare(bare::Arguments),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Case {
+    /// Korean Vosk: throughput against a recognizer per clip
+    Throughput,
+    /// Korean Vosk: real-time streams held against a recognizer per clip
+    Streams,
+    /// English Moonshine: real-time streams held with partials
+    English,
+    /// CPU of sessions, actors and host protocol
+    Overhead,
+    /// Opening, respawn, replay
+    Latency,
+    /// Memory of an idle session and of each host
+    Memory,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(Part::Bare(arguments)) = cli.part {
+        return bare::run(&arguments);
+    }
+    if cfg!(debug_assertions) {
+        bail!("this is a debug build; run `cargo xtask bench`");
+    }
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    let home = Home::discover(cli.home.as_deref())?;
+    let own = std::env::current_exe().context("finding this program")?;
+    let programs = match cli.programs {
+        Some(programs) => programs,
+        None => own.parent().context("this program is in no folder")?.to_owned(),
+    };
+    let bench = Bench {
+        audio: Audio::load(home.root())?,
+        home: home.root().to_owned(),
+        programs,
+        own,
+        quick: cli.quick,
+    };
+    let mut report = Report::new(machine::describe(cli.date), cli.quick);
+    let wanted = |case| cli.only.is_empty() || cli.only.contains(&case);
+    if wanted(Case::Throughput) {
+        cases::korean::throughput(&bench, &mut report).await.context("throughput")?;
+    }
+    if wanted(Case::Streams) {
+        cases::korean::streams(&bench, &mut report).await.context("streams")?;
+    }
+    if wanted(Case::English) {
+        cases::english::streams(&bench, &mut report).await.context("english")?;
+    }
+    if wanted(Case::Overhead) {
+        cases::overhead::run(&bench, &mut report).await.context("overhead")?;
+    }
+    if wanted(Case::Latency) {
+        cases::latency::run(&bench, &mut report).await.context("latency")?;
+    }
+    if wanted(Case::Memory) {
+        cases::memory::run(&bench, &mut report).await.context("memory")?;
+    }
+    report.finish(&cli.name)
+}

@@ -1,0 +1,153 @@
+//! A node under measurement: started as a user would, stopped when dropped.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::process;
+
+/// A model of the node's configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) hosts: u16,
+    pub(crate) slots: u16,
+    pub(crate) threads: u16,
+    pub(crate) prewarm: u16,
+}
+
+/// Loading two models on a busy machine takes a few seconds; this is far beyond.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) http: SocketAddr,
+    pub(crate) vosk: SocketAddr,
+    folder: TempDir,
+}
+
+impl Node {
+    /// Starts a node with these models and waits until it is ready.
+    pub(crate) async fn start(programs: &Path, home: &Path, models: &[Model]) -> Result<Self> {
+        let (http, vosk) = (free_address()?, free_address()?);
+        let folder = TempDir::new().context("making a folder for the node's configuration")?;
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(&file, configuration(http, vosk, models)).context("writing the configuration")?;
+        let log = std::fs::File::create(folder.path().join("log")).context("making the log")?;
+        let program = programs.join("starling");
+        let child = Command::new(&program)
+            .arg("--home")
+            .arg(home)
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let mut node = Self { child, http, vosk, folder };
+        node.wait_until_ready(models).await?;
+        Ok(node)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The decoder hosts.
+    pub(crate) fn hosts(&self) -> Vec<u32> {
+        process::children(self.pid())
+    }
+
+    /// CPU time of the node itself, and of its hosts together, in seconds.
+    pub(crate) fn cpu(&self) -> Result<(f64, f64)> {
+        let hosts: Result<Vec<f64>> = self.hosts().into_iter().map(process::cpu_seconds).collect();
+        Ok((process::cpu_seconds(self.pid())?, hosts?.iter().sum()))
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let (status, body) = get(self.http, "/metrics")?;
+        if status != 200 {
+            bail!("/metrics answered {status}");
+        }
+        let lines = body.lines().filter(|line| !line.starts_with('#'));
+        let values = lines.filter_map(|line| {
+            let (key, value) = line.rsplit_once(' ')?;
+            let is_it = key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
+            if is_it { value.parse::<f64>().ok() } else { None }
+        });
+        values.reduce(|sum, value| sum + value).with_context(|| format!("/metrics has no {name}"))
+    }
+
+    pub(crate) async fn wait_until_ready(&mut self, models: &[Model]) -> Result<()> {
+        let hosts: u32 = models.iter().map(|model| u32::from(model.hosts)).sum();
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the node ended with {status}:\n{}", self.log());
+            }
+            let is_ready = matches!(get(self.http, "/readyz"), Ok((200, _)))
+                && self.metric("starling_hosts_ready").is_ok_and(|ready| ready >= f64::from(hosts));
+            if is_ready {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the node was not ready in {START_TIMEOUT:?}:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Nothing is measured of the way it stops; its hosts end with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listens on. Between this and the node's start somebody might; the node then says so and ends.
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+fn configuration(http: SocketAddr, vosk: SocketAddr, models: &[Model]) -> String {
+    let mut text = format!(
+        "[listen]\nhttp = \"{http}\"\nvosk = \"{vosk}\"\nmax_connections = 2048\n\n[sessions]\nqueue_wait = \"30s\"\n\n\
+         [log]\nlevel = \"warn\"\n"
+    );
+    for Model { name, hosts, slots, threads, prewarm } in models {
+        let _ = write!(
+            text,
+            "\n[[model]]\nname = \"{name}\"\nhosts = {hosts}\nslots = {slots}\nthreads = {threads}\nprewarm = {prewarm}\n"
+        );
+    }
+    text
+}
+
+/// One GET with nothing kept open. Blocking: it is loopback, and nothing is measured meanwhile.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.context("no HTTP status")?, body.to_owned()))
+}
