@@ -160,8 +160,8 @@ impl SessionMachine {
             self.lost(now, attempt, LossCause::Protocol, out);
             return;
         }
+        // Credit comes back with `Decoded` alone: the host sends that after the cut, and counts by it.
         stream.decoded = stream.decoded.max(cut.to);
-        stream.credit.decoded(cut.to);
         let by_entry = self
             .journal
             .entry(0)
