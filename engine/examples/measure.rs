@@ -36,7 +36,8 @@ fn main() -> Result<()> {
         // As far from the product's cuts as is allowed.
         options.cuts = CutOptions { pause_after_ms: 30_000, max_ms: 30_000, ..options.cuts };
     }
-    let warm_ms: u32 = files.iter().find_map(|flag| flag.strip_prefix("--warm=")?.parse().ok()).unwrap_or(3_000);
+    let warm_ms: u32 =
+        files.iter().find_map(|flag| flag.strip_prefix("--warm=")?.parse().ok()).unwrap_or(3_000);
     let (engine, took) = timed(|| load::load(&spec));
     let engine = engine?;
     println!("{:?}\nloaded in {took:?}, {} MB resident", engine.describe(), resident_mb());

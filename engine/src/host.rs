@@ -100,12 +100,12 @@ pub fn run(socket: UnixStream, flight: Option<OwnedFd>) -> Result<i32, ProtocolE
     let (outbox, writer) = link::start_writer(socket)?;
     if spec.protocol != LEASE_PROTOCOL {
         let message = format!("protocol is {}; this host speaks {LEASE_PROTOCOL}", spec.protocol);
-        return Ok(fail_load(outbox, writer, message));
+        return Ok(fail_load(&outbox, writer, message));
     }
     let threads = usize::from(spec.threads.max(1));
     let shared = Arc::new(Shared {
         clock: Clock::start(),
-        outbox: outbox.clone(),
+        outbox,
         calls: Calls::new(threads),
         flight: Flight::new(flight),
         loaded: OnceLock::new(),
@@ -119,7 +119,7 @@ pub fn run(socket: UnixStream, flight: Option<OwnedFd>) -> Result<i32, ProtocolE
     spawn("load", spec.nice, move || match prepare(&loader, spec) {
         Ok(ready) => loader.outbox.send(ready),
         Err(message) => {
-            link::exit_now(fail_load(loader.outbox.clone(), writer, message));
+            link::exit_now(fail_load(&loader.outbox, writer, message));
         }
     })?;
     while let Some(message) = inbox.next()? {
@@ -133,7 +133,7 @@ pub fn run(socket: UnixStream, flight: Option<OwnedFd>) -> Result<i32, ProtocolE
     Ok(EXIT_PARENT_GONE)
 }
 
-fn fail_load(outbox: Outbox, writer: link::Writer, message: String) -> i32 {
+fn fail_load(outbox: &Outbox, writer: link::Writer, message: String) -> i32 {
     tracing::error!(%message, "cannot load");
     outbox.send(FromHost::LoadFailed { message });
     outbox.close();

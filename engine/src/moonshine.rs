@@ -36,14 +36,16 @@ pub const MODEL_FILES: [&str; 4] =
 /// The rate that the model and Silero hear, in Hz.
 const SAMPLE_RATE: u32 = 16_000;
 
-/// Silence after speech that ends an utterance: people pause for less within a sentence.
-const ENDPOINT_SILENCE_MS: u32 = 600;
+/// Silence after speech that ends an utterance. The model needs its context: on 9 recordings of 190 words 800 ms gives 4.7 %
+/// word errors, 700 ms 6.8 %, 600 ms 6.8 %, whole recordings 4.7 %.
+const ENDPOINT_SILENCE_MS: u32 = 800;
 
-/// Decoded before the first window that Silero takes for speech: soft onsets lie before it.
-const BEFORE_SPEECH: usize = 4_800;
+/// Decoded before the first window that Silero takes for speech: soft onsets lie before it. 200 ms was the best of 150 to
+/// 500 ms on the same recordings.
+const BEFORE_SPEECH: usize = 3_200;
 
 /// Decoded after the last such window: soft endings lie behind it.
-const AFTER_SPEECH: usize = 4_800;
+const AFTER_SPEECH: usize = 3_200;
 
 /// A loaded model.
 pub struct Moonshine {
@@ -77,7 +79,12 @@ impl Moonshine {
             engine: format!("moonshine on onnxruntime {}", runtime.version()),
             determinism: format!("moonshine; onnxruntime {}", runtime.version()),
             sample_rate,
-            capabilities: Capabilities { words: false, confidences: false, alternatives: false, phrases: false },
+            capabilities: Capabilities {
+                words: false,
+                confidences: false,
+                alternatives: false,
+                phrases: false,
+            },
         };
         Ok(Self { shared: Arc::new(shared), description })
     }

@@ -210,7 +210,11 @@ pub fn check_options(options: &DecodeOptions, description: &Description) -> Resu
         return refuse("cuts.pause_ms", "0".to_owned(), "a pause has a length of at least 1".to_owned());
     }
     if cuts.no_speech_ms < 500 {
-        return refuse("cuts.no_speech_ms", cuts.no_speech_ms.to_string(), "at least 500 is allowed".to_owned());
+        return refuse(
+            "cuts.no_speech_ms",
+            cuts.no_speech_ms.to_string(),
+            "at least 500 is allowed".to_owned(),
+        );
     }
     if options.phrases.is_empty() {
         return Ok(());

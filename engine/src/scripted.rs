@@ -14,8 +14,8 @@ use starling_protocol::{Utterance, Word};
 use crate::cut::{Activity, CutRule};
 use crate::recognizer::check_options;
 use crate::{Capabilities, DecodeError, Description, Engine, OpenError, Recognizer, Step};
-use encoding::{Parser, Symbol};
 pub use encoding::{BLOCK_SAMPLES, Harm, SAMPLE_RATE, encode, encode_from, harm, silence};
+use encoding::{Parser, Symbol};
 
 /// Silence after a word that ends the utterance: five blocks.
 pub const ENDPOINT_SILENCE_MS: u32 = 500;

@@ -48,7 +48,8 @@ pub fn babble(sample_rate: u32, length_ms: u32) -> Vec<i16> {
         };
         // About five syllables a second, each beginning with a burst of noise, as consonants do.
         let syllable = (time * 5.0).fract();
-        let (source, loudness) = if syllable < 0.2 { (white * 0.5, 0.5) } else { (pulse, 1.0 - syllable * 0.5) };
+        let (source, loudness) =
+            if syllable < 0.2 { (white * 0.5, 0.5) } else { (pulse, 1.0 - syllable * 0.5) };
         let vowel = (time * 5.0).floor();
         let targets = [
             300.0 + 500.0 * (vowel * 1.7).sin().abs(),

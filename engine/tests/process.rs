@@ -344,7 +344,8 @@ fn a_hanging_call_shows_in_heartbeats_and_the_others_go_on() {
 
 #[test]
 fn deaths_have_their_cause_and_the_recorder_names_the_step() {
-    let cases = [(Harm::Abort, Some(6), None), (Harm::Segfault, Some(11), None), (Harm::Exit(3), None, Some(3))];
+    let cases =
+        [(Harm::Abort, Some(6), None), (Harm::Segfault, Some(11), None), (Harm::Exit(3), None, Some(3))];
     for (harm, signal, code) in cases {
         let mut host = Host::start(spec());
         host.open(1, 100, 0);

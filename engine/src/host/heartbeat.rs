@@ -29,7 +29,13 @@ pub(super) fn start(shared: Arc<Shared>, memory_budget_bytes: u64) -> std::io::R
             let (audio_ms, busy_ms) = shared.calls.totals_ms();
             let calls = shared.calls.in_progress(shared.clock.micros());
             // A full outbox means that the parent does not read; it will miss this one, and the writer's deadline runs.
-            shared.outbox.try_send(FromHost::Heartbeat { sequence, calls, resident_bytes, audio_ms, busy_ms });
+            shared.outbox.try_send(FromHost::Heartbeat {
+                sequence,
+                calls,
+                resident_bytes,
+                audio_ms,
+                busy_ms,
+            });
             if !retiring && memory_budget_bytes > 0 && resident_bytes > memory_budget_bytes {
                 let reason = format!("resident memory {resident_bytes} is over {memory_budget_bytes} bytes");
                 tracing::info!(%reason, "retiring");

@@ -120,7 +120,9 @@ pub(super) fn handle(shared: &Shared, message: ToHost) {
             }
             Ok(Some(Work::Close))
         }),
-        ToHost::Start(_) | ToHost::Shutdown => tracing::error!("a message of the link came as one of a lease"),
+        ToHost::Start(_) | ToHost::Shutdown => {
+            tracing::error!("a message of the link came as one of a lease");
+        }
         other => tracing::warn!(?other, "a message this host does not know is ignored"),
     }
 }
@@ -192,10 +194,11 @@ fn feed(shared: &Shared, lease: LeaseId, at: DecodeOffset, pcm: &[u8]) {
         if at != entry.fed {
             return Err(format!("Feed.at is {at}; the last step ended at {}", entry.fed));
         }
-        if pcm.len() % 2 != 0 {
+        if !pcm.len().is_multiple_of(2) {
             return Err(format!("Feed.pcm has {} bytes; samples have two", pcm.len()));
         }
-        let samples: Vec<i16> = pcm.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        let samples: Vec<i16> =
+            pcm.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
         if samples.len() as u64 > longest {
             return Err(format!("Feed.pcm has {} samples; a step has at most {longest}", samples.len()));
         }
@@ -213,7 +216,11 @@ fn fail(shared: &Shared, lease: LeaseId, message: String) {
 
 /// Adds what `decide` gives to the lease's work; an error becomes the lease's last work. Messages about a lease that is over
 /// cross the host's own on their way: they are normal, and ignored.
-fn with_lease(shared: &Shared, lease: LeaseId, decide: impl FnOnce(&mut Lease) -> Result<Option<Work>, String>) {
+fn with_lease(
+    shared: &Shared,
+    lease: LeaseId,
+    decide: impl FnOnce(&mut Lease) -> Result<Option<Work>, String>,
+) {
     let mut state = shared.lock();
     let state = &mut *state;
     let Some(entry) = state.leases.get_mut(&lease).filter(|entry| !entry.ending) else {

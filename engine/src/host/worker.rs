@@ -117,10 +117,10 @@ impl Worker<'_> {
     fn work(&self, id: LeaseId, mut seat: Box<Seat>, work: Work) -> After {
         let done = match work {
             Work::Open => return self.open(id, seat),
-            Work::Close => return self.close(id, seat),
+            Work::Close => return self.close(id, &mut seat),
             Work::Fail(message) => {
                 tracing::warn!(lease = %id, %message, "a lease fails");
-                self.close(id, seat);
+                self.close(id, &mut seat);
                 return After::Over(FromHost::Failed { lease: id, message });
             }
             Work::Step(samples) => self.step(id, &mut seat, &samples),
@@ -128,7 +128,7 @@ impl Worker<'_> {
         };
         match done {
             Ok(()) => After::Goes(seat),
-            Err(error) => self.failed(id, seat, &error),
+            Err(error) => self.failed(id, &mut seat, &error),
         }
     }
 
@@ -165,8 +165,7 @@ impl Worker<'_> {
 
     fn cut(&self, id: LeaseId, seat: &mut Seat, cause: CutCause) -> Result<(), DecodeError> {
         let Some(pooled) = seat.recognizer.as_mut() else { return Ok(()) };
-        let call =
-            Call { lease: id, until: seat.decoded, kind: CallKind::Finish, first_use: !pooled.warm };
+        let call = Call { lease: id, until: seat.decoded, kind: CallKind::Finish, first_use: !pooled.warm };
         let (utterance, _) = native(self.shared, self.index, call, || pooled.recognizer.finish());
         let utterance = utterance?;
         pooled.warm |= seat.decoded > seat.from;
@@ -193,11 +192,11 @@ impl Worker<'_> {
                 self.shared.outbox.send(FromHost::Partial { lease: id, segment, until, text });
                 After::Goes(seat)
             }
-            Err(error) => self.failed(id, seat, &error),
+            Err(error) => self.failed(id, &mut seat, &error),
         }
     }
 
-    fn close(&self, id: LeaseId, mut seat: Box<Seat>) -> After {
+    fn close(&self, id: LeaseId, seat: &mut Seat) -> After {
         if let Some(mut pooled) = seat.recognizer.take() {
             let call =
                 Call { lease: id, until: seat.decoded, kind: CallKind::Finish, first_use: !pooled.warm };
@@ -214,7 +213,7 @@ impl Worker<'_> {
         After::Over(FromHost::Closed { lease: id })
     }
 
-    fn failed(&self, id: LeaseId, mut seat: Box<Seat>, error: &DecodeError) -> After {
+    fn failed(&self, id: LeaseId, seat: &mut Seat, error: &DecodeError) -> After {
         tracing::warn!(lease = %id, %error, "a recognizer failed");
         drop(seat.recognizer.take().and_then(|pooled| self.lost(pooled)));
         After::Over(FromHost::Failed { lease: id, message: error.to_string() })

@@ -45,7 +45,9 @@ impl Model {
         if layers == 0 {
             return Err(LoadError::Model {
                 path: folder.join("decoder_model_merged.ort").display().to_string(),
-                problem: format!("its inputs are {inputs:?}; past_key_values.0.decoder.key and so on are wanted"),
+                problem: format!(
+                    "its inputs are {inputs:?}; past_key_values.0.decoder.key and so on are wanted"
+                ),
             });
         }
         let path = folder.join("tokenizer.bin");
@@ -89,7 +91,10 @@ impl Model {
                 ("input_ids", Tensor::from_array(([1_usize, 1], vec![last])).map_err(failed)?.into()),
                 ("encoder_hidden_states", hidden.into()),
                 ("encoder_attention_mask", mask.into()),
-                ("use_cache_branch", Tensor::from_array(([1_usize], branch.to_vec())).map_err(failed)?.into()),
+                (
+                    "use_cache_branch",
+                    Tensor::from_array(([1_usize], branch.to_vec())).map_err(failed)?.into(),
+                ),
             ];
             inputs.extend(caches.iter().map(|cache| (cache.input.as_str(), (&cache.value).into())));
             let mut outputs = session.run(inputs).map_err(failed)?;

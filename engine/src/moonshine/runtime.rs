@@ -2,7 +2,9 @@
 //!
 //! Owns: the process's one runtime environment, and the settings of every session. Must never: start threads of the
 //! runtime's own: decode threads are the host's.
+#![allow(unsafe_code)] // The library's version is asked through its C interface.
 
+use std::ffi::{CStr, c_char, c_void};
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -13,22 +15,25 @@ use ort::session::Session;
 use crate::{DecodeError, LoadError};
 
 /// ONNX Runtime allows one environment in a process, so the first library that is opened stays.
-static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
+static ENVIRONMENT: OnceLock<Result<(Environment, String), String>> = OnceLock::new();
 
 /// The opened library.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Runtime {
     environment: &'static Environment,
+    version: &'static str,
 }
 
 impl Runtime {
     pub(super) fn open(path: &Path) -> Result<Self, LoadError> {
         let opened = ENVIRONMENT.get_or_init(|| {
+            let version = version(path).map_err(|error| error.to_string())?;
             let builder = ort::init_from(path).map_err(|error| error.to_string())?;
-            builder.with_name("starling").with_telemetry(false).build().map_err(|error| error.to_string())
+            let builder = builder.with_name("starling").with_telemetry(false);
+            builder.build().map(|environment| (environment, version)).map_err(|error| error.to_string())
         });
         match opened {
-            Ok(environment) => Ok(Self { environment }),
+            Ok((environment, version)) => Ok(Self { environment, version }),
             Err(problem) => Err(LoadError::Library {
                 what: "ONNX Runtime",
                 path: path.display().to_string(),
@@ -37,11 +42,28 @@ impl Runtime {
         }
     }
 
-    /// The library's version, as its build information has it.
-    pub(super) fn version(self) -> String {
-        let version = ort::info().split("git-branch=").nth(1).and_then(|rest| rest.split(',').next());
-        version.unwrap_or("of unknown version").trim_start_matches("rel-").to_owned()
+    /// The library's version.
+    pub(super) const fn version(self) -> &'static str {
+        self.version
     }
+}
+
+/// `OrtApiBase` of `onnxruntime_c_api.h`, the one structure that no version has changed.
+#[repr(C)]
+struct ApiBase {
+    get_api: unsafe extern "C" fn(u32) -> *const c_void,
+    get_version: unsafe extern "C" fn() -> *const c_char,
+}
+
+fn version(path: &Path) -> Result<String, libloading::Error> {
+    // SAFETY: opening runs the library's initialisers; it is the file the operator installed, by its full path. `ort` opens
+    // it again, which only counts.
+    let library = unsafe { libloading::Library::new(path) }?;
+    // SAFETY: the type is that of onnxruntime_c_api.h.
+    let base = unsafe { library.get::<unsafe extern "C" fn() -> *const ApiBase>(c"OrtGetApiBase") }?;
+    // SAFETY: it returns a static structure, whose second function returns a static, zero-terminated string.
+    let version = unsafe { CStr::from_ptr(((*base()).get_version)()) };
+    Ok(version.to_string_lossy().into_owned())
 }
 
 /// One model's sessions: as many as threads have ever run it at the same time. A session may be run by one thread at a time.

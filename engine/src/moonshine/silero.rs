@@ -86,15 +86,8 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let mut activity = Self {
-            shared,
-            state: Vec::new(),
-            pending: Vec::new(),
-            heard: 0,
-            total: 0,
-            run: 0,
-            speech: None,
-        };
+        let mut activity =
+            Self { shared, state: Vec::new(), pending: Vec::new(), heard: 0, total: 0, run: 0, speech: None };
         activity.reset();
         activity
     }

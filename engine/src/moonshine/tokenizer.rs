@@ -48,7 +48,8 @@ impl Tokenizer {
     /// The text of a sequence. Control tokens, written `<...>`, say nothing; single bytes are joined to characters.
     pub(super) fn text(&self, sequence: &[i64]) -> String {
         let known = sequence.iter().filter_map(|id| self.tokens.get(usize::try_from(*id).ok()?));
-        let spoken = known.filter(|token| !(token.len() > 2 && token.starts_with(b"<") && token.ends_with(b">")));
+        let spoken =
+            known.filter(|token| !(token.len() > 2 && token.starts_with(b"<") && token.ends_with(b">")));
         let bytes: Vec<u8> = spoken.flatten().copied().collect();
         let text = String::from_utf8_lossy(&bytes).replace(SPACE, " ");
         text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -77,7 +78,15 @@ mod tests {
     #[test]
     fn tokens_become_text() {
         let long = [b'x'; 300];
-        let bytes = file(&[b"<s>", "\u{2581}it".as_bytes(), b"'s", "\u{2581}a".as_bytes(), &long, b"\xec", b"\x95\x88"]);
+        let bytes = file(&[
+            b"<s>",
+            "\u{2581}it".as_bytes(),
+            b"'s",
+            "\u{2581}a".as_bytes(),
+            &long,
+            b"\xec",
+            b"\x95\x88",
+        ]);
         let tokenizer = Tokenizer::read(&bytes, 7).expect("reads");
         assert_eq!(tokenizer.text(&[0, 1, 2, 3]), "it's a");
         assert_eq!(tokenizer.text(&[4]).len(), 300);

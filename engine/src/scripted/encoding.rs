@@ -183,7 +183,11 @@ impl Parser {
 
     /// A run of stray samples is said once.
     fn stray_from(&mut self, start: u32) -> Option<Symbol> {
-        if std::mem::replace(&mut self.stray, true) { Some(Symbol::Started) } else { Some(Symbol::Stray { start }) }
+        if std::mem::replace(&mut self.stray, true) {
+            Some(Symbol::Started)
+        } else {
+            Some(Symbol::Stray { start })
+        }
     }
 
     fn read(&mut self, start: u32) -> Symbol {

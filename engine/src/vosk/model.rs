@@ -20,7 +20,11 @@ pub(super) struct Shape {
 /// # Errors
 /// Names the file, what is wrong with it and what would be right.
 pub(super) fn check(folder: &Path) -> Result<Shape, LoadError> {
-    load::require(folder, &["am/final.mdl", "conf/mfcc.conf", "conf/model.conf"], "a file of the Vosk model")?;
+    load::require(
+        folder,
+        &["am/final.mdl", "conf/mfcc.conf", "conf/model.conf"],
+        "a file of the Vosk model",
+    )?;
     check_mfcc(folder)?;
     options(folder, "conf/model.conf", 1)?;
     let composed = folder.join("graph/HCLG.fst").is_file();
@@ -62,7 +66,9 @@ fn options(folder: &Path, name: &str, least: usize) -> Result<Vec<String>, LoadE
         return Err(wrong(folder, name, "the file is empty; it has settings of the form --name=value"));
     }
     let broken = lines.iter().find(|line| {
-        let Some((key, value)) = line.strip_prefix("--").and_then(|rest| rest.split_once('=')) else { return true };
+        let Some((key, value)) = line.strip_prefix("--").and_then(|rest| rest.split_once('=')) else {
+            return true;
+        };
         key.is_empty() || value.is_empty()
     });
     match broken {
