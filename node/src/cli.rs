@@ -17,7 +17,7 @@ or of the wrong kind; 66 a file or model is missing; 69 a server or source canno
 
 /// A self-hosted speech-to-text server that never drops a caller.
 #[derive(Debug, Parser)]
-#[command(name = "starling", version, long_version = build::LONG_VERSION, after_help = EXIT_CODES)]
+#[command(name = "starling", args_override_self = true, version, long_version = build::LONG_VERSION, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Folder of models and libraries [default: the nearest .starling upwards, else the user's data folder]
     #[arg(long, global = true, value_name = "DIR", env = "STARLING_HOME")]

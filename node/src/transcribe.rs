@@ -245,12 +245,11 @@ fn open_failure(error: OpenError) -> Failure {
         OpenError::Refused(_) => Exit::Usage,
         _ => Exit::Software,
     };
-    let hint = matches!(error, OpenError::Unreachable { .. });
-    let error = anyhow!(error);
-    let error = if hint {
-        error.context("start a server with `starling serve`, or name one with --server")
-    } else {
-        error
+    let error = match &error {
+        OpenError::Unreachable { .. } => {
+            anyhow!("{error}; start a server with `starling serve`, or name one with --server")
+        }
+        _ => anyhow!(error),
     };
     Failure::new(exit, error)
 }
