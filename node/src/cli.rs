@@ -128,9 +128,9 @@ pub enum OutputFormat {
     Text,
     /// One JSON object for each recording
     Json,
-    /// `SubRip` subtitles
+    /// SubRip subtitles
     Srt,
-    /// `WebVTT` subtitles
+    /// WebVTT subtitles
     Vtt,
 }
 

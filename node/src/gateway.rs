@@ -30,6 +30,10 @@ mod transcriptions;
 mod vosk;
 pub mod wav;
 
+/// Read at once from a client: two 100 ms messages at 16 kHz and their heads. The library's own 128 KiB would be most of
+/// what an idle session takes.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
+
 /// What all gateways share.
 #[derive(Clone)]
 pub struct GatewayState(Arc<Gateway>);
@@ -50,6 +54,8 @@ pub struct Gateway {
     pub settings: GatewaySettings,
     /// How long a native session outlives its connection.
     pub linger: Duration,
+    /// How long a vosk-server client may take for its first audio; zero for ever. A session of its own counts after that.
+    pub idle: Duration,
     /// What is served, the default first.
     pub models: Vec<ModelInfo>,
     /// What is counted.
@@ -142,6 +148,7 @@ fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
         .max_message_size(MAX_CLIENT_MESSAGE_BYTES)
         .max_frame_size(MAX_CLIENT_MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
         // Replies are short and each is flushed; without a limit a peer that doesn't read would be written into memory.
         .write_buffer_size(0)
         .max_write_buffer_size(2 * MAX_CLIENT_MESSAGE_BYTES)

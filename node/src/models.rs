@@ -1,7 +1,6 @@
 //! From a model's name in the settings to what its hosts are started with.
 
 use std::num::NonZero;
-use std::path::PathBuf;
 
 use anyhow::anyhow;
 use starling_actors::{Capabilities, ModelArguments};
@@ -90,7 +89,7 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
         language: prepared.language,
         engine,
         model_dir: prepared.dir,
-        library_dir: prepared.library_dir.unwrap_or_else(PathBuf::new),
+        library_dir: prepared.library_dir.unwrap_or_default(),
         sample_rate: prepared.sample_rate_hz,
         capabilities,
         hosts: settings.hosts,

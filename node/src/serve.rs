@@ -53,6 +53,7 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         sessions: Arc::new(node.clone()) as Arc<dyn Sessions>,
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,
+        idle: settings.sessions.idle,
         models: served.iter().map(|model| model.info.clone()).collect(),
         metrics,
         stopping: CancellationToken::new(),
@@ -60,7 +61,7 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         closing: CancellationToken::new(),
         connections: TaskTracker::new(),
     };
-    let listening = sockets.serve(GatewayState::from(gateway), &settings);
+    let listening = sockets.serve(&GatewayState::from(gateway), &settings);
     for model in &served {
         tracing::info!(model = model.info.name, engine = model.info.engine, "model is being loaded");
     }
@@ -168,7 +169,7 @@ impl Sockets {
         })
     }
 
-    fn serve(self, gateway: GatewayState, settings: &Settings) -> Listening {
+    fn serve(self, gateway: &GatewayState, settings: &Settings) -> Listening {
         let most = usize::try_from(settings.listen.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
         // Each listener holds a place for the connection that it waits for.
         let places = Arc::new(Semaphore::new((most + 2).min(Semaphore::MAX_PERMITS)));

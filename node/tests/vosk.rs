@@ -270,3 +270,10 @@ async fn a_client_that_vanishes_frees_its_session() {
     drop(socket);
     session.wait_for(&Seen::Abandoned).await;
 }
+
+#[tokio::test]
+async fn a_client_that_never_sends_audio_does_not_stay_for_ever() {
+    let node = FakeNode::with_idle(GatewaySettings::default(), Duration::from_millis(100)).await;
+    let mut socket = node.vosk().await;
+    assert_eq!(closed(&mut socket).await, (1008, "no audio came for 0.1 s".to_owned()));
+}

@@ -10,7 +10,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 #[derive(Debug)]
 pub(super) struct HttpError {
     pub(super) status: StatusCode,
-    pub(super) error: ErrorBody,
+    pub(super) error: Box<ErrorBody>,
 }
 
 #[derive(Serialize)]
@@ -19,8 +19,8 @@ struct Body<'a> {
 }
 
 impl HttpError {
-    pub(super) const fn new(status: StatusCode, error: ErrorBody) -> Self {
-        Self { status, error }
+    pub(super) fn new(status: StatusCode, error: ErrorBody) -> Self {
+        Self { status, error: Box::new(error) }
     }
 }
 
@@ -33,7 +33,7 @@ impl From<ErrorBody> for HttpError {
             ErrorCode::IdleTimeout | ErrorCode::SlowReader => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, error }
+        Self::new(status, error)
     }
 }
 

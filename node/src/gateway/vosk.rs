@@ -14,7 +14,7 @@ use starling_protocol::limits::{MAX_ALTERNATIVES, MAX_PHRASE_BYTES, MAX_PHRASES}
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
 use starling_protocol::vosk::{VoskConfig, VoskMessage, final_reply, parse_message, partial_reply};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lockstep::{Awaited, Ended, Lockstep, Reply};
 use super::GatewayState;
@@ -132,7 +132,7 @@ impl Connection {
     async fn receive(&mut self) -> Result<Received, Over> {
         loop {
             let Some(session) = &mut self.session else {
-                return Ok(self.link.next().await);
+                return self.receive_before_audio().await;
             };
             tokio::select! {
                 received = self.link.next() => return Ok(received),
@@ -140,6 +140,16 @@ impl Connection {
             }
             self.refuse_if_failed()?;
         }
+    }
+
+    async fn receive_before_audio(&mut self) -> Result<Received, Over> {
+        let most = self.state.idle;
+        if most.is_zero() {
+            return Ok(self.link.next().await);
+        }
+        let received = timeout(most, self.link.next()).await;
+        received
+            .map_err(|_| Over::Close(close::POLICY, format!("no audio came for {} s", most.as_secs_f64())))
     }
 
     fn configure(&mut self, config: VoskConfig) {

@@ -218,6 +218,10 @@ impl FakeNode {
     }
 
     pub async fn with(settings: GatewaySettings) -> Self {
+        Self::with_idle(settings, Duration::ZERO).await
+    }
+
+    pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
             played: sender,
@@ -228,6 +232,7 @@ impl FakeNode {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
             settings: settings.clone(),
             linger: Duration::from_secs(60),
+            idle,
             models: vec![model("fake", "en"), model("other", "ko")],
             metrics: Arc::new(Metrics::new(["fake"])),
             stopping: CancellationToken::new(),
