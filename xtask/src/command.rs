@@ -22,8 +22,13 @@ pub(crate) fn cargo() -> Command {
 
 /// Prints the command, runs it with this terminal, and fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    eprintln!("$ {}", describe(command));
+    quiet(command)
+}
+
+/// Runs the command without a word, and fails unless it succeeds.
+pub(crate) fn quiet(command: &mut Command) -> Result<()> {
     let line = describe(command);
-    eprintln!("$ {line}");
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
