@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use starling_actors::{Attachment, ModelArguments, NodeHandle, SessionEvent, SessionLimits};
@@ -13,6 +13,7 @@ use starling_protocol::CutCause;
 use support::client::{Heard, bytes, request, scripted_model, send, speak, speech, start};
 use support::models::{model, recording};
 use support::real::{host_pids, launcher, signal, wait_for_hosts};
+use tokio::time::Instant;
 
 const FAST: Duration = Duration::from_millis(5);
 
@@ -149,7 +150,8 @@ async fn a_call_that_never_returns_is_noticed_and_its_neighbours_lose_nothing() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_killed_again_and_again_for_a_minute_stops_nobody() {
-    let node = node(scripted_model(2, 4)).await;
+    // Slots enough on the other host for everybody who begins while one is away.
+    let node = node(scripted_model(2, 8)).await;
     let audio = speech(4, 10);
     let calm = speak(&node, &audio, FAST).await;
     let stop = Arc::new(AtomicBool::new(false));

@@ -96,7 +96,10 @@ impl FrameReader {
     ///
     /// # Errors
     /// See [`DecodeError`]; the link must be closed.
-    #[expect(clippy::should_implement_trait, reason = "the message's type is the caller's to choose at each call")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the message's type is the caller's to choose at each call"
+    )]
     pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, DecodeError> {
         let pending = &self.buffer[self.read..];
         let Some(header) = pending.first_chunk::<HEADER_BYTES>() else {

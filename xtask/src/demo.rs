@@ -26,6 +26,7 @@ const MODEL: &str = "moonshine-tiny-en";
 /// Seconds into the recording at which a decoder is killed. Each lies in the middle of a sentence.
 const KILLS_AT_S: [u64; 3] = [5, 17, 30];
 
+#[expect(clippy::disallowed_methods, reason = "a tool run by hand has no other clock")]
 pub(crate) fn run() -> Result<()> {
     setup::speech()?;
     let packages = ["--package", "starling-engine", "--package", "starling"];

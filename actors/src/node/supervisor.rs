@@ -113,7 +113,7 @@ impl Actor for NodeSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             NodeMessage::Open(request, reply) => state.open(&myself, request, reply).await,
-            NodeMessage::Resume(request, reply) => state.resume(request, reply),
+            NodeMessage::Resume(request, reply) => state.resume(&request, reply),
             NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
             NodeMessage::Drain => {
                 state.draining = true;
@@ -214,7 +214,7 @@ impl SupervisorState {
         Ok(actor)
     }
 
-    fn resume(&self, request: ResumeRequest, reply: AttachReply) {
+    fn resume(&self, request: &ResumeRequest, reply: AttachReply) {
         let entry = self.sessions.get(&request.session);
         let Some(entry) = entry else {
             let message = "no such session here: it has ended, or was waited for long enough";

@@ -67,7 +67,7 @@ impl SessionState {
                     }
                 }
                 SessionAction::ShowPartial { segment, from, until } => {
-                    self.show_partial(segment, from, until)
+                    self.show_partial(segment, from, until);
                 }
                 SessionAction::Commit { segment, decode_from, from, to, cause } => {
                     self.commit(Place { segment, decode_from, from, to, cause });

@@ -1,10 +1,11 @@
 //! Real decoder hosts: processes of `starling-decoder`.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use starling_actors::{NodeHandle, ProcessLauncher};
+use tokio::time::Instant;
 
 /// The decoder host's program, which lies beside the test's own.
 pub fn launcher() -> ProcessLauncher {

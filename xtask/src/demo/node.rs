@@ -24,6 +24,7 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts a node and waits until it is ready.
+    #[expect(clippy::disallowed_methods, reason = "a tool run by hand has no other clock")]
     pub(super) fn start(program: &Path, home: &Path, model: &str) -> Result<Self> {
         let address = free_address()?;
         let log = home.join("demo.log");
