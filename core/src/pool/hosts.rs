@@ -74,8 +74,11 @@ impl Hosts {
         self.by_id.values().filter(|host| host.is_kept()).count()
     }
 
-    pub(super) fn quarantine_count(&self) -> usize {
-        self.by_id.values().filter(|host| host.quarantine).count()
+    /// Quarantine hosts there are, and those among them that somebody has or has had.
+    pub(super) fn quarantine_counts(&self) -> (usize, usize) {
+        let all = self.by_id.values().filter(|host| host.quarantine);
+        let used = |host: &&Host| !host.leases.is_empty() || host.state == HostState::Ending;
+        (all.clone().count(), all.filter(used).count())
     }
 
     /// A ready quarantine host that nobody uses yet.

@@ -18,6 +18,7 @@ pub struct PoolMachine {
     hosts: Hosts,
     waiting: Admission,
     restarts: RestartIntensity,
+    quarantine_restarts: RestartIntensity,
     next_lease: LeaseId,
     draining: bool,
     failures: u64,
@@ -32,6 +33,7 @@ impl PoolMachine {
             hosts: Hosts::default(),
             waiting: Admission::default(),
             restarts: RestartIntensity::new(config.restarts),
+            quarantine_restarts: RestartIntensity::new(config.restarts),
             next_lease: LeaseId(0),
             draining: false,
             failures: 0,
@@ -153,6 +155,10 @@ impl PoolMachine {
             return;
         }
         host.state = HostState::Ready { since: now };
+        if host.quarantine {
+            // What it dies of later is its lease's doing.
+            self.quarantine_restarts.proved();
+        }
         let Some(old) = host.replaces.take() else { return };
         let Some(old_host) = self.hosts.by_id.get_mut(&old) else { return };
         if old_host.leases.is_empty() {
@@ -166,11 +172,12 @@ impl PoolMachine {
 
     fn retiring(&mut self, now: Timestamp, id: HostId) {
         let Some(host) = self.hosts.by_id.get_mut(&id) else { return };
-        if !host.is_ready() || host.quarantine {
-            return;
-        }
+        let (HostState::Ready { since }, false) = (host.state, host.quarantine) else { return };
         host.state = HostState::Retiring { replaced: false };
-        self.hosts.add(HostState::Waiting { start_at: now }, false, Some(id));
+        // A budget that a new host has spent already would have hosts replaced without end.
+        let proved = now.since(since) >= self.config.proved_after;
+        let start_at = if proved { now } else { self.restarts.died(now) };
+        self.hosts.add(HostState::Waiting { start_at }, false, Some(id));
     }
 
     fn ended(
@@ -217,12 +224,12 @@ impl PoolMachine {
     }
 
     fn start_due(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
-        let wanted = self
-            .waiting
-            .waits_to_continue(LeaseKind::Quarantine)
-            .min(usize::from(self.config.quarantine_hosts));
-        while self.hosts.quarantine_count() < wanted {
-            self.hosts.add(HostState::Waiting { start_at: now }, true, None);
+        let (mut there, used) = self.hosts.quarantine_counts();
+        let wanted = used + self.waiting.waits_to_continue(LeaseKind::Quarantine);
+        while there < wanted.min(usize::from(self.config.quarantine_hosts)) {
+            let start_at = self.quarantine_restarts.died(now);
+            self.hosts.add(HostState::Waiting { start_at }, true, None);
+            there += 1;
         }
         for (id, host) in &mut self.hosts.by_id {
             match host.state {

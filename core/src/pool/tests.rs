@@ -180,6 +180,41 @@ fn only_those_a_host_was_working_on_are_suspect_and_they_get_a_host_of_their_own
 }
 
 #[test]
+fn a_second_suspect_does_not_wait_for_the_first() {
+    let mut out = Vec::new();
+    let roomy = PoolConfig { quarantine_hosts: 2, ..config() };
+    let mut stage = Stage::new();
+    stage.pool = PoolMachine::new(Timestamp::default(), roomy, &mut out);
+    stage.load();
+    let suspects: Vec<_> = (0..2)
+        .map(|_| {
+            let request = stage.request(Purpose::Continue(LeaseKind::Quarantine));
+            stage.advance(Duration::from_secs(1));
+            stage.load();
+            request
+        })
+        .collect();
+    let hosts: Vec<_> = suspects.iter().map(|request| stage.host_of(*request)).collect();
+    assert!(hosts[0].is_some() && hosts[1].is_some() && hosts[0] != hosts[1], "{hosts:?}");
+}
+
+#[test]
+fn a_quarantine_host_that_cannot_start_is_not_hammered() {
+    let mut stage = Stage::new();
+    stage.load();
+    stage.request(Purpose::Continue(LeaseKind::Quarantine));
+    let mut starts = 0;
+    for _ in 0..100 {
+        for host in stage.loading.clone() {
+            starts += 1;
+            stage.end(host, HostEnd::LoadFailed, vec![]);
+        }
+        stage.advance(Duration::from_millis(100));
+    }
+    assert!((3..=10).contains(&starts), "{starts} starts in ten seconds");
+}
+
+#[test]
 fn a_host_that_retires_is_replaced_before_it_goes() {
     let mut stage = Stage::new();
     stage.load();

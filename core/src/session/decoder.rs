@@ -15,6 +15,12 @@ const GIVE_UP_AFTER: u8 = 3;
 /// A replay shows partials again when it is this close to live: older ones would only flicker past.
 const CAUGHT_UP_WITHIN_MS: u64 = 1_000;
 
+/// A client with so much audio waiting sends faster than speech: a file, not a voice.
+const FAR_AHEAD_MS: u64 = 10_000;
+
+/// Flushes on their way to a decoder. They hold no audio, so credit does not bound them.
+const MOST_FLUSHES: usize = 16;
+
 /// The session's decoder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Decoder {
@@ -37,6 +43,8 @@ pub(super) struct Stream {
     /// Pending journal entries that were passed on.
     entries_fed: usize,
     catching_up: bool,
+    /// How far earlier attempts had come.
+    goal: DecodeOffset,
     leave_at_cut: bool,
 }
 
@@ -74,6 +82,7 @@ impl SessionMachine {
             credit: Credit::new(window),
             entries_fed: 0,
             catching_up,
+            goal: self.reached,
             leave_at_cut: kind == LeaseKind::Quarantine,
         });
         let partial_interval_ms = if catching_up { 0 } else { self.config.partial_interval_ms };
@@ -97,6 +106,9 @@ impl SessionMachine {
         loop {
             let entry = self.journal.entry(stream.entries_fed);
             if let Some(entry) = entry.filter(|entry| entry.at == stream.fed) {
+                if stream.entries_fed >= MOST_FLUSHES {
+                    return;
+                }
                 stream.entries_fed += 1;
                 out.push(SessionAction::Flush { attempt, at: entry.at, cause: entry.control.cause() });
                 continue;
@@ -122,6 +134,7 @@ impl SessionMachine {
         }
         stream.decoded = stream.decoded.max(until);
         stream.credit.decoded(until);
+        self.reached = self.reached.max(until);
         self.note_caught_up(out);
         let recovering = matches!(&self.decoder, Decoder::Leased(stream) if stream.catching_up);
         let until = self.config.rates.to_source(until, self.journal.received());
@@ -206,12 +219,7 @@ impl SessionMachine {
             cause: cut.cause,
         });
         out.push(SessionAction::TrimSource { until: self.journal.needed_from() });
-        if self.unconfirmed() >= self.config.unconfirmed_max
-            && self.clogged_since.is_none()
-            && self.attached().is_some()
-        {
-            self.clogged_since = Some(now);
-        }
+        self.note_clogged(now);
     }
 
     pub(super) fn retire(&mut self, attempt: Attempt) {
@@ -241,7 +249,10 @@ impl SessionMachine {
                 self.suspicion.quarantine = true;
                 self.suspicion.failures += u8::from(alone);
             }
-            LossCause::EngineFailed => self.suspicion.failures += 1,
+            // Step by step, so that what is given up in the end is the step that fails and no more.
+            LossCause::EngineFailed => {
+                self.suspicion = Suspicion { quarantine: true, failures: self.suspicion.failures + 1 }
+            }
             // It may be the host's fault; alone, it can at least hurt nobody else. It is never given up for that.
             LossCause::Stuck { suspect: true } => self.suspicion.quarantine = true,
             LossCause::Crashed { suspect: false }
@@ -255,6 +266,18 @@ impl SessionMachine {
         }
         if !self.over && self.finished_since.is_none() {
             self.request_decoder(out);
+        }
+    }
+
+    /// A recognizer can't be had. Before any audio was decoded that is the options' fault; later it is the engine's.
+    pub(super) fn refused(&mut self, now: Timestamp, attempt: Attempt, out: &mut Vec<SessionAction>) {
+        if attempt != self.attempt {
+            return;
+        }
+        if self.reached == DecodeOffset(0) {
+            self.end(Outcome::Failed(FailReason::OptionsRefused), out);
+        } else {
+            self.lost(now, attempt, LossCause::EngineFailed, out);
         }
     }
 
@@ -296,7 +319,11 @@ impl SessionMachine {
             return;
         };
         let behind = self.journal.decodable().since(stream.decoded);
-        if !stream.catching_up || behind > self.config.rates.decode_ms(CAUGHT_UP_WITHIN_MS) {
+        let close = behind <= self.config.rates.decode_ms(CAUGHT_UP_WITHIN_MS);
+        // A client faster than speech is never close; there, catching up is to be back where the lost decoder was.
+        let ahead = behind > self.config.rates.decode_ms(FAR_AHEAD_MS);
+        let regained = ahead && stream.goal > stream.from && stream.decoded >= stream.goal;
+        if !stream.catching_up || !(close || regained) {
             return;
         }
         stream.catching_up = false;

@@ -45,11 +45,9 @@ impl SessionMachine {
         self.link = Link::Attached { epoch };
         self.last_input = now;
         if let Some(segment) = last_final {
-            self.confirm(now, segment, out);
-            if self.over {
-                return;
-            }
+            self.note_confirmed(segment, out);
         }
+        self.note_clogged(now);
         out.push(SessionAction::Welcome {
             epoch,
             have_until: self.journal.received(),
@@ -59,6 +57,7 @@ impl SessionMachine {
         if self.finished_since.is_some() {
             self.finished_since = Some(now);
             self.announce(out);
+            self.end_if_all_is_read(out);
         }
     }
 
@@ -91,13 +90,23 @@ impl SessionMachine {
 
     pub(super) fn confirm(&mut self, now: Timestamp, segment: Segment, out: &mut Vec<SessionAction>) {
         self.last_input = now;
-        if segment < self.confirmed || segment >= self.open_segment() {
-            return;
-        }
-        self.confirmed = segment.next();
-        self.clogged_since = None;
-        out.push(SessionAction::ForgetFinals { through: segment });
+        self.note_confirmed(segment, out);
+        self.note_clogged(now);
         self.end_if_all_is_read(out);
+    }
+
+    fn note_confirmed(&mut self, segment: Segment, out: &mut Vec<SessionAction>) {
+        if segment >= self.confirmed && segment < self.open_segment() {
+            self.confirmed = segment.next();
+            self.clogged_since = None;
+            out.push(SessionAction::ForgetFinals { through: segment });
+        }
+    }
+
+    /// Keeps the time since which the connected client has left too many finals unread.
+    pub(super) fn note_clogged(&mut self, now: Timestamp) {
+        let clogged = self.unconfirmed() >= self.config.unconfirmed_max && self.attached().is_some();
+        self.clogged_since = clogged.then(|| self.clogged_since.unwrap_or(now));
     }
 
     /// A finished session whose finals are all confirmed has nothing left to wait for.

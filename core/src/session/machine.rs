@@ -42,6 +42,8 @@ pub struct SessionMachine {
     /// The last attempt that was begun.
     pub(super) attempt: Attempt,
     pub(super) suspicion: Suspicion,
+    /// How far any attempt has decoded.
+    pub(super) reached: DecodeOffset,
     /// Finals up to here (exclusive) are confirmed.
     pub(super) confirmed: Segment,
     /// Since when too many finals are unread.
@@ -57,7 +59,7 @@ pub struct SessionMachine {
 pub(super) struct Suspicion {
     /// Attempts on this segment are to be made alone.
     pub(super) quarantine: bool,
-    /// Hosts that died of it in quarantine, and errors the engine gave for it.
+    /// Hosts that died of it in quarantine, and errors that the engine gave for it.
     pub(super) failures: u8,
 }
 
@@ -73,6 +75,7 @@ impl SessionMachine {
             decoder: Decoder::Closed,
             attempt: Attempt(0),
             suspicion: Suspicion::default(),
+            reached: DecodeOffset(0),
             confirmed: Segment(0),
             clogged_since: None,
             finished_since: None,
@@ -136,10 +139,7 @@ impl SessionMachine {
             SessionEvent::Abandoned => self.end(Outcome::Abandoned, out),
             SessionEvent::ShutDown => self.end(Outcome::Failed(FailReason::ShuttingDown), out),
             SessionEvent::LeaseGranted { attempt } => self.granted(attempt, out),
-            SessionEvent::OptionsRefused { attempt } if attempt == self.attempt => {
-                self.end(Outcome::Failed(FailReason::OptionsRefused), out);
-            }
-            SessionEvent::OptionsRefused { .. } => {}
+            SessionEvent::OptionsRefused { attempt } => self.refused(now, attempt, out),
             SessionEvent::LeaseLost { attempt, cause } => self.lost(now, attempt, cause, out),
             SessionEvent::LeaseRetiring { attempt } => self.retire(attempt),
             SessionEvent::Decoded { attempt, until } => self.decoded(attempt, until, out),
@@ -188,7 +188,10 @@ impl SessionMachine {
             waits_for_client.then(|| (self.last_input.plus(idle), Outcome::Failed(FailReason::Idle))),
             self.clogged_since
                 .map(|since| (since.plus(slow_reader), Outcome::Failed(FailReason::SlowReader))),
-            self.finished_since.map(|since| (since.plus(slow_reader), Outcome::Done)),
+            // A client that is away has its whole linger.
+            self.finished_since
+                .filter(|_| self.attached().is_some())
+                .map(|since| (since.plus(slow_reader), Outcome::Done)),
         ]
     }
 

@@ -185,6 +185,87 @@ fn a_finished_session_tells_a_client_that_comes_back_late() {
 }
 
 #[test]
+fn a_client_that_has_every_final_of_a_finished_session_is_told_that_it_is_done() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 800 });
+    world.send(SessionEvent::EndRequested);
+    while world.decode() {}
+    world.send(SessionEvent::Detached { epoch: Epoch(1) });
+    world.now = Timestamp(Duration::from_secs(50));
+    world.send(SessionEvent::TimedOut);
+    assert_eq!(world.outcome, None, "a client that is away has its whole linger");
+    world.announced = None;
+    let last_final = Some(Segment(0));
+    world.send(SessionEvent::Attach { epoch: Epoch(2), last_final, have_from: SourceOffset(0) });
+    assert!(world.other.iter().any(|action| matches!(action, SessionAction::Welcome { finished: true, .. })));
+    assert_eq!(world.announced, Some((1, SourceOffset(800))));
+    assert_eq!(world.outcome, Some(Outcome::Done));
+}
+
+#[test]
+fn a_slow_reader_that_reconnects_or_confirms_a_little_is_still_one() {
+    let settings = config(16_000);
+    let mut world = World::new(settings);
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 16_000_000 });
+    while world.decode() {}
+    world.send(SessionEvent::Confirmed { segment: Segment(0) });
+    world.send(SessionEvent::Detached { epoch: Epoch(1) });
+    let attach = SessionEvent::Attach { epoch: Epoch(2), last_final: None, have_from: SourceOffset(0) };
+    world.send(attach);
+    world.now = Timestamp(settings.slow_reader);
+    world.send(SessionEvent::TimedOut);
+    assert_eq!(world.outcome, Some(Outcome::Failed(FailReason::SlowReader)));
+}
+
+#[test]
+fn finalizes_without_end_do_not_flood_a_decoder() {
+    let mut world = World::new(config(16_000));
+    for _ in 0..1_000 {
+        world.send(SessionEvent::FinalizeRequested);
+    }
+    world.grant();
+    assert!(world.commands() <= 16, "{} on their way", world.commands());
+    world.send(SessionEvent::EndRequested);
+    world.settle();
+    assert_eq!(world.finals.len(), 1_000, "each is answered");
+}
+
+#[test]
+fn an_engine_that_fails_on_one_step_costs_that_step() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 32_000 });
+    for _ in 0..2 {
+        world.lose(LossCause::EngineFailed);
+        world.grant();
+    }
+    world.lose(LossCause::EngineFailed);
+    assert_eq!((world.finals[0].cause, world.finals[0].to), (CutCause::GivenUp, SourceOffset(1_600)));
+}
+
+#[test]
+fn options_are_refused_before_any_audio_and_never_after() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 3_200 });
+    world.decode();
+    let attempt = world.current_attempt().expect("leased");
+    world.send(SessionEvent::OptionsRefused { attempt });
+    assert_eq!(world.outcome, None);
+    world.send(SessionEvent::EndRequested);
+    world.settle();
+    assert_eq!(world.outcome, Some(Outcome::Done));
+
+    let mut world = World::new(config(16_000));
+    world.grant();
+    let attempt = world.current_attempt().expect("leased");
+    world.send(SessionEvent::OptionsRefused { attempt });
+    assert_eq!(world.outcome, Some(Outcome::Failed(FailReason::OptionsRefused)));
+}
+
+#[test]
 fn partials_of_a_replay_are_held_back_until_it_is_close_to_live() {
     let mut world = World::new(config(16_000));
     world.grant();

@@ -168,6 +168,11 @@ impl World {
         }
     }
 
+    /// Commands on their way to the decoder.
+    pub(super) fn commands(&self) -> usize {
+        self.decoder.as_ref().map_or(0, |(_, decoder)| decoder.commands.len())
+    }
+
     /// Lets the decoder work on one command.
     pub(super) fn decode(&mut self) -> bool {
         let Some((attempt, decoder)) = self.decoder.as_mut() else {
