@@ -77,13 +77,12 @@ impl Actor for DecoderActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DecoderMessage::HostLink(link) => {
-                for command in std::mem::take(&mut state.early) {
-                    // A full link belongs to a host that reads nothing; its silence will be noticed.
-                    let _ = link.try_send(command);
-                }
                 state.link = Some(link);
+                for command in std::mem::take(&mut state.early) {
+                    state.command(&myself, command);
+                }
             }
-            DecoderMessage::Command(command) => state.command(command),
+            DecoderMessage::Command(command) => state.command(&myself, command),
             DecoderMessage::Frame(frame) => state.frame(&myself, frame),
             DecoderMessage::Lost(cause) => {
                 state.tell(SessionMessage::LeaseLost { attempt: state.arguments.attempt, cause });
@@ -100,14 +99,17 @@ impl Actor for DecoderActor {
 }
 
 impl DecoderState {
-    fn command(&mut self, command: ToHost) {
+    fn command(&mut self, myself: &ActorRef<DecoderMessage>, command: ToHost) {
         if self.closing {
             return;
         }
+        let Some(link) = &self.link else { return self.early.push(command) };
         self.opened |= matches!(command, ToHost::Open { .. });
-        match &self.link {
-            Some(link) => drop(link.try_send(command)),
-            None => self.early.push(command),
+        if link.try_send(command).is_err() {
+            // The host reads nothing, or is gone. What was not sent is missing from now on: the lease is of no use.
+            let cause = LossCause::Protocol;
+            self.tell(SessionMessage::LeaseLost { attempt: self.arguments.attempt, cause });
+            self.close(myself);
         }
     }
 
@@ -139,9 +141,10 @@ impl DecoderState {
         if self.closing {
             return;
         }
-        if self.opened {
-            self.command(ToHost::Close { lease: self.arguments.lease });
-            self.closing = true;
+        self.closing = true;
+        if let (Some(link), true) = (&self.link, self.opened) {
+            // On a full link the deadline frees the slot, and the host's end frees its recognizer.
+            let _ = link.try_send(ToHost::Close { lease: self.arguments.lease });
             myself.send_after(CLOSE_DEADLINE, || DecoderMessage::CloseOverdue);
         } else {
             self.release(myself);

@@ -64,8 +64,10 @@ async fn survives_everything(model: ModelArguments, audio: &[i16], every: u64) {
         assert!(disturbances.load(Ordering::Relaxed), "nothing was disturbed");
         let given_up = faulty.finals.iter().filter(|last| last.cause == CutCause::GivenUp).count();
         assert_eq!(given_up, 0, "{name}: a signal from outside is no poison");
-        assert_eq!(faulty.text(), calm.text(), "{name}");
-        assert_eq!(faulty.finals, calm.finals, "{name}");
+        for (faulty, calm) in faulty.finals.iter().zip(&calm.finals) {
+            assert_eq!(faulty, calm, "{name}");
+        }
+        assert_eq!(faulty.finals.len(), calm.finals.len(), "{name}");
     }
     node.stop().await;
     assert_eq!(host_pids(), Vec::<u32>::new(), "I10: no host outlives its node");
@@ -74,7 +76,7 @@ async fn survives_everything(model: ModelArguments, audio: &[i16], every: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vosk_survives_its_hosts() {
     let audio = recording("ko/ko-long.wav");
-    survives_everything(model("vosk-ko-small", 2, 1), &audio[..audio.len().min(25 * 16_000)], 7).await;
+    survives_everything(model("vosk-ko-small", 2, 1), &audio[..20 * 16_000], 9).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

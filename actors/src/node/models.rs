@@ -1,6 +1,6 @@
 //! The models a node serves, and what a session's options become with each.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ const WINDOW_STEPS: u16 = 20;
 /// Unread finals at which a session stops decoding. Segments are seconds long: this is many minutes of speech.
 const UNCONFIRMED_MAX: u64 = 256;
 
-/// Pairs of rates whose filters are kept. Clients use a handful; odd ones are worked out anew.
-const KEPT_RESAMPLERS: usize = 32;
+/// Pairs of rates whose filters are kept. Clients use a handful; the largest takes 6 MB.
+const KEPT_RESAMPLERS: usize = 8;
 
 /// A model that is being served.
 pub(super) struct Model {
@@ -35,14 +35,16 @@ pub(super) struct Model {
 pub(super) struct Resolved {
     pub(super) config: SessionConfig,
     pub(super) options: DecodeOptions,
-    pub(super) resampler: Arc<Resampler>,
+    pub(super) model: Arc<str>,
+    pub(super) pool: ActorRef<PoolMessage>,
     pub(super) warnings: Vec<(WarningCode, String)>,
 }
 
 #[derive(Default)]
 pub(super) struct Models {
     pub(super) all: Vec<Model>,
-    resamplers: HashMap<(u32, u32), Arc<Resampler>>,
+    /// The last used at the end.
+    resamplers: VecDeque<(RateMap, Arc<Resampler>)>,
 }
 
 impl Models {
@@ -62,7 +64,7 @@ impl Models {
     }
 
     pub(super) fn resolve(
-        &mut self,
+        &self,
         request: &OpenRequest,
         limits: &SessionLimits,
     ) -> Result<Resolved, ErrorBody> {
@@ -86,19 +88,29 @@ impl Models {
             slow_reader: limits.slow_reader,
             unconfirmed_max: UNCONFIRMED_MAX,
         };
-        let resampler = self.resampler(request.sample_rate, rate, rates);
-        Ok(Resolved { config, options, resampler, warnings })
+        let (model, pool) = (Arc::clone(&model.name), model.pool.clone());
+        Ok(Resolved { config, options, model, pool, warnings })
     }
 
-    fn resampler(&mut self, source: u32, decode: u32, rates: RateMap) -> Arc<Resampler> {
-        if let Some(kept) = self.resamplers.get(&(source, decode)) {
-            return Arc::clone(kept);
+    /// The filter for a pair of rates, if it is there or costs nothing.
+    pub(super) fn resampler(&mut self, rates: RateMap) -> Option<Arc<Resampler>> {
+        if rates.is_identity() {
+            return Some(Arc::new(Resampler::new(rates)));
         }
-        let made = Arc::new(Resampler::new(rates));
-        if self.resamplers.len() < KEPT_RESAMPLERS {
-            self.resamplers.insert((source, decode), Arc::clone(&made));
+        let index = self.resamplers.iter().position(|(kept, _)| *kept == rates)?;
+        let kept = self.resamplers.remove(index)?;
+        let resampler = Arc::clone(&kept.1);
+        self.resamplers.push_back(kept);
+        Some(resampler)
+    }
+
+    /// Keeps a filter, in place of the one that was not used for longest when there are too many.
+    pub(super) fn keep(&mut self, rates: RateMap, resampler: Arc<Resampler>) {
+        self.resamplers.retain(|(kept, _)| *kept != rates);
+        if self.resamplers.len() >= KEPT_RESAMPLERS {
+            self.resamplers.pop_front();
         }
-        made
+        self.resamplers.push_back((rates, resampler));
     }
 }
 

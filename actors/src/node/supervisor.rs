@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use starling_core::audio::{RateMap, Resampler};
 use starling_core::pool::PoolEvent;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{SessionId, SourceOffset};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
 use super::arguments::{NodeArguments, SessionLimits};
@@ -32,6 +33,13 @@ pub(super) struct SupervisorArguments {
 pub(super) enum NodeMessage {
     Open(OpenRequest, AttachReply),
     Resume(ResumeRequest, AttachReply),
+    /// The filter that a session needs is there.
+    Resampled {
+        rates: RateMap,
+        resampler: Arc<Resampler>,
+        request: OpenRequest,
+        reply: AttachReply,
+    },
     /// The models and their pools, for whoever wants to ask them.
     Pools(RpcReplyPort<Vec<PoolEntry>>),
     /// No new sessions from now on.
@@ -65,6 +73,7 @@ pub(super) struct SupervisorState {
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
     draining: bool,
+    workshop: Arc<Semaphore>,
 }
 
 impl Actor for NodeSupervisor {
@@ -102,6 +111,7 @@ impl Actor for NodeSupervisor {
             count: sessions,
             failed,
             draining: false,
+            workshop: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -112,8 +122,15 @@ impl Actor for NodeSupervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            NodeMessage::Open(request, reply) => state.open(&myself, request, reply).await,
+            NodeMessage::Open(request, reply) => {
+                state.observer.observe(&Observation::SessionRequested { dialect: request.dialect });
+                state.open(&myself, request, reply).await;
+            }
             NodeMessage::Resume(request, reply) => state.resume(&request, reply),
+            NodeMessage::Resampled { rates, resampler, request, reply } => {
+                state.models.keep(rates, resampler);
+                state.open(&myself, request, reply).await;
+            }
             NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
             NodeMessage::Drain => {
                 state.draining = true;
@@ -158,60 +175,81 @@ impl Actor for NodeSupervisor {
 impl SupervisorState {
     async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
         let dialect = request.dialect;
-        self.observer.observe(&Observation::SessionRequested { dialect });
         if let Some(entry) = self.sessions.get(&request.session) {
             // The answer to an earlier hello was lost on its way.
             let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
             let _ = entry.actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
             return;
         }
-        match self.start(myself, request).await {
-            Ok(actor) => {
-                let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
-                let _ = actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
-            }
-            Err(body) => {
-                self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
-                let _ = reply.send(Err(body));
-            }
+        if let Err((body, reply)) = self.start(myself, request, reply).await {
+            self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
+            let _ = reply.send(Err(body));
         }
     }
 
+    /// Starts a session, unless it must be refused; then the reply comes back with the reason.
     async fn start(
         &mut self,
         myself: &ActorRef<NodeMessage>,
         request: OpenRequest,
-    ) -> Result<ActorRef<SessionMessage>, ErrorBody> {
+        reply: AttachReply,
+    ) -> Result<(), (ErrorBody, AttachReply)> {
         if self.draining {
-            return Err(ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping"));
+            return Err((ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping"), reply));
         }
-        let resolved = self.models.resolve(&request, &self.limits)?;
-        let model = self.models.find(request.model.as_deref())?;
+        let resolved = match self.models.resolve(&request, &self.limits) {
+            Ok(resolved) => resolved,
+            Err(body) => return Err((body, reply)),
+        };
+        let Some(resampler) = self.models.resampler(resolved.config.rates) else {
+            self.make_resampler(myself, resolved.config.rates, request, reply);
+            return Ok(());
+        };
         let session = request.session;
         let token: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
         let arguments = SessionArguments {
             request,
             config: resolved.config,
             options: resolved.options,
-            model: Arc::clone(&model.name),
-            pool: model.pool.clone(),
-            resampler: resolved.resampler,
+            model: resolved.model,
+            pool: resolved.pool,
+            resampler,
             journal_bytes: self.limits.journal_bytes,
             retry_after: self.limits.retry_after,
             token: Arc::clone(&token),
             warnings: resolved.warnings,
+            opener: Some(reply),
             clock: self.clock,
             observer: Arc::clone(&self.observer),
         };
-        let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
-        let (actor, _) = spawned.map_err(|problem| {
-            error!(%problem, "a session's actor cannot be started");
-            ErrorBody::new(ErrorCode::Internal, "the session cannot be started")
-        })?;
-        self.ids.insert(actor.get_id(), session);
-        self.sessions.insert(session, Entry { actor: actor.clone(), token });
-        self.count.send_replace(self.sessions.len());
-        Ok(actor)
+        match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
+            Ok((actor, _)) => {
+                self.ids.insert(actor.get_id(), session);
+                self.sessions.insert(session, Entry { actor, token });
+                self.count.send_replace(self.sessions.len());
+            }
+            // The opener's reply went with the arguments; dropping it tells the client of an internal error.
+            Err(problem) => error!(%problem, "a session's actor cannot be started"),
+        }
+        Ok(())
+    }
+
+    /// Works out a filter where it keeps nobody waiting but the client that asked for it.
+    fn make_resampler(
+        &self,
+        myself: &ActorRef<NodeMessage>,
+        rates: RateMap,
+        request: OpenRequest,
+        reply: AttachReply,
+    ) {
+        let (supervisor, workshop) = (myself.clone(), Arc::clone(&self.workshop));
+        tokio::spawn(async move {
+            // One at a time: odd rates must not take the cores that decode.
+            let Ok(_turn) = workshop.acquire().await else { return };
+            let Ok(made) = tokio::task::spawn_blocking(move || Resampler::new(rates)).await else { return };
+            let resampler = Arc::new(made);
+            let _ = supervisor.cast(NodeMessage::Resampled { rates, resampler, request, reply });
+        });
     }
 
     fn resume(&self, request: &ResumeRequest, reply: AttachReply) {

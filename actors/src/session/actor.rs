@@ -13,7 +13,7 @@ use starling_protocol::{Attempt, Epoch, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::api::OpenRequest;
-use super::io::{Attachment, FINALIZE_BYTES};
+use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
 use crate::clock::Clock;
 use crate::decoder::DecoderHandle;
@@ -35,6 +35,8 @@ pub(crate) struct SessionArguments {
     pub(crate) retry_after: std::time::Duration,
     pub(crate) token: Arc<str>,
     pub(crate) warnings: Vec<(WarningCode, String)>,
+    /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.
+    pub(crate) opener: Option<AttachReply>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -76,6 +78,8 @@ pub(crate) struct SessionState {
     pub(super) machine: SessionMachine,
     pub(super) store: SourceStore,
     pub(super) room: Arc<Semaphore>,
+    /// Room for messages that hold no audio.
+    pub(super) notes: Arc<Semaphore>,
     pub(super) decoder: Option<DecoderHandle>,
     /// A grant that the machine is about to be told of.
     pub(super) granted: Option<DecoderHandle>,
@@ -114,12 +118,14 @@ impl Actor for SessionActor {
     async fn pre_start(
         &self,
         myself: ActorRef<SessionMessage>,
-        arguments: SessionArguments,
+        mut arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
         let mut out = Vec::new();
+        let opener = arguments.opener.take();
         let machine = SessionMachine::new(arguments.clock.now(), arguments.config, &mut out);
         let mut state = SessionState {
             room: Arc::new(Semaphore::new(arguments.journal_bytes)),
+            notes: Arc::new(Semaphore::new(NOTES)),
             arguments,
             machine,
             store: SourceStore::new(),
@@ -137,6 +143,9 @@ impl Actor for SessionActor {
             times: Times::default(),
             timer: None,
         };
+        state.attaching = opener;
+        let (last_final, have_from) = (None, SourceOffset(0));
+        state.drive(&myself, Event::Attach { epoch: Epoch(1), last_final, have_from });
         state.perform(&myself, out);
         Ok(state)
     }
@@ -192,6 +201,7 @@ impl Actor for SessionActor {
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
         state.room.close();
+        state.notes.close();
         if let Some(outbox) = &state.outbox {
             outbox.finish(super::api::SessionEvent::Failed(ErrorBody::new(
                 ErrorCode::Internal,
@@ -222,6 +232,9 @@ impl SessionState {
 
     fn input(&mut self, myself: &ActorRef<SessionMessage>, epoch: Epoch, input: Input) {
         let current = self.machine.attached() == Some(epoch);
+        if matches!(input, Input::End | Input::Confirm(_)) {
+            self.notes.add_permits(1);
+        }
         match input {
             Input::Audio(bytes) if current && !self.machine.journal().ended() => {
                 let frames = self.store.append(&bytes);

@@ -27,6 +27,10 @@ pub struct Attachment {
     pub output: SessionOutput,
 }
 
+/// Messages without audio that may wait for the session. Apart from the journal's room: a client must be able to confirm
+/// when the journal is full, since that is what empties it.
+pub(super) const NOTES: usize = 64;
+
 /// The session takes nothing more from this connection: it is over, or another connection speaks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the session takes nothing more from this connection")]
@@ -38,12 +42,18 @@ pub struct SessionInput {
     epoch: Epoch,
     /// Bytes that the journal can still take.
     room: Arc<Semaphore>,
+    notes: Arc<Semaphore>,
     gone: bool,
 }
 
 impl SessionInput {
-    pub(super) const fn new(session: ActorRef<SessionMessage>, epoch: Epoch, room: Arc<Semaphore>) -> Self {
-        Self { session, epoch, room, gone: false }
+    pub(super) const fn new(
+        session: ActorRef<SessionMessage>,
+        epoch: Epoch,
+        room: Arc<Semaphore>,
+        notes: Arc<Semaphore>,
+    ) -> Self {
+        Self { session, epoch, room, notes, gone: false }
     }
 
     /// Sends audio as it came, in pieces of any size. Waits while the journal is full: that is the back pressure that
@@ -73,6 +83,7 @@ impl SessionInput {
     /// # Errors
     /// The session takes nothing more.
     pub async fn end(&mut self) -> Result<(), SessionClosed> {
+        self.note().await?;
         self.send(Input::End)
     }
 
@@ -81,6 +92,7 @@ impl SessionInput {
     /// # Errors
     /// The session takes nothing more.
     pub async fn confirm(&mut self, segment: Segment) -> Result<(), SessionClosed> {
+        self.note().await?;
         self.send(Input::Confirm(segment))
     }
 
@@ -88,6 +100,11 @@ impl SessionInput {
     pub async fn abandon(mut self) {
         let _ = self.send(Input::Abandon);
         self.gone = true;
+    }
+
+    async fn note(&self) -> Result<(), SessionClosed> {
+        self.notes.acquire().await.map_err(|_| SessionClosed)?.forget();
+        Ok(())
     }
 
     async fn reserve(&self, bytes: u32) -> Result<(), SessionClosed> {

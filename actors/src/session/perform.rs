@@ -162,7 +162,7 @@ impl SessionState {
             linger: request.linger,
             warnings: self.arguments.warnings.clone(),
         };
-        let input = SessionInput::new(myself.clone(), epoch, Arc::clone(&self.room));
+        let input = SessionInput::new(myself.clone(), epoch, Arc::clone(&self.room), Arc::clone(&self.notes));
         self.welcome = Some((reply, Attachment { ready, input, output: SessionOutput::new(outbox) }));
         self.answer_welcome();
     }

@@ -12,7 +12,7 @@ use super::pip::{self, PipError};
 use super::progress::Progress;
 use super::unpack::{UnpackError, unpack};
 use super::url::{self, UrlError};
-use super::vosk_overlay::switch_dither_off;
+use super::vosk_overlay::make_repeatable;
 use super::{Catalogue, UnknownEntry};
 
 /// The form that sample recordings are brought to.
@@ -352,7 +352,7 @@ impl Fetcher<'_> {
     fn finish(&self, work: &Path) -> Result<(), FetchError> {
         let io = |error| self.io(work, error);
         match self.entry.kind {
-            Kind::Model if self.entry.engine == Some(EngineKind::Vosk) => switch_dither_off(work).map_err(io),
+            Kind::Model if self.entry.engine == Some(EngineKind::Vosk) => make_repeatable(work).map_err(io),
             Kind::Model | Kind::Library => Ok(()),
             Kind::Audio => {
                 for path in top_level_files(work).map_err(io)? {

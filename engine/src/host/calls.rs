@@ -28,7 +28,20 @@ pub(super) struct Call {
     pub(super) lease: LeaseId,
     pub(super) until: DecodeOffset,
     pub(super) kind: CallKind,
+    /// Audio in the open segment, in milliseconds: what some calls' length grows with.
+    pub(super) segment_ms: u32,
     pub(super) first_use: bool,
+}
+
+impl Call {
+    /// Least bound in milliseconds that a call is measured against, however short others of its kind were. Engines that
+    /// decode a whole segment at its end take a part of its length; a tenth is twice what the slowest was measured at.
+    const fn least_bound_ms(&self) -> u32 {
+        match self.kind {
+            CallKind::Partial | CallKind::Finish => self.segment_ms / 10,
+            CallKind::Open | CallKind::Accept => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +80,10 @@ impl Calls {
                 lease: call.lease,
                 until: call.until,
                 running_ms: u32::try_from(now_us.saturating_sub(started_us) / 1_000).unwrap_or(u32::MAX),
-                bound_ms: self.longest_us[call.kind as usize].load(Ordering::Relaxed).div_ceil(1_000),
+                bound_ms: self.longest_us[call.kind as usize]
+                    .load(Ordering::Relaxed)
+                    .div_ceil(1_000)
+                    .max(call.least_bound_ms()),
                 first_use: call.first_use,
             })
             .collect()

@@ -36,7 +36,9 @@ pub(super) fn start(shared: Arc<Shared>, memory_budget_bytes: u64) -> std::io::R
                 audio_ms,
                 busy_ms,
             });
-            if !retiring && memory_budget_bytes > 0 && resident_bytes > memory_budget_bytes {
+            // A host that is loading can't be replaced yet; the parent would not remember.
+            let loaded = shared.loaded.get().is_some();
+            if loaded && !retiring && memory_budget_bytes > 0 && resident_bytes > memory_budget_bytes {
                 let reason = format!("resident memory {resident_bytes} is over {memory_budget_bytes} bytes");
                 tracing::info!(%reason, "retiring");
                 retiring = shared.outbox.try_send(FromHost::Retiring { reason });

@@ -133,7 +133,8 @@ impl Worker<'_> {
     }
 
     fn open(&self, id: LeaseId, mut seat: Box<Seat>) -> After {
-        let call = Call { lease: id, until: seat.decoded, kind: CallKind::Open, first_use: true };
+        let call =
+            Call { lease: id, until: seat.decoded, kind: CallKind::Open, segment_ms: 0, first_use: true };
         let (opened, _) = native(self.shared, self.index, call, || self.loaded.engine.open(&seat.options));
         match opened {
             Ok(recognizer) => {
@@ -148,7 +149,8 @@ impl Worker<'_> {
     fn step(&self, id: LeaseId, seat: &mut Seat, samples: &[i16]) -> Result<(), DecodeError> {
         let until = seat.decoded.plus(samples.len() as u64);
         if let Some(pooled) = seat.recognizer.as_mut().filter(|_| !samples.is_empty()) {
-            let call = Call { lease: id, until, kind: CallKind::Accept, first_use: !pooled.warm };
+            let call =
+                Call { lease: id, until, kind: CallKind::Accept, segment_ms: 0, first_use: !pooled.warm };
             let (step, _) = native(self.shared, self.index, call, || pooled.recognizer.accept(samples));
             pooled.heard += samples.len() as u64;
             self.shared.calls.add_audio(samples.len(), self.loaded.spec.sample_rate);
@@ -164,8 +166,10 @@ impl Worker<'_> {
     }
 
     fn cut(&self, id: LeaseId, seat: &mut Seat, cause: CutCause) -> Result<(), DecodeError> {
+        let segment_ms = self.segment_ms(seat);
         let Some(pooled) = seat.recognizer.as_mut() else { return Ok(()) };
-        let call = Call { lease: id, until: seat.decoded, kind: CallKind::Finish, first_use: !pooled.warm };
+        let (kind, first_use) = (CallKind::Finish, !pooled.warm);
+        let call = Call { lease: id, until: seat.decoded, kind, segment_ms, first_use };
         let (utterance, _) = native(self.shared, self.index, call, || pooled.recognizer.finish());
         let utterance = utterance?;
         pooled.warm |= seat.decoded > seat.from;
@@ -181,9 +185,10 @@ impl Worker<'_> {
     }
 
     fn partial(&self, id: LeaseId, mut seat: Box<Seat>) -> After {
+        let segment_ms = self.segment_ms(&seat);
         let Some(pooled) = seat.recognizer.as_mut() else { return After::Goes(seat) };
         let (segment, until) = (seat.segment, seat.decoded);
-        let call = Call { lease: id, until, kind: CallKind::Partial, first_use: !pooled.warm };
+        let call = Call { lease: id, until, kind: CallKind::Partial, segment_ms, first_use: !pooled.warm };
         let (text, took_us) = native(self.shared, self.index, call, || pooled.recognizer.partial());
         self.shared.lock().partial_budget.spend(took_us);
         seat.partial_until = until;
@@ -198,8 +203,8 @@ impl Worker<'_> {
 
     fn close(&self, id: LeaseId, seat: &mut Seat) -> After {
         if let Some(mut pooled) = seat.recognizer.take() {
-            let call =
-                Call { lease: id, until: seat.decoded, kind: CallKind::Finish, first_use: !pooled.warm };
+            let (kind, first_use) = (CallKind::Finish, !pooled.warm);
+            let call = Call { lease: id, until: seat.decoded, kind, segment_ms: 0, first_use };
             let (reset, _) = native(self.shared, self.index, call, || pooled.recognizer.reset());
             let closed = match reset {
                 Ok(()) => self.shared.lock().pool.give_back(pooled),
@@ -211,6 +216,12 @@ impl Worker<'_> {
             drop(closed);
         }
         After::Over(FromHost::Closed { lease: id })
+    }
+
+    /// Audio in the open segment.
+    fn segment_ms(&self, seat: &Seat) -> u32 {
+        let rate = u64::from(self.loaded.spec.sample_rate.max(1));
+        u32::try_from(seat.decoded.since(seat.from) * 1_000 / rate).unwrap_or(u32::MAX)
     }
 
     fn failed(&self, id: LeaseId, seat: &mut Seat, error: &DecodeError) -> After {
