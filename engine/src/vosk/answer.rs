@@ -58,7 +58,7 @@ pub(super) fn utterance(json: &str, base_s: f64, rate: u32, length: u64) -> Resu
     }
     let words = clock.words(&answer.result);
     let sum: f32 = words.iter().filter_map(|word| word.confidence).sum();
-    let confidence = (!words.is_empty()).then(|| sum / words.len() as f32);
+    let confidence = (!words.is_empty()).then(|| to_two_digits(sum / words.len() as f32));
     Ok(Utterance { text: clean(&answer.text), words, confidence, alternatives })
 }
 
@@ -77,6 +77,12 @@ fn clean(text: &str) -> String {
     text.split_whitespace().filter(|token| !is_junk(token)).collect::<Vec<_>>().join(" ")
 }
 
+/// A confidence is a sum over a lattice, in an order that depends on what the recognizer heard before: beyond the third
+/// digit it says nothing, and would only make equal results look different.
+fn to_two_digits(confidence: f32) -> f32 {
+    (confidence * 100.0).round() / 100.0
+}
+
 struct Times {
     base_s: f64,
     rate: u32,
@@ -89,7 +95,7 @@ impl Times {
         kept.map(|word| {
             let start = self.sample(word.start);
             let end = self.sample(word.end).max(start);
-            Word { text: word.word.clone(), start, end, confidence: word.conf }
+            Word { text: word.word.clone(), start, end, confidence: word.conf.map(to_two_digits) }
         })
         .collect()
     }
