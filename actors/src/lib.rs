@@ -2,7 +2,7 @@
 //! machine and carry out what it asks for.
 //!
 //! ```text
-//! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostActor    (one per decoder process)
+//! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostSupervisor    (one per decoder process)
 //!                 │                                  └─ DecoderActor (one per lease)
 //!                 └─ SessionActor   (one per session)
 //! ```

@@ -5,5 +5,5 @@
 mod actor;
 mod messages;
 
-pub(crate) use actor::{PoolActor, PoolArguments};
+pub(crate) use actor::{ModelPoolActor, PoolArguments};
 pub(crate) use messages::{HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};

@@ -29,7 +29,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Signals that a process brings upon itself. SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS on Linux.
 const OWN_SIGNALS: [i32; 7] = [6, 11, 7, 4, 8, 5, 31];
 
-pub(crate) struct HostActor;
+pub(crate) struct HostSupervisor;
 
 pub(crate) struct HostArguments {
     pub(crate) id: HostId,
@@ -83,7 +83,7 @@ pub(crate) struct HostState {
     link_closed: bool,
 }
 
-impl Actor for HostActor {
+impl Actor for HostSupervisor {
     type Msg = HostMessage;
     type State = HostState;
     type Arguments = HostArguments;

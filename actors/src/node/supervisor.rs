@@ -15,7 +15,7 @@ use super::arguments::{NodeArguments, SessionLimits};
 use super::models::{Model, Models};
 use crate::clock::Clock;
 use crate::observe::{Observation, Observer};
-use crate::pool::{PoolActor, PoolArguments, PoolMessage};
+use crate::pool::{ModelPoolActor, PoolArguments, PoolMessage};
 use crate::session::{
     AttachReply, OpenRequest, ResumeRequest, SessionActor, SessionArguments, SessionMessage,
 };
@@ -98,7 +98,7 @@ impl Actor for NodeSupervisor {
                 clock,
                 observer: Arc::clone(&node.observer),
             };
-            let (pool, _) = Actor::spawn_linked(None, PoolActor, pool, myself.get_cell()).await?;
+            let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
             models.all.push(Model { name: model.name.as_str().into(), arguments: model, pool });
         }
         Ok(SupervisorState {

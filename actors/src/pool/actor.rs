@@ -14,11 +14,11 @@ use tracing::{error, warn};
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot};
 use crate::clock::Clock;
 use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage};
-use crate::host::{HostActor, HostArguments, HostLauncher, HostMessage};
+use crate::host::{HostArguments, HostLauncher, HostMessage, HostSupervisor};
 use crate::observe::Observer;
 use crate::session::SessionMessage;
 
-pub(crate) struct PoolActor;
+pub(crate) struct ModelPoolActor;
 
 pub(crate) struct PoolArguments {
     pub(crate) config: PoolConfig,
@@ -56,7 +56,7 @@ pub(crate) struct PoolState {
     stopping: Option<RpcReplyPort<()>>,
 }
 
-impl Actor for PoolActor {
+impl Actor for ModelPoolActor {
     type Msg = PoolMessage;
     type State = PoolState;
     type Arguments = PoolArguments;
@@ -235,7 +235,7 @@ impl PoolState {
             clock: self.arguments.clock,
             observer: Arc::clone(&self.arguments.observer),
         };
-        match Actor::spawn_linked(None, HostActor, arguments, myself.get_cell()).await {
+        match Actor::spawn_linked(None, HostSupervisor, arguments, myself.get_cell()).await {
             Ok((host, _)) => drop(self.hosts.insert(id, host)),
             Err(problem) => {
                 warn!(%problem, "a decoder host cannot be started");
