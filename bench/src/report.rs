@@ -36,14 +36,18 @@ pub(crate) struct Row {
 impl Report {
     pub(crate) fn new(machine: Machine, quick: bool) -> Self {
         println!("{} x {}, Linux {}", machine.cores, machine.cpu, machine.kernel);
-        println!("{:<58} {:>12} {:>12} {:>7}  goal", "", "starling", "compared", "ratio");
+        println!("{:<72} {:>12} {:>12} {:>7}  goal", "", "starling", "compared", "ratio");
         Self { machine, quick, rows: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
-        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+        let number = |value: Option<f64>| {
+            value
+                .filter(|value| value.is_finite())
+                .map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+        };
         println!(
-            "{:<58} {:>12} {:>12} {:>7}  {}",
+            "{:<72} {:>12} {:>12} {:>7}  {}",
             format!("{}: {} [{}]", row.case, row.what, row.unit),
             number(row.starling),
             number(row.compared),

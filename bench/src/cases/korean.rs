@@ -1,4 +1,7 @@
 //! The Korean Vosk model through vosk-server's protocol, against a recognizer per clip.
+//!
+//! A node runs for weeks, so its recognizers have heard speech before the first figure is taken, other speech than is
+//! measured. In the course of the run they hear each clip more than once, which makes it somewhat cheaper than new speech.
 
 use anyhow::{Result, ensure};
 
@@ -15,8 +18,19 @@ const MODEL: Model = Model { name: "vosk-ko-small", hosts: 1, slots: 16, threads
 /// The longest a caller is to wait for the last words.
 const HELD_MS: f64 = 300.0;
 
-pub(crate) async fn throughput(bench: &Bench, report: &mut Report) -> Result<()> {
+/// Streams that fail in a row before the search ends: one may be the machine's doing.
+pub(super) const FAILURES: usize = 2;
+
+async fn warm_node(bench: &Bench) -> Result<Node> {
     let node = bench.node(&[MODEL]).await?;
+    let length = bench.audio.korean_other.len() / usize::from(MODEL.prewarm);
+    let pieces: Vec<Vec<i16>> = bench.audio.korean_other.chunks(length).map(<[i16]>::to_vec).collect();
+    vosk::run(node.vosk, &pieces, usize::from(MODEL.prewarm), 1, Pace::Free).await?;
+    Ok(node)
+}
+
+pub(crate) async fn throughput(bench: &Bench, report: &mut Report) -> Result<()> {
+    let node = warm_node(bench).await?;
     let rounds = if bench.quick { 3 } else { 8 };
     for clients in [1, 2, 4, 8] {
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
@@ -34,24 +48,22 @@ pub(crate) async fn throughput(bench: &Bench, report: &mut Report) -> Result<()>
 }
 
 pub(crate) async fn streams(bench: &Bench, report: &mut Report) -> Result<()> {
-    let node = bench.node(&[MODEL]).await?;
+    let node = warm_node(bench).await?;
     let rounds = if bench.quick { 2 } else { 6 };
     let (mut ours_held, mut bare_held) = (0, 0);
-    let (mut ours_lost, mut bare_lost) = (false, false);
+    let (mut ours_lost, mut bare_lost) = (0, 0);
     for clients in [1, 2, 3, 4, 5, 6, 7, 8, 10, 12] {
-        if ours_lost && bare_lost {
+        if ours_lost >= FAILURES && bare_lost >= FAILURES {
             break;
         }
         let mut pair = (f64::NAN, f64::NAN);
-        if !ours_lost {
+        if ours_lost < FAILURES {
             pair.0 = ours(bench, &node, clients, rounds).await?;
-            ours_lost = pair.0 >= HELD_MS;
-            ours_held = if ours_lost { ours_held } else { clients };
+            (ours_lost, ours_held) = if pair.0 < HELD_MS { (0, clients) } else { (ours_lost + 1, ours_held) };
         }
-        if !bare_lost {
+        if bare_lost < FAILURES {
             pair.1 = bare(bench, clients, rounds).await?;
-            bare_lost = pair.1 >= HELD_MS;
-            bare_held = if bare_lost { bare_held } else { clients };
+            (bare_lost, bare_held) = if pair.1 < HELD_MS { (0, clients) } else { (bare_lost + 1, bare_held) };
         }
         let what = format!("Korean, {clients} live, end to final p95");
         report.ratio("streams", what, "ms", pair, None);
