@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     command::run(cargo().args(["build", "--release"]).args(packages))?;
     let home = setup::home()?;
     let recording = home.audio_dir().join(RECORDING);
-    let program = command::root().join("target/release/starling");
+    let program = command::target().join("release").join("starling");
 
     eprintln!("\nStarting a node with {MODEL} on loopback.");
     let node = Node::start(&program, home.root(), MODEL)?;
