@@ -264,7 +264,7 @@ fn a_real_model_survives_the_round_trip() {
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         symlink(real.join(from), target).unwrap();
     }
-    let yaml = "decoder:\n  nnet-mode: 3\n  beam: 10.0\n  lattice-beam: 2.0\n  max-active: 3000\n  acoustic-scale: 1.0\n  \
+    let yaml = "decoder:\n  nnet-mode: 3\n  beam: 10.0\n  lattice-beam: 2.0\n  max-active: 20000\n  min-active: 0\n  acoustic-scale: 1.0\n  \
                 frame-subsampling-factor: 3\n  endpoint-silence-phones: '1:2:3:4:5:6:7:8:9:10'\n";
     let report = kaldi.import(Some(yaml)).unwrap();
     assert!(report.unused.is_empty(), "{:?}", report.unused);
