@@ -12,7 +12,7 @@ use super::{ImportError, UnusedKey};
 /// Keys that `conf/model.conf` takes, with what their values must be. libvosk does not start on any other.
 const DECODING: [(&str, Form); 8] = [
     ("max-active", Form::Count),
-    ("min-active", Form::Count),
+    ("min-active", Form::CountOrNone),
     ("beam", Form::Positive),
     ("lattice-beam", Form::Positive),
     ("acoustic-scale", Form::Positive),
@@ -83,6 +83,8 @@ pub(super) struct Settings {
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Count,
+    /// As `Count`, and 0 for no such count.
+    CountOrNone,
     Positive,
     Phones,
     Boolean,
@@ -224,6 +226,7 @@ impl Form {
     fn check(self, file: &Path, key: &str, value: &str) -> Result<(), ImportError> {
         let (is_right, allowed) = match self {
             Self::Count => (value.parse().is_ok_and(|n: u32| n > 0), "a whole number above 0"),
+            Self::CountOrNone => (value.parse::<u32>().is_ok(), "a whole number"),
             Self::Positive => {
                 (value.parse().is_ok_and(|n: f64| n.is_finite() && n >= 0.0), "a number of 0 or more")
             }
