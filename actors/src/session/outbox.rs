@@ -7,13 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use starling_protocol::SourceOffset;
-use starling_protocol::native::{Final, WarningCode};
+use starling_protocol::native::Final;
 use tokio::sync::Notify;
 
 use super::api::SessionEvent;
-
-/// Warnings beyond this are dropped: they repeat themselves.
-const MOST_WARNINGS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -23,7 +20,6 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    warnings: VecDeque<(WarningCode, String)>,
     finals: VecDeque<Final>,
     partial: Option<SessionEvent>,
     ack: Option<SourceOffset>,
@@ -33,14 +29,6 @@ struct Waiting {
 }
 
 impl Outbox {
-    pub(super) fn warn(&self, code: WarningCode, message: String) {
-        self.change(|waiting| {
-            if waiting.warnings.len() < MOST_WARNINGS {
-                waiting.warnings.push_back((code, message));
-            }
-        });
-    }
-
     pub(super) fn push_final(&self, last: Final) {
         self.change(|waiting| {
             // What is open now is another segment.
@@ -106,9 +94,6 @@ impl Outbox {
 
 impl Waiting {
     fn take(&mut self) -> Option<SessionEvent> {
-        if let Some((code, message)) = self.warnings.pop_front() {
-            return Some(SessionEvent::Warning(code, message));
-        }
         if let Some(last) = self.finals.pop_front() {
             return Some(SessionEvent::Final(last));
         }

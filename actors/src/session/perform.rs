@@ -142,9 +142,6 @@ impl SessionState {
         for last in self.finals.iter().filter(|last| last.segment >= resend_from) {
             outbox.push_final(last.clone());
         }
-        for (code, message) in &self.arguments.warnings {
-            outbox.warn(*code, message.clone());
-        }
         self.outbox = Some(Arc::clone(&outbox));
         let request = &self.arguments.request;
         if resumed {
