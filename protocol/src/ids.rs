@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use uuid::Uuid;
 
 /// A session's name. The client makes it, so that a repeated `hello` is idempotent.
@@ -86,6 +87,82 @@ counter! {
     DecodeOffset(u64)
 }
 
+counter! {
+    /// The n-th start of a node: it grows with each, so that a restarted node is a new member at once.
+    Generation(u64)
+}
+
+/// A node's name within its cluster: 1 to 63 of `a` to `z`, `0` to `9`, `-` and `.`, as in a host name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(Box<str>);
+
+impl NodeName {
+    /// The longest name, in bytes: that of a label in a host name (RFC 1035, 2.3.4).
+    pub const MAX_BYTES: usize = 63;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has a character that a host name can't have.
+    pub fn parse(text: &str) -> Result<Self, NodeNameError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        if text.is_empty() || text.len() > Self::MAX_BYTES || !text.chars().all(allowed) {
+            return Err(NodeNameError { name: text.to_owned() });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = NodeNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0.into()
+    }
+}
+
+/// A text that is no [`NodeName`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{name:?} is no node name: it takes 1 to 63 of the characters a-z, 0-9, - and .")]
+pub struct NodeNameError {
+    /// What was given.
+    pub name: String,
+}
+
+/// One run of a node. Written `name#generation`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId {
+    /// The name, which outlives restarts.
+    pub name: NodeName,
+    /// Which start of it.
+    pub generation: Generation,
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name, self.generation)
+    }
+}
+
 impl SourceOffset {
     /// This offset moved on by `frames`.
     #[must_use]
@@ -105,5 +182,30 @@ impl DecodeOffset {
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_name_is_what_a_host_name_can_be() {
+        for name in ["a", "node-1", "10.0.0.7", &"x".repeat(63)] {
+            assert_eq!(NodeName::parse(name).expect(name).as_str(), name);
+        }
+        for name in ["", "Node", "a b", "a#1", &"x".repeat(64)] {
+            assert!(NodeName::parse(name).expect_err(name).to_string().contains("1 to 63"));
+            assert!(serde_json::from_value::<NodeName>(name.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_restarted_node_is_another_one_and_a_later_one() {
+        let name = NodeName::parse("a").expect("name");
+        let first = NodeId { name, generation: Generation(1) };
+        let second = NodeId { generation: first.generation.next(), ..first.clone() };
+        assert!(first < second);
+        assert_eq!(second.to_string(), "a#2");
     }
 }

@@ -16,5 +16,7 @@ pub mod native;
 pub mod transcript;
 pub mod vosk;
 
-pub use ids::{Attempt, DecodeOffset, Epoch, LeaseId, Segment, SessionId, SourceOffset};
+pub use ids::{
+    Attempt, DecodeOffset, Epoch, Generation, LeaseId, NodeId, NodeName, Segment, SessionId, SourceOffset,
+};
 pub use transcript::{Alternative, CutCause, Utterance, Word};
