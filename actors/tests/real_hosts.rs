@@ -50,26 +50,6 @@ fn all_hosts(with: Signal) -> impl Fn() {
     move || host_pids().into_iter().for_each(|pid| signal(pid, with))
 }
 
-/// Equal in every byte of text and every time. Confidences are sums over a lattice whose states Kaldi numbers as it meets
-/// them; on another recognizer they were seen to differ by 0.0001, which rounding to two digits can make 0.01.
-fn assert_same(faulty: &Final, calm: &Final, name: &str) {
-    let confidences = |last: &Final| -> Vec<f32> {
-        let words = last.words.iter().filter_map(|word| word.confidence);
-        words.chain(last.confidence).collect()
-    };
-    let without = |last: &Final| {
-        let mut last = last.clone();
-        last.confidence = None;
-        last.words.iter_mut().for_each(|word| word.confidence = None);
-        last
-    };
-    assert_eq!(without(faulty), without(calm), "{name}");
-    let (one, other) = (confidences(faulty), confidences(calm));
-    assert_eq!(one.len(), other.len(), "{name}");
-    let close = one.iter().zip(&other).all(|(one, other)| (one - other).abs() < 0.011);
-    assert!(close, "{name}: {one:?} {other:?}");
-}
-
 /// Undisturbed, then with every host killed, stopped, and aborted, again and again.
 async fn survives_everything(model: ModelArguments, audio: &[i16], every: u64) {
     let node = node(model).await;
@@ -85,10 +65,7 @@ async fn survives_everything(model: ModelArguments, audio: &[i16], every: u64) {
         assert!(disturbances.load(Ordering::Relaxed), "nothing was disturbed");
         let given_up = faulty.finals.iter().filter(|last| last.cause == CutCause::GivenUp).count();
         assert_eq!(given_up, 0, "{name}: a signal from outside is no poison");
-        assert_eq!(faulty.finals.len(), calm.finals.len(), "{name}");
-        for (faulty, calm) in faulty.finals.iter().zip(&calm.finals) {
-            assert_same(faulty, calm, name);
-        }
+        assert_eq!(faulty.finals, calm.finals, "{name}");
     }
     node.stop().await;
     assert_eq!(host_pids(), Vec::<u32>::new(), "I10: no host outlives its node");

@@ -20,6 +20,7 @@ mod audio;
 mod disk;
 mod entry;
 mod fetch;
+mod graph;
 mod home;
 pub mod import;
 mod manifest;
@@ -39,6 +40,7 @@ pub use home::{Home, HomeError};
 pub use manifest::{FileRecord, MANIFEST_FILE, Manifest, ManifestError};
 pub use prepared::{PrepareError, PreparedModel, VerifyError, VerifyReport, verify};
 pub use progress::{Progress, Quiet};
+pub(crate) use vosk_overlay::PHRASES_FOLDER;
 
 use entry::CatalogueFile;
 

@@ -10,13 +10,14 @@ mod answer;
 mod library;
 mod model;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use starling_protocol::lease::DecodeOptions;
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::{CutCause, Utterance};
 
+use crate::catalogue::PHRASES_FOLDER;
 use crate::cut::{CutRule, VoiceActivity};
 use crate::energy::EnergyActivity;
 use crate::recognizer::check_options;
@@ -29,13 +30,24 @@ pub const LIBRARY_FILE: &str = "libvosk.so";
 
 /// A loaded Vosk model.
 pub struct Vosk {
+    library: Arc<library::Library>,
     model: Arc<library::Model>,
     description: Description,
-    grammars: bool,
+    phrases: Phrases,
+}
+
+/// What lists of phrases are recognized with. A graph that was composed in advance can't be narrowed to them.
+enum Phrases {
+    /// The model itself: its graph is composed while it decodes.
+    Same,
+    /// The same model in two halves, in this folder; loaded when the first list comes.
+    Halves(PathBuf, Mutex<Option<Arc<library::Model>>>),
+    /// Nothing.
+    Unsupported,
 }
 
 impl Vosk {
-    /// Opens the library, checks the model's folder, loads it: about 2 s and 500 MB for a small model.
+    /// Opens the library, checks the model's folder, loads it: about 1 s and 1 GB for a small model whose graph is composed.
     ///
     /// # Errors
     /// A file is missing, or the model is one that would end the process or decode differently from run to run.
@@ -47,8 +59,17 @@ impl Vosk {
         }
         load::require(library_dir, &[LIBRARY_FILE], "the Vosk library")?;
         let shape = model::check(model_dir)?;
-        let library = library::Library::open(&library_dir.join(LIBRARY_FILE))?;
-        let model = Arc::new(library::Model::load(library, model_dir)?);
+        let halves = model_dir.join(PHRASES_FOLDER);
+        let phrases = if !shape.composed {
+            Phrases::Same
+        } else if halves.is_dir() {
+            model::check(&halves)?;
+            Phrases::Halves(halves, Mutex::new(None))
+        } else {
+            Phrases::Unsupported
+        };
+        let library = Arc::new(library::Library::open(&library_dir.join(LIBRARY_FILE))?);
+        let model = Arc::new(library::Model::load(Arc::clone(&library), model_dir)?);
         let description = Description {
             engine: "vosk 0.3.45".to_owned(),
             determinism: format!("vosk 0.3.45; {}", blas_core()),
@@ -57,23 +78,39 @@ impl Vosk {
                 words: true,
                 confidences: true,
                 alternatives: true,
-                phrases: shape.grammars,
+                phrases: !matches!(phrases, Phrases::Unsupported),
             },
         };
-        Ok(Self { model, description, grammars: shape.grammars })
+        Ok(Self { library, model, description, phrases })
     }
 
-    /// At least one word has to be known: of a list without any the library makes an empty graph and then ends the process.
-    fn check_phrases(&self, phrases: &[String]) -> Result<(), OpenError> {
-        if !self.grammars {
-            return Err(OpenError::Unsupported {
-                engine: self.description.engine.clone(),
-                feature: "phrases with a model whose graph is composed in advance",
-            });
-        }
+    /// The model for a list of phrases. At least one word has to be known: of a list without any the library makes an
+    /// empty graph and then ends the process.
+    fn model_for(&self, phrases: &[String]) -> Result<Arc<library::Model>, OpenError> {
+        let model = match &self.phrases {
+            Phrases::Same => Arc::clone(&self.model),
+            Phrases::Halves(folder, loaded) => {
+                // A loader that panicked left `None`.
+                let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(model) = &*loaded {
+                    Arc::clone(model)
+                } else {
+                    let model = library::Model::load(Arc::clone(&self.library), folder);
+                    let model = model
+                        .map_err(|error| OpenError::Engine { engine: "vosk", problem: error.to_string() })?;
+                    Arc::clone(loaded.insert(Arc::new(model)))
+                }
+            }
+            Phrases::Unsupported => {
+                return Err(OpenError::Unsupported {
+                    engine: self.description.engine.clone(),
+                    feature: "phrases with a model whose graph was composed elsewhere",
+                });
+            }
+        };
         let mut words = phrases.iter().flat_map(|phrase| phrase.split_whitespace());
-        if words.any(|word| self.model.knows(word)) {
-            return Ok(());
+        if words.any(|word| model.knows(word)) {
+            return Ok(model);
         }
         Err(OpenError::Option {
             field: "phrases",
@@ -95,8 +132,8 @@ impl Engine for Vosk {
         let native = if options.phrases.is_empty() {
             library::Recognizer::open(&self.model, rate)?
         } else {
-            self.check_phrases(&options.phrases)?;
-            library::Recognizer::open_with_phrases(&self.model, rate, &options.phrases)?
+            let model = self.model_for(&options.phrases)?;
+            library::Recognizer::open_with_phrases(&model, rate, &options.phrases)?
         };
         native.set_options(options.words, options.alternatives);
         Ok(Box::new(Stream {

@@ -277,7 +277,7 @@ mod vosk_only {
             ("conf/model.conf", ""),
             ("conf/mfcc.conf", "--num-ceps=40\n"),
             ("ivector/splice.conf", "nonsense"),
-            ("graph/disambig_tid.int", "x"),
+            ("phrases/graph/disambig_tid.int", "x"),
         ];
         for (name, text) in broken {
             let copy = support::linked_copy(&support::model("vosk-ko-small"));

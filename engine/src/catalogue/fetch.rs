@@ -12,7 +12,7 @@ use super::pip::{self, PipError};
 use super::progress::Progress;
 use super::unpack::{UnpackError, unpack};
 use super::url::{self, UrlError};
-use super::vosk_overlay::make_repeatable;
+use super::vosk_overlay::prepare;
 use super::{Catalogue, UnknownEntry};
 
 /// The form that sample recordings are brought to.
@@ -231,7 +231,7 @@ impl Fetcher<'_> {
             let archive = self.obtain(source, scratch.path(), progress)?;
             unpack(&archive, &source.files, &work, progress).map_err(|error| self.unpack(&archive, error))?;
         }
-        self.finish(&work)?;
+        self.finish(&work, progress)?;
         let files = record_files(&work, progress).map_err(|error| self.io(&work, error))?;
         let manifest = Manifest::new(self.entry, self.entry.recipe(current_arch()), false, files);
         self.place(&work, &manifest, scratch.path())?;
@@ -349,10 +349,10 @@ impl Fetcher<'_> {
     }
 
     /// What an entry needs beyond being unpacked.
-    fn finish(&self, work: &Path) -> Result<(), FetchError> {
+    fn finish(&self, work: &Path, progress: &mut dyn Progress) -> Result<(), FetchError> {
         let io = |error| self.io(work, error);
         match self.entry.kind {
-            Kind::Model if self.entry.engine == Some(EngineKind::Vosk) => make_repeatable(work).map_err(io),
+            Kind::Model if self.entry.engine == Some(EngineKind::Vosk) => prepare(work, progress).map_err(io),
             Kind::Model | Kind::Library => Ok(()),
             Kind::Audio => {
                 for path in top_level_files(work).map_err(io)? {

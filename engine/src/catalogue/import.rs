@@ -16,7 +16,7 @@ use super::fetch::{fresh_scratch, place};
 use super::home::Home;
 use super::manifest::{Manifest, record_files};
 use super::progress::Progress;
-use super::vosk_overlay::without_dither;
+use super::vosk_overlay::{settle_graph, without_dither};
 use layout::{Layout, Part};
 use settings::Settings;
 
@@ -145,6 +145,7 @@ pub fn import(
     let work = scratch.path().join("work");
     progress.step("copy", Some(plan.copy_bytes()));
     plan.carry_out(&work, progress).map_err(|(path, error)| io(&path, error))?;
+    settle_graph(&work, progress).map_err(|error| io(&work, error))?;
 
     let entry = Entry {
         name: request.name.to_owned(),

@@ -15,7 +15,7 @@ use super::progress::Progress;
 pub const MANIFEST_FILE: &str = "manifest.toml";
 
 /// Version of the manifest's form; another one is refused, and fetching again writes this one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Files are hashed in pieces of this size: large enough that calls do not show, small enough for any stack of work.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;

@@ -78,7 +78,7 @@ impl Library {
 
 /// A loaded model. libvosk counts references itself; recognizers keep theirs beside ours.
 pub(super) struct Model {
-    library: Library,
+    library: Arc<Library>,
     model: NonNull<VoskModel>,
 }
 
@@ -90,7 +90,7 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Loads a folder that [`super::model::check`] has found fit.
-    pub(super) fn load(library: Library, folder: &Path) -> Result<Self, LoadError> {
+    pub(super) fn load(library: Arc<Library>, folder: &Path) -> Result<Self, LoadError> {
         let problem = |problem: &str| LoadError::Model {
             path: folder.display().to_string(),
             problem: problem.to_owned(),

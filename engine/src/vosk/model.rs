@@ -11,8 +11,8 @@ use crate::{LoadError, load};
 /// What the checks found out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// The graph is composed at run time, so it can be built from phrases.
-    pub(super) grammars: bool,
+    /// The graph was composed in advance; it can't be narrowed to phrases then.
+    pub(super) composed: bool,
 }
 
 /// Checks a folder.
@@ -40,7 +40,7 @@ pub(super) fn check(folder: &Path) -> Result<Shape, LoadError> {
         options(folder, "ivector/splice.conf", 1)?;
         options(folder, "ivector/online_cmvn.conf", 0)?;
     }
-    Ok(Shape { grammars: !composed })
+    Ok(Shape { composed })
 }
 
 /// Dither adds random numbers to the audio: the same call would give another text on another decoder.
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn a_whole_folder_is_fit() {
-        assert_eq!(check(folder(|_| {}).path()).expect("fit"), Shape { grammars: true });
+        assert_eq!(check(folder(|_| {}).path()).expect("fit"), Shape { composed: false });
         let composed = folder(|path| fs::write(path.join("graph/HCLG.fst"), "x").expect("file"));
-        assert_eq!(check(composed.path()).expect("fit"), Shape { grammars: false });
+        assert_eq!(check(composed.path()).expect("fit"), Shape { composed: true });
     }
 
     #[test]
