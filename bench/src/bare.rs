@@ -4,13 +4,14 @@
 //! `per-clip` makes a recognizer for each clip, as both of vosk-server's programs do, and decodes on as many threads as
 //! there are cores, as they do; `warm` keeps one recognizer, which is the least that decoding can cost.
 
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use starling_engine::moonshine::Moonshine;
 use starling_engine::vosk::Vosk;
@@ -21,6 +22,9 @@ use tokio::time::Instant;
 use crate::audio::{Audio, RATE, STEP, seconds};
 use crate::live::{Outcome, Pace, STAGGER, turn};
 use crate::process;
+
+/// The Korean model in the home folder.
+const KOREAN: &str = "models/vosk-ko-small";
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Arguments {
@@ -38,8 +42,10 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
-    /// Korean clips, a Vosk recognizer for each.
-    KoreanPerClip,
+    /// Korean clips, a Vosk recognizer for each, the model as it is published: its graph in two halves.
+    KoreanPublished,
+    /// The same with the model as Starling prepares it: its graph composed.
+    KoreanPrepared,
     /// The long Korean recording on one Vosk recognizer, no partials; the first round is not counted.
     KoreanWarm,
     /// The English recording on one Moonshine recognizer, no partials; the first round is not counted.
@@ -47,7 +53,7 @@ pub(crate) enum Work {
 }
 
 /// Runs the loop in a process of its own, with the environment a decoder host has.
-pub(crate) fn spawn(own: &std::path::Path, arguments: &Arguments) -> Result<Outcome> {
+pub(crate) fn spawn(own: &Path, arguments: &Arguments) -> Result<Outcome> {
     let name = |value: Option<clap::builder::PossibleValue>| {
         value.map(|value| value.get_name().to_owned()).unwrap_or_default()
     };
@@ -76,7 +82,11 @@ pub(crate) fn spawn(own: &std::path::Path, arguments: &Arguments) -> Result<Outc
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let audio = Audio::load(&arguments.home)?;
     let outcome = match arguments.work {
-        Work::KoreanPerClip => per_clip(&korean(arguments)?, &audio.korean, arguments)?,
+        Work::KoreanPublished => {
+            let folder = published(&arguments.home.join(KOREAN))?;
+            per_clip(&vosk(arguments, folder.path())?, &audio.korean, arguments)?
+        }
+        Work::KoreanPrepared => per_clip(&korean(arguments)?, &audio.korean, arguments)?,
         Work::KoreanWarm => warm(&korean(arguments)?, &audio.korean_long, arguments.rounds)?,
         Work::EnglishWarm => warm(&english(arguments)?, &audio.english, arguments.rounds)?,
     };
@@ -85,8 +95,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn korean(arguments: &Arguments) -> Result<Vosk> {
-    let home = &arguments.home;
-    Ok(Vosk::load(&home.join("lib/vosk"), &home.join("models/vosk-ko-small"), RATE)?)
+    vosk(arguments, &arguments.home.join(KOREAN))
+}
+
+fn vosk(arguments: &Arguments, model: &Path) -> Result<Vosk> {
+    Ok(Vosk::load(&arguments.home.join("lib/vosk"), model, RATE)?)
+}
+
+/// The prepared model's parts as their makers laid them out, with their settings but for the dither.
+fn published(prepared: &Path) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().context("making a folder")?;
+    for (name, part) in [("am", "am"), ("conf", "conf"), ("ivector", "ivector"), ("graph", "phrases/graph")] {
+        let part = prepared.join(part);
+        ensure!(part.is_dir(), "{} is not there; run `cargo xtask setup`", part.display());
+        symlink(std::path::absolute(part)?, folder.path().join(name)).context("linking a model")?;
+    }
+    Ok(folder)
 }
 
 fn english(arguments: &Arguments) -> Result<Moonshine> {

@@ -43,9 +43,9 @@ pub fn load(spec: &HostSpec) -> Result<Box<dyn Engine>, LoadError> {
     }
 }
 
-/// How much sound takes an engine's recognizers past their first use, in milliseconds. Vosk composes its graph lazily: 300 ms
-/// cost 0.9 s of CPU and halve the cost of the first real clip; 1,500 ms cost 1.6 to 2.0 s and help no more. The others have
-/// no state that grows.
+/// How much sound takes an engine's recognizers past their first use, in milliseconds. Where Vosk composes its graph as it goes,
+/// 300 ms cost 0.9 s of CPU and halve the cost of the first real clip; 1,500 ms cost 1.6 to 2.0 s and help no more. The others
+/// have no state that grows.
 #[must_use]
 pub const fn warmup_ms(engine: EngineKind) -> u32 {
     match engine {
