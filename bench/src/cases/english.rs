@@ -11,14 +11,14 @@ use crate::native::transcribe;
 use crate::node::{Model, Node};
 use crate::report::Report;
 
-const MODEL: Model = Model { name: "moonshine-tiny-en", hosts: 1, slots: 16, threads: 2, prewarm: 16 };
+const MODEL: Model = Model { name: "moonshine-tiny-en", hosts: 1, slots: 24, threads: 2, prewarm: 24 };
 
 const HELD_MS: f64 = 300.0;
 
 pub(crate) async fn streams(bench: &Bench, report: &mut Report) -> Result<()> {
     let node = bench.node(&[MODEL]).await?;
     let (mut held, mut lost) = (0, 0);
-    for clients in [1, 2, 4, 6, 8, 10, 12, 14, 16] {
+    for clients in [1, 2, 4, 6, 8, 12, 16, 20, 24] {
         let outcome = speak(bench, &node, clients).await?;
         let p95 = outcome.p95_ms();
         let partials = percentile(&outcome.partials_per_s, 0.0);
@@ -42,10 +42,10 @@ pub(crate) async fn streams(bench: &Bench, report: &mut Report) -> Result<()> {
 
 /// Each client speaks a different part of the recording, so that segments don't end in step.
 async fn speak(bench: &Bench, node: &Node, clients: usize) -> Result<Outcome> {
-    let length = (if bench.quick { 8 } else { 25 }) * RATE as usize;
+    let length = (if bench.quick { 8 } else { 16 }) * RATE as usize;
     let mut all = Outcome::default();
     // Few streams end few times: they take turns until there are enough ends for a percentile.
-    let repeats = if bench.quick { 1 } else { 24_usize.div_ceil(clients).clamp(2, 6) };
+    let repeats = if bench.quick { 1 } else { 12_usize.div_ceil(clients).clamp(2, 4) };
     for repeat in 0..repeats {
         let mut tasks = Vec::new();
         for client in 0..clients {

@@ -33,7 +33,7 @@ async fn one(
     // The loop leaves its first round out, too.
     heard(transcribe(node.http, name, recording, options.clone(), Pace::Free).await?)?;
     let (mut ours, mut of_node, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..bench.repeats(5) {
+    for _ in 0..bench.repeats(9) {
         let before = node.cpu()?;
         let outcome = heard(transcribe(node.http, name, recording, options.clone(), Pace::Free).await?)?;
         let after = node.cpu()?;
