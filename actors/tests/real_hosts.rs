@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use starling_actors::{Attachment, ModelArguments, NodeHandle, SessionEvent, SessionLimits};
 use starling_engine::scripted::{self, Harm};
 use starling_protocol::CutCause;
-use starling_protocol::native::Final;
 use support::client::{Heard, bytes, request, scripted_model, send, speak, speech, start};
 use support::models::{model, recording};
 use support::real::{host_pids, launcher, signal, wait_for_hosts};
