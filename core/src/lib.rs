@@ -2,7 +2,8 @@
 //!
 //! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]), when a decoder host counts as lost
 //! ([`host_watch`]), how often it may be restarted ([`restart`]), how a client's samples become the decoder's
-//! ([`audio`]), and the properties that must hold whatever happens ([`invariants`]).
+//! ([`audio`]), which gossip was heard before ([`replay`]), whether this process stood still ([`tick`]), and the
+//! properties that must hold whatever happens ([`invariants`]).
 //!
 //! Must never: do I/O, read a clock, draw a random number, take a lock. Time comes in as an argument.
 //!
@@ -17,8 +18,10 @@ pub mod host_watch;
 pub mod invariants;
 pub mod journal;
 pub mod pool;
+pub mod replay;
 pub mod restart;
 pub mod session;
+pub mod tick;
 mod time;
 
 pub use time::Timestamp;
