@@ -5,6 +5,7 @@
 //! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostSupervisor    (one per decoder process)
 //!                 │                                  └─ DecoderActor (one per lease)
 //!                 └─ SessionActor   (one per session)
+//! MembershipActor (one per node that is in a cluster)
 //! ```
 //!
 //! Must never: decide policy, decode audio, or know a dialect. Actors are unnamed; whoever may talk to one holds a handle.
@@ -12,6 +13,7 @@
 mod clock;
 mod decoder;
 mod host;
+mod membership;
 mod node;
 mod observe;
 mod pool;
@@ -19,6 +21,10 @@ mod session;
 
 pub use clock::Clock;
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
+pub use membership::{
+    ClusterChange, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipError,
+    MembershipHandle, MembershipTimings, generation_at_start, gossip_key, packet_key,
+};
 pub use node::{
     Capabilities, ModelArguments, ModelStatus, NodeArguments, NodeHandle, NodeStatus, SessionLimits,
     StartError,

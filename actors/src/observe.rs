@@ -124,6 +124,11 @@ pub enum Observation<'a> {
         /// How.
         end: HostEnd,
     },
+    /// A gossip packet was not used.
+    GossipRefused {
+        /// `malformed`, `unknown_key`, `forged`, `replayed`, `too_old`, `old_generation`, `own` or `undecodable`.
+        reason: &'static str,
+    },
     /// A host could not load its model.
     HostLoadFailed {
         /// The model.
