@@ -37,6 +37,8 @@ pub enum Command {
     /// List, fetch, verify, remove or import models
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Show the nodes of a cluster and what they serve
+    Status(StatusArguments),
     /// Check a configuration and print what would be in force
     CheckConfig(ConfigArguments),
     /// Print the completions for a shell
@@ -58,6 +60,18 @@ pub struct ConfigArguments {
     /// Address of the vosk-server protocol, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub vosk: Option<String>,
+    /// The node's name in its cluster
+    #[arg(long, value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// Address on which nodes find each other (UDP), or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub cluster_listen: Option<String>,
+    /// Nodes to join by, as host:port with commas between them
+    #[arg(long, value_name = "LIST")]
+    pub seeds: Option<String>,
+    /// File with the secret that all nodes share
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<String>,
     /// Serve this model and no other; may be given several times, the first is the default
     #[arg(long = "model", value_name = "NAME")]
     pub models: Vec<String>,
@@ -118,6 +132,20 @@ pub struct TranscribeArguments {
     /// Print neither progress nor partial results
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What `status` is given.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Any node of the cluster
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
+    pub server: String,
+    /// Show it anew each second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// As JSON; with --watch one line each time
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How a transcript is printed.
@@ -205,6 +233,10 @@ impl ConfigArguments {
         let given = [
             ("listen.http", "--http", &self.http),
             ("listen.vosk", "--vosk", &self.vosk),
+            ("cluster.node_id", "--node-id", &self.node_id),
+            ("cluster.listen", "--cluster-listen", &self.cluster_listen),
+            ("cluster.seeds", "--seeds", &self.seeds),
+            ("cluster.secret_file", "--secret-file", &self.secret_file),
             ("decoder.program", "--decoder", &self.decoder),
             ("log.format", "--log-format", &log_format),
             ("log.level", "--log-level", &self.log_level),
@@ -250,6 +282,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             on_runtime(crate::serve::serve(loaded, home))
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
+        Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
         Command::Models(command) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),
         Command::Completions { shell } => {

@@ -9,14 +9,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod check;
+mod cluster;
 pub mod error;
 pub mod keys;
 pub mod load;
 mod locate;
+pub mod secret;
 mod units;
 
+pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
 pub use load::{Flag, Loaded, load};
+pub use secret::Secret;
 
 /// Everything an operator can set. Each table is one of `cluster.toml`'s.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,8 @@ pub use load::{Flag, Loaded, load};
 pub struct Settings {
     /// Where clients come in.
     pub listen: ListenSettings,
+    /// The nodes it works with.
+    pub cluster: ClusterSettings,
     /// How connections are treated.
     pub gateway: GatewaySettings,
     /// What a session may take.

@@ -18,6 +18,7 @@ use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::Cluster;
 use crate::config::GatewaySettings;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
@@ -50,6 +51,8 @@ impl Deref for GatewayState {
 pub struct Gateway {
     /// The node's sessions.
     pub sessions: Arc<dyn Sessions>,
+    /// The nodes it works with.
+    pub cluster: Arc<Cluster>,
     /// How connections are treated.
     pub settings: GatewaySettings,
     /// How long a native session outlives its connection.
@@ -105,6 +108,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/stream", any(stream))
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/models", get(operator::models))
+        .route("/v1/cluster", get(operator::cluster))
         .route("/healthz", get(operator::alive))
         .route("/readyz", get(operator::ready))
         .route("/metrics", get(operator::metrics))

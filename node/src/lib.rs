@@ -6,6 +6,7 @@
 pub mod build;
 pub mod catalogue;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod exit;
 pub mod gateway;
@@ -15,5 +16,6 @@ pub mod net;
 pub mod serve;
 pub mod sessions;
 mod signals;
+pub mod status;
 pub mod telemetry;
 pub mod transcribe;

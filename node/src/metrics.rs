@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-use starling_actors::{Dialect, NodeStatus, Observation, Observer};
+use starling_actors::{ClusterView, Dialect, MemberState, NodeStatus, Observation, Observer};
 use starling_protocol::native::ErrorCode;
 
 use crate::build;
@@ -54,6 +54,16 @@ struct EndedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabels {
     model: String,
     cause: String,
@@ -87,6 +97,7 @@ struct Counters {
     hosts_started: Family<ModelLabel, Counter>,
     hosts_exited: Family<CauseLabels, Counter>,
     load_failures: Family<ModelLabel, Counter>,
+    gossip_refused: Family<ReasonLabel, Counter>,
 }
 
 #[derive(Default)]
@@ -101,6 +112,7 @@ struct Gauges {
     restarts: Family<ModelLabel, Gauge>,
     real_time_factor: Family<ModelLabel, SecondsGauge>,
     resident: Family<ModelLabel, Gauge>,
+    members: Family<StateLabel, Gauge>,
 }
 
 struct Histograms {
@@ -179,6 +191,12 @@ fn register_counters(registry: &mut Registry, counters: &Counters) {
         "Decoder hosts that could not load their model",
         &counters.load_failures,
     );
+    add(
+        registry,
+        "gossip_packets_refused",
+        "Packets on the gossip socket that were not used, by why",
+        &counters.gossip_refused,
+    );
 }
 
 fn register_gauges(registry: &mut Registry, gauges: &Gauges) {
@@ -197,6 +215,7 @@ fn register_gauges(registry: &mut Registry, gauges: &Gauges) {
         &gauges.real_time_factor,
     );
     add(registry, "hosts_resident_memory_bytes", "Resident memory of the decoder hosts", &gauges.resident);
+    add(registry, "cluster_members", "Nodes of the cluster by state, this one too", &gauges.members);
 }
 
 fn register_timings(registry: &mut Registry, timings: &Histograms) {
@@ -250,12 +269,13 @@ impl Metrics {
         }
     }
 
-    /// All metrics as text, with the gauges as `status` has them.
+    /// All metrics as text, with the gauges as `status` and `cluster` have them.
     ///
     /// # Errors
     /// Only when out of memory.
-    pub fn encode(&self, status: &NodeStatus) -> Result<String, fmt::Error> {
+    pub fn encode(&self, status: &NodeStatus, cluster: &ClusterView) -> Result<String, fmt::Error> {
         self.gauges.set(status);
+        self.gauges.set_members(cluster);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -278,6 +298,15 @@ impl Gauges {
             if let Some(factor) = model.real_time_factor {
                 self.real_time_factor.get_or_create(&label).set(factor);
             }
+        }
+    }
+}
+
+impl Gauges {
+    fn set_members(&self, cluster: &ClusterView) {
+        for state in MemberState::ALL {
+            let members = cluster.members.iter().filter(|member| member.state == state).count();
+            self.members.get_or_create(&StateLabel { state: state.label() }).set(whole(members));
         }
     }
 }
@@ -337,6 +366,9 @@ impl Observer for Metrics {
             }
             Observation::HostLoadFailed { model, .. } => {
                 counters.load_failures.get_or_create(&label(model)).inc();
+            }
+            Observation::GossipRefused { reason } => {
+                counters.gossip_refused.get_or_create(&ReasonLabel { reason }).inc();
             }
             // The actors may come to tell of more than is counted here.
             _ => {}

@@ -20,6 +20,8 @@ pub struct Served {
     pub info: ModelInfo,
     /// What its hosts are started with.
     pub arguments: ModelArguments,
+    /// Digest of its files: equal digests are equal models.
+    pub digest: String,
 }
 
 /// Finds and verifies every model that is to be served.
@@ -102,7 +104,7 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
         nice: settings.nice,
         environment: Vec::new(),
     };
-    Served { info, arguments }
+    Served { info, arguments, digest: prepared.digest }
 }
 
 fn engine(kind: catalogue::EngineKind) -> (EngineKind, Capabilities) {

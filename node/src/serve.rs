@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
-use starling_actors::{NodeArguments, NodeHandle, SessionLimits};
+use starling_actors::{NodeArguments, NodeHandle, Observer, SessionLimits};
 use starling_engine::catalogue::Home;
+use starling_protocol::Generation;
+use starling_protocol::gossip::Addresses;
 use starling_protocol::lease::CutOptions;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::{self, Cluster, Facts};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
@@ -45,12 +49,23 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         );
     }
     // Before the models: a port in use is told at once, not after their loading.
-    let sockets = Sockets::bind(&settings).await?;
+    let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.info.name.as_str())));
     let node = start(&settings, &served, Arc::clone(&metrics)).await?;
+    let facts = Facts {
+        addresses: sockets.addresses(&settings)?,
+        models: served.iter().map(|model| (model.info.name.clone(), model.digest.clone())).collect(),
+        ..Facts::of(&settings.cluster)
+    };
+    let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
+    let cluster = Arc::new(
+        Cluster::start(&settings.cluster, loaded.secret, facts, sockets.gossip.take(), observer).await?,
+    );
+    let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
-        sessions: Arc::new(node.clone()) as Arc<dyn Sessions>,
+        sessions: Arc::clone(&sessions),
+        cluster: Arc::clone(&cluster),
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
@@ -61,22 +76,28 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         closing: CancellationToken::new(),
         connections: TaskTracker::new(),
     };
+    let telling = Arc::clone(&cluster).keep_telling(sessions, gateway.stopping.clone());
+    let telling = tokio::spawn(telling);
     let listening = sockets.serve(&GatewayState::from(gateway), &settings);
     for model in &served {
         tracing::info!(model = model.info.name, engine = model.info.engine, "model is being loaded");
     }
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
+    let end = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, deadline = ?settings.shutdown.drain_deadline, "stopping; a second signal stops at once");
+            Ok(())
+        }
+        by = cluster.superseded() => Err(superseded(&cluster, by)),
         () = node.failed() => {
             return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
         }
     };
-    tracing::info!(signal, deadline = ?settings.shutdown.drain_deadline, "stopping; a second signal stops at once");
+    let stopping = stop(node, &cluster, telling, listening, settings.shutdown.drain_deadline);
     tokio::select! {
-        () = stop(node, listening, settings.shutdown.drain_deadline) => {
+        () = stopping => {
             tracing::info!("stopped");
-            Ok(())
+            end
         }
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once");
@@ -85,12 +106,31 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     }
 }
 
-async fn stop(node: NodeHandle, listening: Listening, drain_deadline: Duration) {
+fn superseded(cluster: &Cluster, by: Generation) -> Failure {
+    let node = cluster.node();
+    let error = anyhow!(
+        "this is node {node}, and {}#{by} was started later: give each node a name of its own in cluster.node_id (flag \
+         --node-id); or the clock was set back",
+        node.name
+    );
+    Failure::new(Exit::Usage, error)
+}
+
+async fn stop(
+    node: NodeHandle,
+    cluster: &Cluster,
+    telling: JoinHandle<()>,
+    listening: Listening,
+    drain_deadline: Duration,
+) {
     listening.gateway.stopping.cancel();
+    // The others hear that this node drains before its clients do: some may be sent to them.
+    let _ = telling.await;
     // A thin client can't be told to go elsewhere; refusing the connection sends it there. HTTP goes on: clients of open
     // sessions may have to come back, and operators want to look.
     listening.vosk_accepting.cancel();
     node.drain(drain_deadline).await;
+    cluster.leave().await;
     listening.http_accepting.cancel();
     listening.gateway.connections.close();
     let _ = tokio::time::timeout(LAST_WORDS, listening.gateway.connections.wait()).await;
@@ -152,6 +192,7 @@ fn limits(sessions: &SessionSettings) -> SessionLimits {
 struct Sockets {
     http: Option<TcpListener>,
     vosk: Option<TcpListener>,
+    gossip: Option<UdpSocket>,
 }
 
 /// What is needed to stop listening.
@@ -166,7 +207,17 @@ impl Sockets {
         Ok(Self {
             http: bind("listen.http", "--http", settings.listen.http).await?,
             vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
+            gossip: cluster::bind(&settings.cluster).await?,
         })
+    }
+
+    /// Where other nodes reach what this one listens on.
+    fn addresses(&self, settings: &Settings) -> Result<Addresses, Failure> {
+        let http = self.http.as_ref().map(TcpListener::local_addr).transpose();
+        let http = http.map_err(|error| Failure::new(Exit::Os, error))?;
+        let advertised = settings.cluster.advertised();
+        let http = http.zip(advertised).and_then(|(http, advertised)| cluster::reachable(http, advertised));
+        Ok(Addresses { http, ..Addresses::default() })
     }
 
     fn serve(self, gateway: &GatewayState, settings: &Settings) -> Listening {

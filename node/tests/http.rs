@@ -189,6 +189,7 @@ fn status(hosts_ready: usize) -> NodeStatus {
             real_time_factor: Some(0.25),
             resident_bytes: 1 << 29,
             last_error: (hosts_ready == 0).then(|| "libvosk.so is not there".to_owned()),
+            determinism: None,
         }],
         sessions: 3,
         draining: false,
@@ -238,4 +239,27 @@ async fn metrics_are_openmetrics_with_the_nodes_state() {
     ] {
         assert!(answer.body.lines().any(|found| found == line), "no {line} in\n{}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn a_node_on_its_own_is_a_cluster_of_one() {
+    let node = FakeNode::start().await;
+    node.set_status(status(2));
+    let cluster = get(&node, "/v1/cluster").await.json();
+    assert_eq!(cluster["node"], "fake-node");
+    assert_eq!(cluster["nodes"].as_array().map(Vec::len), Some(1));
+    let me = &cluster["nodes"][0];
+    assert_eq!(
+        (&me["name"], &me["state"], &me["gossip"]),
+        (&"fake-node".into(), &"alive".into(), &Value::Null)
+    );
+    assert!(me["generation"].as_u64() > Some(1_700_000_000_000), "{me}");
+    let model = serde_json::json!({
+        "name": "fake", "nodes": 1, "slots": { "total": 8, "busy": 3, "idle": 5 }, "real_time_factor": 0.25,
+    });
+    assert_eq!(cluster["models"], serde_json::json!([model]));
+    assert_eq!(me["models"], cluster["models"]);
+    let metrics = get(&node, "/metrics").await.body;
+    assert!(metrics.contains("starling_cluster_members{state=\"alive\"} 1"), "{metrics}");
+    assert!(metrics.contains("starling_cluster_members{state=\"down\"} 0"), "{metrics}");
 }

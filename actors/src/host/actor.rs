@@ -216,6 +216,7 @@ impl HostState {
                 let load = Duration::from_millis(u64::from(*load_ms));
                 let prewarm = Duration::from_millis(u64::from(*prewarm_ms));
                 self.observer.observe(&Observation::HostStarted { model: &self.model, load, prewarm });
+                let _ = self.pool.cast(PoolMessage::Determinism { class: determinism.clone() });
                 let _ = self.pool.cast(PoolMessage::Event(PoolEvent::HostReady { host: self.id }));
                 return;
             }

@@ -77,6 +77,8 @@ pub struct ModelStatus {
     pub resident_bytes: u64,
     /// Why its hosts can't load, while they can't.
     pub last_error: Option<String>,
+    /// Engine, library and CPU class, of which decoding is a pure function; `None` until a host was ready.
+    pub determinism: Option<String>,
 }
 
 /// A running node.
@@ -188,7 +190,7 @@ where
 }
 
 fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
-    let PoolSnapshot { counts, load, last_error } = snapshot;
+    let PoolSnapshot { counts, load, last_error, determinism } = snapshot;
     ModelStatus {
         name: entry.name.to_string(),
         language: entry.language,
@@ -205,5 +207,6 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         real_time_factor: (load.audio_ms > 0).then(|| load.busy_ms as f64 / load.audio_ms as f64),
         resident_bytes: load.resident_bytes,
         last_error,
+        determinism,
     }
 }

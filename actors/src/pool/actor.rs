@@ -53,6 +53,7 @@ pub(crate) struct PoolState {
     next_request: u64,
     timer: Option<Timestamp>,
     last_error: Option<String>,
+    determinism: Option<String>,
     stopping: Option<RpcReplyPort<()>>,
 }
 
@@ -79,6 +80,7 @@ impl Actor for ModelPoolActor {
             next_request: 0,
             timer: None,
             last_error: None,
+            determinism: None,
             stopping: None,
         };
         state.perform(&myself, out).await?;
@@ -127,6 +129,7 @@ impl Actor for ModelPoolActor {
                 state.end_if_stopped(&myself);
             }
             PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
+            PoolMessage::Determinism { class } => state.determinism = Some(class),
             PoolMessage::LoadFailed { message } => state.last_error = Some(message),
             PoolMessage::Snapshot(reply) => {
                 // Whoever asked may have gone.
@@ -325,6 +328,11 @@ impl PoolState {
             load.busy_ms += host.busy_ms;
             load.resident_bytes += host.resident_bytes;
         }
-        PoolSnapshot { counts: self.machine.counts(), load, last_error: self.last_error.clone() }
+        PoolSnapshot {
+            counts: self.machine.counts(),
+            load,
+            last_error: self.last_error.clone(),
+            determinism: self.determinism.clone(),
+        }
     }
 }

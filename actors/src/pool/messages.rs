@@ -32,6 +32,7 @@ pub(crate) struct PoolSnapshot {
     pub(crate) counts: PoolCounts,
     pub(crate) load: HostLoad,
     pub(crate) last_error: Option<String>,
+    pub(crate) determinism: Option<String>,
 }
 
 pub(crate) enum PoolMessage {
@@ -45,6 +46,8 @@ pub(crate) enum PoolMessage {
     Event(PoolEvent),
     /// A heartbeat's figures.
     HostLoad { host: HostId, load: HostLoad },
+    /// A host said what its decoding depends on.
+    Determinism { class: String },
     /// A host said why it can't load.
     LoadFailed { message: String },
     /// How is it?

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::Settings;
+use starling_protocol::NodeName;
+
+use super::{Role, Settings};
 
 /// The key of the first setting that is out of its range.
 #[must_use]
@@ -31,10 +33,17 @@ pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 
 fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let (listen, gateway, sessions) = (&settings.listen, &settings.gateway, &settings.sessions);
-    let cuts = &sessions.cuts;
+    let (cuts, cluster) = (&sessions.cuts, &settings.cluster);
     vec![
         ("listen.http", listen.http.is_some() || listen.vosk.is_some()),
         ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
+        ("cluster.node_id", cluster.node_id.is_empty() || NodeName::parse(&cluster.node_id).is_ok()),
+        ("cluster.zone", zone(&cluster.zone)),
+        ("cluster.roles", matches!(cluster.roles[..], [_]) || both(&cluster.roles)),
+        ("cluster.advertise", cluster.advertised().is_none_or(|address| !address.ip().is_unspecified())),
+        ("cluster.seeds", cluster.seeds.len() <= 64 && cluster.seeds.iter().all(|seed| host_and_port(seed))),
+        ("cluster.probe", between(cluster.probe, 50, 10_000)),
+        ("cluster.suspicion", cluster.suspicion >= cluster.probe && between(cluster.suspicion, 50, 60_000)),
         ("gateway.handshake_timeout", short(gateway.handshake_timeout)),
         ("gateway.ping_interval", short(gateway.ping_interval)),
         ("gateway.peer_timeout", gateway.peer_timeout > gateway.ping_interval && short(gateway.peer_timeout)),
@@ -74,6 +83,23 @@ fn models(settings: &Settings) -> Option<String> {
         let (field, _) = fields.into_iter().find(|(_, fine)| !fine)?;
         Some(format!("model.{index}.{field}"))
     })
+}
+
+fn zone(name: &str) -> bool {
+    // A load record has 400 bytes for everything.
+    name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+fn both(roles: &[Role]) -> bool {
+    roles.len() == 2 && roles.contains(&Role::Gateway) && roles.contains(&Role::Decoder)
+}
+
+fn host_and_port(seed: &str) -> bool {
+    let named = |(host, port): (&str, &str)| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !host.is_empty() && host.chars().all(allowed) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    seed.parse::<SocketAddr>().is_ok() || seed.rsplit_once(':').is_some_and(named)
 }
 
 fn short(value: Duration) -> bool {

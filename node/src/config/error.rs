@@ -86,6 +86,30 @@ pub enum ConfigError {
         /// What would be right.
         allowed: String,
     },
+    /// The secret's file is no use.
+    #[error("cluster.secret_file is {} ({origin}), which {problem}", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Where it was named.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Others could join the cluster, and nothing tells who they are.
+    #[error(
+        "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could join, so it takes a secret that all \
+         nodes share: name a file with it in cluster.secret_file, or set the variable {}",
+        super::secret::SECRET_VARIABLE
+    )]
+    Secretless {
+        /// The key.
+        key: String,
+        /// The address.
+        value: String,
+        /// Where.
+        origin: Origin,
+    },
     /// An address that others can reach, and nothing that tells who they are.
     #[error(
         "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could use this node, and there is no \

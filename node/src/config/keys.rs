@@ -11,6 +11,7 @@ pub struct Key {
 }
 
 const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"off\" for one of the two listeners";
+const GOSSIP: &str = "an IP address and a port such as \"127.0.0.1:7400\", or \"off\" for a node on its own";
 const SHORT: &str = "a time with its unit from \"100ms\" to \"10m\", such as \"10s\"";
 const LONG: &str = "a time with its unit from \"0s\" to \"24h\", such as \"60s\"";
 const CUT: &str = "a time with its unit from \"100ms\" to \"60s\", such as \"15s\"";
@@ -20,6 +21,18 @@ pub const KEYS: &[Key] = &[
     key("listen.http", ADDRESS),
     key("listen.vosk", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
+    key("cluster.node_id", "1 to 63 of the characters a-z, 0-9, - and ., or \"\" for the host's name"),
+    key("cluster.zone", "at most 32 letters, digits, -, _ and ."),
+    key("cluster.roles", "\"gateway\", \"decoder\" or both, in a list"),
+    key("cluster.listen", GOSSIP),
+    key(
+        "cluster.advertise",
+        "the IP address and port at which others reach cluster.listen; \"\" is its own, if that is not 0.0.0.0 or [::]",
+    ),
+    key("cluster.seeds", "a list of at most 64 of \"host:port\""),
+    key("cluster.secret_file", "the path of a file with the secret, or \"\""),
+    key("cluster.probe", "a time with its unit from \"50ms\" to \"10s\", such as \"200ms\""),
+    key("cluster.suspicion", "a time with its unit from cluster.probe to \"60s\", such as \"600ms\""),
     key("gateway.handshake_timeout", SHORT),
     key("gateway.ping_interval", SHORT),
     key(

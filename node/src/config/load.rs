@@ -11,6 +11,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::{ConfigError, Origin};
 use super::locate::Positions;
+use super::secret::{self, SECRET_VARIABLE, Secret};
 use super::{Settings, check, keys};
 
 const VARIABLE_PREFIX: &str = "STARLING_";
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Listening addresses beyond loopback, allowed by hand; to be warned of at each start.
     pub open: Vec<String>,
+    /// The cluster's secret, if there is one.
+    pub secret: Option<Secret>,
 }
 
 /// Reads and checks the settings.
@@ -50,6 +53,12 @@ pub fn load(
     flags: &[Flag],
     insecure_open: bool,
 ) -> Result<Loaded, ConfigError> {
+    let mut secret = None;
+    let environment = environment.into_iter().inspect(|(name, value)| {
+        if name == SECRET_VARIABLE && !value.is_empty() {
+            secret = Some(Secret::new(value));
+        }
+    });
     let sources = Sources::read(file, environment, flags)?;
     let merged = sources.figment.find_value("").unwrap_or_else(|_| Value::from(Dict::new()));
     sources.refuse_unknown(&merged, "")?;
@@ -60,6 +69,16 @@ pub fn load(
     };
     if let Some(key) = check::first_out_of_range(&settings) {
         return Err(bad(key));
+    }
+    let secret = match secret {
+        Some(secret) if secret.is_long_enough() => Some(secret),
+        Some(secret) => return Err(too_short(&secret)),
+        None => sources.secret(&settings.cluster.secret_file, &merged)?,
+    };
+    if let (Some(address), None) = (settings.cluster.beyond_loopback(), &secret) {
+        let key = "cluster.listen".to_owned();
+        let origin = sources.origin(&key, &merged);
+        return Err(ConfigError::Secretless { key, value: address.to_string(), origin });
     }
     let open = check::open_addresses(&settings);
     if let (Some((key, value)), false) = (open.first(), insecure_open) {
@@ -73,7 +92,17 @@ pub fn load(
         open: open.iter().map(|(key, address)| format!("{key} = {address}")).collect(),
         settings,
         file: file.map(Path::to_owned),
+        secret,
     })
+}
+
+fn too_short(secret: &Secret) -> ConfigError {
+    ConfigError::BadValue {
+        key: "the cluster's secret".to_owned(),
+        value: format!("{} bytes long", secret.expose().len()),
+        origin: Origin::Environment(SECRET_VARIABLE.to_owned()),
+        allowed: secret::ALLOWED.to_owned(),
+    }
 }
 
 struct Sources {
@@ -105,6 +134,17 @@ impl Sources {
             figment = figment.merge(Layer::nested(FLAG_LAYER, flag.key, flag.value.clone()));
         }
         Ok(Self { figment, file: positions, flags: flags.iter().map(|flag| (flag.key, flag.flag)).collect() })
+    }
+
+    fn secret(&self, path: &Path, merged: &Value) -> Result<Option<Secret>, ConfigError> {
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        secret::read(path).map(Some).map_err(|problem| ConfigError::Secret {
+            path: path.to_owned(),
+            origin: self.origin("cluster.secret_file", merged),
+            problem,
+        })
     }
 
     fn refuse_unknown(&self, value: &Value, path: &str) -> Result<(), ConfigError> {

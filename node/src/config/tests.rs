@@ -79,7 +79,9 @@ fn leaves(value: &figment::value::Value, path: &str, found: &mut Vec<String>) {
                 leaves(inner, &inner_path, found);
             }
         }
-        Value::Array(_, values) => values.iter().for_each(|inner| leaves(inner, path, found)),
+        Value::Array(_, values) if path == "model" => {
+            values.iter().for_each(|inner| leaves(inner, path, found));
+        }
         _ => found.push(path.to_owned()),
     }
 }
@@ -134,6 +136,18 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[listen]\nxyzzy = 1\n",
         "[listen]\nvosk = \"0.0.0.0:2700\"\n",
         "[listen\n",
+        "[cluster]\nnode_id = \"Node 1\"\n",
+        "[cluster]\nzone = \"a/b\"\n",
+        "[cluster]\nroles = [\"gateway\", \"decodr\"]\n",
+        "[cluster]\nroles = []\n",
+        "[cluster]\nlisten = \"7400\"\n",
+        "[cluster]\nlisten = \"0.0.0.0:7400\"\n",
+        "[cluster]\n\nseeds = [\"node-1\"]\n",
+        "[cluster]\nseeds = [7]\n",
+        "[cluster]\nprobe = \"700ms\"\n",
+        "[cluster]\nsecret_file = \"/nonexistent/starling-secret\"\n",
+        "[cluster]\nlisten = \"10.0.0.1:7400\"\n",
+        "[cluster]\nseed = \"a:1\"\n",
     ];
     let refusals: Vec<String> = table.iter().map(|text| refusal(text)).collect();
     insta::assert_snapshot!(refusals.join("\n"));
@@ -165,6 +179,43 @@ fn beyond_loopback_is_allowed_by_hand_only() {
     assert_eq!(loaded.open, ["listen.http = 0.0.0.0:80"]);
     let mapped = env(&[("STARLING_LISTEN__HTTP", "[::ffff:127.0.0.1]:80")]);
     assert!(load(None, mapped, &[], false).is_ok(), "loopback in its other form");
+}
+
+#[test]
+fn lists_may_be_written_with_commas() {
+    let environment = env(&[
+        ("STARLING_CLUSTER__SEEDS", "10.0.0.1:7400, node-2.lan:7400,[fd00::1]:7400"),
+        ("STARLING_CLUSTER__ROLES", "[gateway]"),
+    ]);
+    let cluster = load(None, environment, &[], false).expect("fine").settings.cluster;
+    assert_eq!(cluster.seeds, ["10.0.0.1:7400", "node-2.lan:7400", "[fd00::1]:7400"]);
+    assert_eq!(cluster.roles, [Role::Gateway]);
+}
+
+#[test]
+fn beyond_loopback_a_cluster_takes_a_secret_of_some_length_that_is_never_printed() {
+    let listen = ("STARLING_CLUSTER__LISTEN", "10.0.0.1:7400");
+    let with = |secret: &str| env(&[listen, ("STARLING_CLUSTER_SECRET", secret)]);
+    let error = load(None, env(&[listen]), &[], true).expect_err("refused").to_string();
+    assert!(error.contains("cluster.secret_file, or set the variable STARLING_CLUSTER_SECRET"), "{error}");
+    let error = load(None, with("too short"), &[], false).expect_err("refused").to_string();
+    assert!(error.contains("9 bytes long") && !error.contains("too short"), "{error}");
+    let loaded = load(None, with("0123456789abcdef\n"), &[], false).expect("fine");
+    assert_eq!(loaded.secret.as_ref().map(Secret::expose), Some(&b"0123456789abcdef"[..]));
+    assert!(!format!("{loaded:?}").contains("0123456789"));
+
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("secret");
+    let file = env(&[listen, ("STARLING_CLUSTER__SECRET_FILE", path.to_str().expect("text"))]);
+    std::fs::write(&path, "short").expect("written");
+    let error = load(None, file.clone(), &[], false).expect_err("refused").to_string();
+    assert!(
+        error.contains("holds 5 bytes") && error.contains("variable STARLING_CLUSTER__SECRET_FILE"),
+        "{error}"
+    );
+    std::fs::write(&path, "0123456789abcdef").expect("written");
+    assert_eq!(load(None, file, &[], false).expect("fine").secret, loaded.secret);
+    assert!(load(None, env(&[("STARLING_CLUSTER__LISTEN", "127.0.0.1:0")]), &[], false).is_ok());
 }
 
 #[test]

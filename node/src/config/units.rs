@@ -70,3 +70,64 @@ pub(super) mod address {
         }
     }
 }
+
+/// An address and a port, or `""` for none.
+pub(super) mod optional_address {
+    use std::net::SocketAddr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<SocketAddr>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "" => Ok(None),
+            address => address.parse().map(Some).map_err(D::Error::custom),
+        }
+    }
+}
+
+/// A list of words; on the command line and in the environment also one text with commas.
+pub(super) mod list {
+    use serde::de::value::StrDeserializer;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        List(Vec<String>),
+    }
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
+        value: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: for<'word> Deserialize<'word>,
+        D: Deserializer<'de>,
+    {
+        let words: Vec<String> = match Written::deserialize(deserializer)? {
+            Written::Text(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+            Written::List(words) => words,
+        };
+        let words = words.iter().filter(|word| !word.is_empty());
+        words.map(|word| T::deserialize(StrDeserializer::new(word))).collect()
+    }
+}

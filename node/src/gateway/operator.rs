@@ -11,6 +11,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
 use super::{GatewayState, ModelInfo};
+use crate::cluster::ClusterReport;
 
 #[derive(Serialize)]
 struct ModelList<'a> {
@@ -73,6 +74,12 @@ fn entry<'a>(info: &'a ModelInfo, default: bool, status: &NodeStatus) -> ModelEn
     }
 }
 
+/// The nodes of the cluster and what they serve, as this one sees them.
+pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
+    let status = state.sessions.status().await;
+    Json(ClusterReport::new(&state.cluster.view(&status))).into_response()
+}
+
 /// The process answers: that is all it says.
 pub(super) async fn alive() -> &'static str {
     "ok\n"
@@ -113,7 +120,7 @@ fn unready(model: &ModelStatus) -> Option<Part> {
 
 pub(super) async fn metrics(State(state): State<GatewayState>) -> Response {
     let status = state.sessions.status().await;
-    match state.metrics.encode(&status) {
+    match state.metrics.encode(&status, &state.cluster.view(&status)) {
         Ok(text) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics could not be written");
@@ -131,7 +138,7 @@ pub(super) fn no_upgrade(rejection: &WebSocketUpgradeRejection) -> Response {
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/models, /healthz, /readyz or /metrics";
+    let allowed = "/v1/stream, /v1/transcriptions, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 

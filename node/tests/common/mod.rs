@@ -11,6 +11,7 @@ use futures_util::{SinkExt, StreamExt};
 use starling_actors::{
     Capabilities, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
 };
+use starling_node::cluster::Cluster;
 use starling_node::config::GatewaySettings;
 use starling_node::gateway::{Gateway, GatewayState, ModelInfo, http_router, vosk_router};
 use starling_node::metrics::Metrics;
@@ -230,6 +231,7 @@ impl FakeNode {
         });
         let gateway = Gateway {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
+            cluster: Arc::new(Cluster::alone("fake-node").expect("a name")),
             settings: settings.clone(),
             linger: Duration::from_secs(60),
             idle,

@@ -1,0 +1,159 @@
+//! The cluster as operators are told of it: `GET /v1/cluster`, `starling status`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use starling_actors::{ClusterView, Member, MemberState};
+use starling_protocol::NodeId;
+use starling_protocol::gossip::{ModelLoad, Roles};
+
+/// All that one node knows of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterReport {
+    /// Who says it.
+    pub node: String,
+    /// Everybody, in the order of their names.
+    pub nodes: Vec<NodeReport>,
+    /// What they serve together; nodes that are gone don't count.
+    pub models: Vec<ModelReport>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Which run of it: when it was started, in milliseconds since 1970.
+    pub generation: u64,
+    /// `alive`, `draining`, `suspected`, `down` or `left`.
+    pub state: String,
+    /// Where it stands.
+    pub zone: String,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// The program's version; empty while not known.
+    pub version: String,
+    /// Where it gossips; `None` for a node on its own.
+    pub gossip: Option<SocketAddr>,
+    /// Where it takes clients, as other nodes reach it.
+    pub http: Option<SocketAddr>,
+    /// What it serves.
+    pub models: Vec<ModelReport>,
+}
+
+/// A model, on one node or on all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// Its name.
+    pub name: String,
+    /// Nodes that serve it.
+    pub nodes: usize,
+    /// Streams that can be decoded at once.
+    pub slots: SlotsReport,
+    /// CPU seconds for each second of audio, of several nodes the mean by their slots; `None` before any audio.
+    pub real_time_factor: Option<f64>,
+}
+
+/// Slots of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotsReport {
+    /// All.
+    pub total: u64,
+    /// In use, those in the reserve counted.
+    pub busy: u64,
+    /// Free for new sessions.
+    pub idle: u64,
+}
+
+impl ClusterReport {
+    /// What `view` has.
+    #[must_use]
+    pub fn new(view: &ClusterView) -> Self {
+        let mut models: BTreeMap<&str, Vec<&ModelLoad>> = BTreeMap::new();
+        let loads = view.active().filter_map(|member| member.load.as_deref());
+        for model in loads.flat_map(|load| &load.models) {
+            models.entry(&model.name).or_default().push(model);
+        }
+        Self {
+            node: view.me.name.to_string(),
+            nodes: view.members.iter().map(|member| node(member, &view.me)).collect(),
+            models: models.values().filter_map(|loads| together(loads)).collect(),
+        }
+    }
+}
+
+fn node(member: &Member, me: &NodeId) -> NodeReport {
+    let load = member.load.as_deref();
+    let alone = member.id == *me && member.address.port() == 0;
+    NodeReport {
+        name: member.id.name.to_string(),
+        generation: member.id.generation.0,
+        state: state(member).to_owned(),
+        zone: load.map(|load| load.zone.clone()).unwrap_or_default(),
+        roles: load.map(|load| roles(load.roles)).unwrap_or_default(),
+        version: load.map(|load| load.version.clone()).unwrap_or_default(),
+        gossip: (!alone).then_some(member.address),
+        http: load.and_then(|load| load.addresses.http),
+        models: load
+            .map_or(&[][..], |load| &load.models)
+            .iter()
+            .filter_map(|model| together(&[model]))
+            .collect(),
+    }
+}
+
+fn state(member: &Member) -> &'static str {
+    match member.state {
+        MemberState::Alive if member.is_draining() => "draining",
+        state => state.label(),
+    }
+}
+
+fn roles(roles: Roles) -> Vec<String> {
+    let all = [("gateway", roles.gateway), ("decoder", roles.decoder)];
+    all.into_iter().filter(|(_, has)| *has).map(|(role, _)| role.to_owned()).collect()
+}
+
+fn together(loads: &[&ModelLoad]) -> Option<ModelReport> {
+    let first = loads.first()?;
+    let sum = |of: fn(&ModelLoad) -> u16| loads.iter().map(|load| u64::from(of(load))).sum();
+    let measured = loads.iter().filter_map(|load| {
+        let factor = f64::from(load.real_time_factor_milli?) / 1_000.0;
+        Some((factor, f64::from(load.slots_total.max(1))))
+    });
+    let (weighted, weight) =
+        measured.fold((0.0, 0.0), |(sum, all), (factor, slots)| (sum + factor * slots, all + slots));
+    Some(ModelReport {
+        name: first.name.clone(),
+        nodes: loads.len(),
+        slots: SlotsReport {
+            total: sum(|load| load.slots_total),
+            busy: sum(|load| load.slots_busy),
+            idle: sum(|load| load.slots_idle),
+        },
+        real_time_factor: (weight > 0.0).then(|| weighted / weight),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_add_up_and_the_real_time_factor_is_a_mean_by_slots() {
+        let load = |total, busy, factor| ModelLoad {
+            name: "m".to_owned(),
+            slots_total: total,
+            slots_busy: busy,
+            slots_idle: total - busy,
+            real_time_factor_milli: factor,
+            determinism_class: None,
+        };
+        let loads = [load(6, 1, Some(100)), load(2, 2, Some(500)), load(4, 0, None)];
+        let all = together(&loads.iter().collect::<Vec<_>>()).expect("some");
+        assert_eq!(all.slots, SlotsReport { total: 12, busy: 3, idle: 9 });
+        assert_eq!((all.nodes, all.real_time_factor), (3, Some(0.2)));
+        assert_eq!(together(&[&loads[2]]).and_then(|one| one.real_time_factor), None);
+    }
+}

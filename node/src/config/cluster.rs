@@ -1,0 +1,80 @@
+//! `[cluster]`: the nodes that this one works with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units;
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// The node's name; empty for the host's.
+    pub node_id: String,
+    /// Where it stands.
+    pub zone: String,
+    /// What it does.
+    #[serde(with = "units::list")]
+    pub roles: Vec<Role>,
+    /// Where it gossips; `None` for a node on its own.
+    #[serde(with = "units::address")]
+    pub listen: Option<SocketAddr>,
+    /// Where others reach that, if not there.
+    #[serde(with = "units::optional_address")]
+    pub advertise: Option<SocketAddr>,
+    /// Nodes to join by.
+    #[serde(with = "units::list")]
+    pub seeds: Vec<String>,
+    /// File with the secret; empty for none.
+    pub secret_file: PathBuf,
+    /// How often another node is probed.
+    #[serde(with = "units::duration")]
+    pub probe: Duration,
+    /// How long a suspect has to speak up.
+    #[serde(with = "units::duration")]
+    pub suspicion: Duration,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It takes clients.
+    Gateway,
+    /// It decodes.
+    Decoder,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        let timings = starling_actors::MembershipTimings::default();
+        Self {
+            node_id: String::new(),
+            zone: String::new(),
+            roles: vec![Role::Gateway, Role::Decoder],
+            listen: None,
+            advertise: None,
+            seeds: Vec::new(),
+            secret_file: PathBuf::new(),
+            probe: timings.probe,
+            suspicion: timings.suspicion,
+        }
+    }
+}
+
+impl ClusterSettings {
+    /// Where others are told to reach this node.
+    #[must_use]
+    pub fn advertised(&self) -> Option<SocketAddr> {
+        self.listen.map(|listen| self.advertise.unwrap_or(listen))
+    }
+
+    /// The listening address, if other machines can reach it.
+    #[must_use]
+    pub fn beyond_loopback(&self) -> Option<SocketAddr> {
+        self.listen.filter(|address| !address.ip().to_canonical().is_loopback())
+    }
+}

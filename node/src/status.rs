@@ -1,0 +1,156 @@
+//! `starling status`: the cluster, as one of its nodes sees it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{interval, timeout};
+
+use crate::cli::StatusArguments;
+use crate::cluster::ClusterReport;
+use crate::exit::{Exit, Failure};
+
+/// A node that does not answer for so long is not there.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How often `--watch` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Thousands of nodes have room in it.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Clears the terminal and begins at its top.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Prints the cluster.
+///
+/// # Errors
+/// Exit code 69 if the server can't be reached, 64 if its address is none.
+pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
+    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
+    if !arguments.watch {
+        let answer = fetched(&authority).await?;
+        return print(&if arguments.json { pretty(&answer)? } else { table(&parsed(&answer)?) });
+    }
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        match fetched(&authority).await {
+            Ok(answer) if arguments.json => print(&format!("{}\n", String::from_utf8_lossy(&answer)))?,
+            Ok(answer) => print(&format!("{CLEAR}{}", table(&parsed(&answer)?)))?,
+            // The node that is asked may be the one that is restarted.
+            Err(failure) => eprintln!("starling: {failure}"),
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    // Whoever read it may have gone: `status --watch | head`.
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(Exit::Os, error))
+}
+
+fn pretty(answer: &[u8]) -> Result<String, Failure> {
+    // As the server says it, not as this version knows it: it may be a later one.
+    let value: serde_json::Value =
+        serde_json::from_slice(answer).map_err(|error| Failure::new(Exit::Data, error))?;
+    let text = serde_json::to_string_pretty(&value).map_err(|error| Failure::new(Exit::Software, error))?;
+    Ok(text + "\n")
+}
+
+fn parsed(answer: &[u8]) -> Result<ClusterReport, Failure> {
+    let parsed = serde_json::from_slice(answer).context("the server does not speak this version's language");
+    parsed.map_err(|error| Failure::new(Exit::Data, error))
+}
+
+/// Host and port of a server's address, in any form that other commands take.
+fn authority(server: &str) -> anyhow::Result<String> {
+    let allowed = || anyhow!("--server {server:?} is no address; it must be such as http://127.0.0.1:8080");
+    let uri: Uri = server.parse().map_err(|_| allowed())?;
+    match uri.scheme_str() {
+        None | Some("http" | "ws") => {}
+        Some(scheme) => {
+            return Err(anyhow!("--server {server:?}: {scheme} is not spoken; it must begin with http://"));
+        }
+    }
+    let authority = uri.authority().ok_or_else(allowed)?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
+}
+
+async fn fetched(authority: &str) -> Result<Vec<u8>, Failure> {
+    let answer = timeout(ANSWER, fetch(authority)).await;
+    let answer = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")));
+    let answer = answer.with_context(|| format!("{authority} cannot be asked for the cluster's status"));
+    answer.map_err(|error| Failure::new(Exit::Unavailable, error))
+}
+
+async fn fetch(authority: &str) -> anyhow::Result<Vec<u8>> {
+    let stream = TcpStream::connect(authority).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/v1/cluster").header(header::HOST, authority).body(Body::empty())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = to_bytes(Body::new(response.into_body()), MOST_BYTES).await?;
+    connection.abort();
+    if status != StatusCode::OK {
+        return Err(anyhow!("it answered {status}: {}", String::from_utf8_lossy(&body)));
+    }
+    Ok(body.to_vec())
+}
+
+fn table(report: &ClusterReport) -> String {
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let nodes = report.nodes.iter().map(|node| {
+        // The one that was asked: it sees the others from where it stands.
+        let mark = if node.name == report.node { "*" } else { "" };
+        vec![
+            format!("{}{mark}", node.name),
+            node.state.clone(),
+            or_dash(&node.zone),
+            or_dash(&node.roles.join(",")),
+            node.generation.to_string(),
+            or_dash(&node.version),
+        ]
+    });
+    let models = report.models.iter().map(|model| {
+        vec![
+            model.name.clone(),
+            model.nodes.to_string(),
+            model.slots.total.to_string(),
+            model.slots.busy.to_string(),
+            model.slots.idle.to_string(),
+            model.real_time_factor.map_or_else(|| "-".to_owned(), |factor| format!("{factor:.3}")),
+        ]
+    });
+    let nodes = columns(&["NODE", "STATE", "ZONE", "ROLES", "GENERATION", "VERSION"], nodes.collect());
+    let models = columns(&["MODEL", "NODES", "SLOTS", "BUSY", "IDLE", "REAL-TIME FACTOR"], models.collect());
+    format!("{nodes}\n{models}")
+}
+
+fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for row in &rows {
+        widths.resize(row.len().max(widths.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

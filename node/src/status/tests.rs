@@ -1,0 +1,47 @@
+use super::*;
+use crate::cluster::{ModelReport, NodeReport, SlotsReport};
+
+#[test]
+fn a_server_is_written_as_for_other_commands() {
+    for (server, expected) in [
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("ws://node-1:9000/", "node-1:9000"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("node-1:8080", "node-1:8080"),
+        ("http://node-1", "node-1:80"),
+    ] {
+        assert_eq!(authority(server).expect(server), expected);
+    }
+    for server in ["https://node-1", "", "/v1/cluster", "http://"] {
+        assert!(authority(server).expect_err(server).to_string().contains("must be"), "{server}");
+    }
+}
+
+#[test]
+fn a_cluster_is_shown_like_this() {
+    let node = |name: &str, state: &str, zone: &str| NodeReport {
+        name: name.to_owned(),
+        generation: 1_790_000_000_123,
+        state: state.to_owned(),
+        zone: zone.to_owned(),
+        roles: vec!["gateway".to_owned(), "decoder".to_owned()],
+        version: "0.1.0".to_owned(),
+        gossip: None,
+        http: None,
+        models: Vec::new(),
+    };
+    let model = |name: &str, real_time_factor| ModelReport {
+        name: name.to_owned(),
+        nodes: 2,
+        slots: SlotsReport { total: 16, busy: 3, idle: 13 },
+        real_time_factor,
+    };
+    let mut gone = node("node-3", "down", "");
+    (gone.roles, gone.version) = (Vec::new(), String::new());
+    let report = ClusterReport {
+        node: "node-1".to_owned(),
+        nodes: vec![node("node-1", "alive", "eu-1a"), node("node-2", "draining", "eu-1b"), gone],
+        models: vec![model("moonshine-tiny-en", Some(0.0451)), model("vosk-ko-small", None)],
+    };
+    insta::assert_snapshot!(table(&report));
+}
