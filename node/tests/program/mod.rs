@@ -122,6 +122,11 @@ impl Program {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Where it gossips, if it does.
+    pub fn gossip(&self) -> Option<SocketAddr> {
+        listening(&self.log(), "gossip")
+    }
+
     pub fn url(&self) -> String {
         format!("ws://{}", self.http)
     }
