@@ -22,8 +22,8 @@ mod session;
 pub use clock::Clock;
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
 pub use membership::{
-    ClusterChange, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipError,
-    MembershipHandle, MembershipTimings, generation_at_start, gossip_key, packet_key,
+    ClusterChange, ClusterView, GOSSIP_REFUSALS, LoadReport, Member, MemberState, MembershipArguments,
+    MembershipError, MembershipHandle, MembershipTimings, Pulse, generation_at_start, gossip_key, packet_key,
 };
 pub use node::{
     Capabilities, ModelArguments, ModelStatus, NodeArguments, NodeHandle, NodeStatus, SessionLimits,

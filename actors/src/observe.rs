@@ -126,7 +126,7 @@ pub enum Observation<'a> {
     },
     /// A gossip packet was not used.
     GossipRefused {
-        /// `malformed`, `unknown_key`, `forged`, `replayed`, `too_old`, `old_generation`, `own` or `undecodable`.
+        /// One of [`GOSSIP_REFUSALS`](crate::GOSSIP_REFUSALS).
         reason: &'static str,
     },
     /// A host could not load its model.

@@ -15,7 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
-use starling_actors::{ClusterView, Dialect, MemberState, NodeStatus, Observation, Observer};
+use starling_actors::{
+    ClusterView, Dialect, GOSSIP_REFUSALS, MemberState, NodeStatus, Observation, Observer,
+};
 use starling_protocol::native::ErrorCode;
 
 use crate::build;
@@ -248,6 +250,9 @@ impl Metrics {
             drop(self.counters.requested.get_or_create(&label));
             drop(self.counters.resumed.get_or_create(&label));
             drop(self.counters.audio.get_or_create(&label));
+        }
+        for reason in GOSSIP_REFUSALS {
+            drop(self.counters.gossip_refused.get_or_create(&ReasonLabel { reason }));
         }
         for model in models {
             let label = label(model);

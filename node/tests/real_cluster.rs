@@ -79,6 +79,7 @@ async fn nodes_find_each_other_and_see_each_other_die_come_back_and_go() {
 
     // Frozen for so long that the others give it up, it comes back as the same run.
     let before = wait_for(&a, "c", "alive").await;
+    let accused = c.log().matches("is down").count();
     c.signal(Signal::STOP);
     wait_for(&a, "c", "down").await;
     c.signal(Signal::CONT);
@@ -89,6 +90,7 @@ async fn nodes_find_each_other_and_see_each_other_die_come_back_and_go() {
     })
     .await;
     all_alive(&[&a, &again, &c]).await;
+    assert_eq!(c.log().matches("is down").count(), accused, "it blamed others for its own pause");
 
     c.signal(Signal::TERM);
     assert!(c.end().await.success());

@@ -8,9 +8,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
-use rustix::time::{ClockId, clock_gettime};
 use starling_core::Timestamp;
-use starling_core::tick::{TICK, TickWatch};
+use starling_core::tick::TICK;
 use starling_protocol::Generation;
 use starling_protocol::gossip::LoadEncodeError;
 use starling_protocol::gossip::packet::{MAX_PACKET_BYTES, Payload};
@@ -19,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::arguments::{LoadReport, MembershipArguments};
+use super::pulse::{Pulse, Ticking};
 use super::refusal::Refusal;
 use super::seal::{Opened, Sealer};
 use super::seeds::{Announcing, look_up};
@@ -45,6 +45,7 @@ pub(super) struct ActorArguments {
     pub(super) view: watch::Sender<Arc<ClusterView>>,
     pub(super) changes: broadcast::Sender<ClusterChange>,
     pub(super) superseded: watch::Sender<Option<Generation>>,
+    pub(super) pulse: Pulse,
 }
 
 pub(super) enum MembershipMessage {
@@ -71,7 +72,7 @@ pub(super) struct MembershipState {
     looking_up: bool,
     jitter: StdRng,
     clock: Clock,
-    tick: TickWatch,
+    ticking: Ticking,
     timer: Option<Timestamp>,
     view: watch::Sender<Arc<ClusterView>>,
     changes: broadcast::Sender<ClusterChange>,
@@ -97,7 +98,7 @@ impl Actor for MembershipActor {
         myself: ActorRef<MembershipMessage>,
         arguments: ActorArguments,
     ) -> Result<MembershipState, ActorProcessingErr> {
-        let ActorArguments { membership, view, changes, superseded } = arguments;
+        let ActorArguments { membership, view, changes, superseded, pulse } = arguments;
         let MembershipArguments { node, socket, advertise, seeds, keys, timings, report, observer } =
             membership;
         let clock = Clock::start();
@@ -121,7 +122,7 @@ impl Actor for MembershipActor {
             looking_up: false,
             jitter: random,
             clock,
-            tick: TickWatch::new(time_with_suspension()),
+            ticking: Ticking::new(pulse),
             timer: None,
             view,
             changes,
@@ -226,7 +227,7 @@ impl MembershipState {
     }
 
     fn own_tick(&mut self, myself: &ActorRef<MembershipMessage>) {
-        if let Some(pause) = self.tick.tick(time_with_suspension()) {
+        if let Some(pause) = self.ticking.tick() {
             tracing::warn!(?pause, "this process stood still");
             let _ = self.changes.send(ClusterChange::Paused { pause });
         }
@@ -319,14 +320,6 @@ fn log(change: &ClusterChange) {
         ClusterChange::Trusted(node) => tracing::debug!(%node, "is there after all"),
         ClusterChange::Updated(_) | ClusterChange::Paused { .. } | ClusterChange::Superseded { .. } => {}
     }
-}
-
-/// Goes on while the machine is suspended, which the clock of timers does not.
-fn time_with_suspension() -> Timestamp {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Timestamp(Duration::new(seconds, nanoseconds))
 }
 
 async fn receive(socket: Arc<UdpSocket>, actor: ActorRef<MembershipMessage>) {

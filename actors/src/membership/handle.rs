@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::actor::{ActorArguments, MembershipActor, MembershipMessage, first_goodbye};
 use super::arguments::{LoadReport, MembershipArguments};
+use super::pulse::Pulse;
 use super::roster::Roster;
 use super::view::{ClusterChange, ClusterView};
 
@@ -41,6 +42,7 @@ pub struct MembershipHandle {
     view: watch::Receiver<Arc<ClusterView>>,
     changes: broadcast::Sender<ClusterChange>,
     superseded: watch::Receiver<Option<Generation>>,
+    pulse: Pulse,
 }
 
 impl MembershipHandle {
@@ -53,14 +55,16 @@ impl MembershipHandle {
         let (view_sender, view) = watch::channel(Arc::new(alone));
         let (superseded_sender, superseded) = watch::channel(None);
         let changes = broadcast::Sender::new(CHANGES_BEHIND);
+        let pulse = Pulse::start();
         let arguments = ActorArguments {
             membership,
             view: view_sender,
             changes: changes.clone(),
             superseded: superseded_sender,
+            pulse: pulse.clone(),
         };
         let (actor, _) = Actor::spawn(None, MembershipActor, arguments).await?;
-        Ok(Self { actor, view, changes, superseded })
+        Ok(Self { actor, view, changes, superseded, pulse })
     }
 
     /// The cluster as it is seen now.
@@ -79,6 +83,12 @@ impl MembershipHandle {
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<ClusterChange> {
         self.changes.subscribe()
+    }
+
+    /// Our own tick.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Says this of this node. To be called each second or when something changed; what is the same as before costs nothing.

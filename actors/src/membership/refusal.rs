@@ -25,6 +25,18 @@ pub(super) enum Refusal {
     Undecodable,
 }
 
+/// Every reason for which gossip packets are refused, as observers are told them.
+pub const GOSSIP_REFUSALS: [&str; 8] = [
+    Refusal::Malformed.label(),
+    Refusal::UnknownKey.label(),
+    Refusal::Forged.label(),
+    Refusal::Replayed.label(),
+    Refusal::TooOld.label(),
+    Refusal::OldGeneration.label(),
+    Refusal::Own.label(),
+    Refusal::Undecodable.label(),
+];
+
 impl Refusal {
     /// The metric's label.
     pub(super) const fn label(self) -> &'static str {

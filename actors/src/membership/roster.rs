@@ -16,12 +16,14 @@ use super::view::{ClusterChange, ClusterView, Member, MemberState};
 pub(super) struct Roster {
     me: NodeId,
     address: SocketAddr,
-    others: BTreeMap<NodeName, Member>,
+    /// With the round in which each was seen last.
+    others: BTreeMap<NodeName, (Member, u64)>,
+    round: u64,
 }
 
 impl Roster {
     pub(super) const fn new(me: NodeId, address: SocketAddr) -> Self {
-        Self { me, address, others: BTreeMap::new() }
+        Self { me, address, others: BTreeMap::new(), round: 0 }
     }
 
     /// Looks at all members. Returns whether anything is different, were it only a detail that is no change.
@@ -32,29 +34,31 @@ impl Roster {
         changes: &mut Vec<ClusterChange>,
     ) -> bool {
         let mut different = false;
-        let mut gone: Vec<NodeName> = self.others.keys().cloned().collect();
+        self.round += 1;
         for (peer, state) in peers {
             let Some(id) = &peer.id else { continue };
             // Of our own name the protocol remembers runs that are over.
             if id.name == self.me.name {
                 continue;
             }
-            gone.retain(|name| *name != id.name);
             let load = records.of(&id.name).filter(|load| load.generation == id.generation);
             let state = state_of(state, load.as_deref());
-            let now = Member { id: id.clone(), address: peer.address, state, load };
-            let before = self.others.get(&id.name);
-            if before != Some(&now) {
-                compare(before, &now, changes);
-                self.others.insert(id.name.clone(), now);
-                different = true;
+            let before = self.others.get_mut(&id.name);
+            // Almost always: this is done after each packet.
+            if let Some((before, seen)) = before
+                && is_same(before, id, peer.address, state, load.as_ref())
+            {
+                *seen = self.round;
+                continue;
             }
-        }
-        for name in &gone {
-            self.others.remove(name);
+            let now = Member { id: id.clone(), address: peer.address, state, load };
+            compare(self.others.get(&id.name).map(|(before, _)| before), &now, changes);
+            self.others.insert(id.name.clone(), (now, self.round));
             different = true;
         }
-        different
+        let known = self.others.len();
+        self.others.retain(|_, (_, seen)| *seen == self.round);
+        different || self.others.len() != known
     }
 
     pub(super) fn knows(&self, name: &NodeName) -> bool {
@@ -62,16 +66,30 @@ impl Roster {
     }
 
     pub(super) fn others(&self) -> impl Iterator<Item = &Member> {
-        self.others.values()
+        self.others.values().map(|(member, _)| member)
     }
 
     pub(super) fn view(&self, own: Option<Arc<LoadRecord>>) -> ClusterView {
         let me = Member { id: self.me.clone(), address: self.address, state: MemberState::Alive, load: own };
-        let mut members: Vec<Member> = self.others.values().cloned().collect();
+        let mut members: Vec<Member> = self.others().cloned().collect();
         members.push(me);
         members.sort_by(|one, other| one.id.cmp(&other.id));
         ClusterView { me: self.me.clone(), members }
     }
+}
+
+fn is_same(
+    before: &Member,
+    id: &NodeId,
+    address: SocketAddr,
+    state: MemberState,
+    load: Option<&Arc<LoadRecord>>,
+) -> bool {
+    let same_load = match (&before.load, load) {
+        (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+        (before, now) => before.is_none() && now.is_none(),
+    };
+    before.id == *id && before.address == address && before.state == state && same_load
 }
 
 fn state_of(state: State, load: Option<&LoadRecord>) -> MemberState {

@@ -57,20 +57,22 @@ impl Announcing {
 
 /// The addresses of all seeds, as they are now. Names that can't be looked up are passed over: they may exist later.
 pub(super) async fn look_up(seeds: &[String]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
-    for seed in seeds {
-        if let Ok(address) = seed.parse() {
-            addresses.push(address);
-            continue;
-        }
-        match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(seed)).await {
-            Ok(Ok(found)) => addresses.extend(found.take(MOST_ADDRESSES)),
-            Ok(Err(error)) => tracing::debug!(seed, %error, "a seed cannot be looked up"),
-            Err(_) => tracing::debug!(seed, "looking up a seed takes longer than {LOOK_UP:?}"),
-        }
-    }
+    let found = futures_util::future::join_all(seeds.iter().map(|seed| look_up_one(seed))).await;
+    let mut addresses = found.concat();
     addresses.truncate(MOST_ADDRESSES);
     addresses
+}
+
+async fn look_up_one(seed: &str) -> Vec<SocketAddr> {
+    if let Ok(address) = seed.parse() {
+        return vec![address];
+    }
+    match tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(seed)).await {
+        Ok(Ok(found)) => return found.take(MOST_ADDRESSES).collect(),
+        Ok(Err(error)) => tracing::debug!(seed, %error, "a seed cannot be looked up"),
+        Err(_) => tracing::debug!(seed, "looking up a seed takes longer than {LOOK_UP:?}"),
+    }
+    Vec::new()
 }
 
 #[cfg(test)]
