@@ -1,38 +1,64 @@
-//! Decoders: one actor for each lease, with one stream into a host.
+//! Decoders: one actor for each lease, with one stream into a host of this node or to a peer that has one.
 //!
-//! Owns: the lease, from its grant until the host has closed it. Must never: give a slot back while the host still works for
-//! it, or let an answer reach a session that has let go.
+//! Owns: the lease, from its grant until the host has closed it or the stream to the peer has ended. Must never: give a slot
+//! back while the host still works for it, or let an answer reach a holder that has let go. Where the host is makes no
+//! difference to the holder: messages and causes are the same.
 
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef};
 use starling_core::session::LossCause;
 use starling_protocol::lease::{FromHost, ToHost};
 use starling_protocol::{Attempt, LeaseId};
 use tokio::sync::mpsc;
 
+use crate::data::LeaseStream;
 use crate::host::HostMessage;
-use crate::pool::PoolMessage;
-use crate::session::SessionMessage;
+use crate::pool::{LeaseAnswer, PoolMessage};
+use crate::task::AbortOnDrop;
 
 /// How long a host may take to close a lease: the longest native call it is not accused of, and some. A host that takes
 /// longer is stuck and will be told so.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whoever a decoder works for: a session, or the relay of a peer's.
+pub(crate) type Holder = DerivedActorRef<HolderMessage>;
+
+/// What the holder of a lease is told. All of it names the attempt it is about.
+pub(crate) enum HolderMessage {
+    /// The lease that was asked for, or why there is none.
+    Answer { attempt: Attempt, answer: LeaseAnswer },
+    /// The decoder says something.
+    Frame { attempt: Attempt, frame: FromHost },
+    /// The decoder is gone.
+    Lost { attempt: Attempt, cause: LossCause },
+    /// The decoder's host is to be replaced.
+    Retiring { attempt: Attempt },
+    /// The engine can't serve the options.
+    OptionsRefused { attempt: Attempt, message: String },
+}
 
 pub(crate) struct DecoderActor;
 
 pub(crate) struct DecoderArguments {
     pub(crate) lease: LeaseId,
     pub(crate) attempt: Attempt,
-    pub(crate) session: ActorRef<SessionMessage>,
-    pub(crate) pool: ActorRef<PoolMessage>,
-    pub(crate) host: ActorRef<HostMessage>,
+    pub(crate) holder: Holder,
+    pub(crate) seat: Seat,
+}
+
+/// Where the host is.
+pub(crate) enum Seat {
+    /// On this node: a slot of the pool's.
+    Host { pool: ActorRef<PoolMessage>, host: ActorRef<HostMessage> },
+    /// On a peer: a lease that its relay has granted.
+    Peer(LeaseStream),
 }
 
 pub(crate) enum DecoderMessage {
-    /// The way into the host.
+    /// The way into the host of this node's.
     HostLink(mpsc::Sender<ToHost>),
-    /// The session says something to the host.
+    /// The holder says something to the host.
     Command(ToHost),
     /// The host says something.
     Frame(FromHost),
@@ -40,14 +66,20 @@ pub(crate) enum DecoderMessage {
     Lost(LossCause),
     /// The lease should leave its host at the next border.
     Move,
-    /// The session has let go.
+    /// The holder has let go.
     Close,
     /// The host has had long enough to close.
     CloseOverdue,
 }
 
 pub(crate) struct DecoderState {
-    arguments: DecoderArguments,
+    lease: LeaseId,
+    attempt: Attempt,
+    holder: Holder,
+    /// The slot to be given back; `None` for one on a peer, which goes with its stream.
+    slot: Option<(ActorRef<PoolMessage>, ActorRef<HostMessage>)>,
+    /// What listens to the peer. Ends with this actor.
+    _listening: Option<AbortOnDrop>,
     link: Option<mpsc::Sender<ToHost>>,
     /// Commands from before the link was there.
     early: Vec<ToHost>,
@@ -65,8 +97,28 @@ impl Actor for DecoderActor {
         myself: ActorRef<DecoderMessage>,
         arguments: DecoderArguments,
     ) -> Result<DecoderState, ActorProcessingErr> {
-        arguments.host.cast(HostMessage::Bind { lease: arguments.lease, decoder: myself })?;
-        Ok(DecoderState { arguments, link: None, early: Vec::new(), opened: false, closing: false })
+        let DecoderArguments { lease, attempt, holder, seat } = arguments;
+        let (slot, link, listening) = match seat {
+            Seat::Host { pool, host } => {
+                host.cast(HostMessage::Bind { lease, decoder: myself })?;
+                (Some((pool, host)), None, None)
+            }
+            Seat::Peer(stream) => {
+                let (link, listening) = stream.start(lease, myself);
+                (None, Some(link), Some(listening))
+            }
+        };
+        Ok(DecoderState {
+            lease,
+            attempt,
+            holder,
+            slot,
+            _listening: listening,
+            link,
+            early: Vec::new(),
+            opened: false,
+            closing: false,
+        })
     }
 
     async fn handle(
@@ -85,12 +137,10 @@ impl Actor for DecoderActor {
             DecoderMessage::Command(command) => state.command(&myself, command),
             DecoderMessage::Frame(frame) => state.frame(&myself, frame),
             DecoderMessage::Lost(cause) => {
-                state.tell(SessionMessage::LeaseLost { attempt: state.arguments.attempt, cause });
+                state.tell(HolderMessage::Lost { attempt: state.attempt, cause });
                 myself.stop(None);
             }
-            DecoderMessage::Move => {
-                state.tell(SessionMessage::LeaseRetiring { attempt: state.arguments.attempt });
-            }
+            DecoderMessage::Move => state.tell(HolderMessage::Retiring { attempt: state.attempt }),
             DecoderMessage::Close => state.close(&myself),
             DecoderMessage::CloseOverdue => state.release(&myself),
         }
@@ -107,8 +157,7 @@ impl DecoderState {
         self.opened |= matches!(command, ToHost::Open { .. });
         if link.try_send(command).is_err() {
             // The host reads nothing, or is gone. What was not sent is missing from now on: the lease is of no use.
-            let cause = LossCause::Protocol;
-            self.tell(SessionMessage::LeaseLost { attempt: self.arguments.attempt, cause });
+            self.tell(HolderMessage::Lost { attempt: self.attempt, cause: LossCause::Protocol });
             self.close(myself);
         }
     }
@@ -117,23 +166,22 @@ impl DecoderState {
         match frame {
             FromHost::Closed { .. } => self.release(myself),
             FromHost::Refused { message, .. } => {
-                self.tell(SessionMessage::OptionsRefused { attempt: self.arguments.attempt, message });
+                self.tell(HolderMessage::OptionsRefused { attempt: self.attempt, message });
                 self.release(myself);
             }
             FromHost::Failed { message, .. } => {
-                tracing::warn!(lease = self.arguments.lease.0, message, "the engine failed for a session");
-                let cause = LossCause::EngineFailed;
-                self.tell(SessionMessage::LeaseLost { attempt: self.arguments.attempt, cause });
+                tracing::warn!(lease = self.lease.0, message, "the engine failed for a session");
+                self.tell(HolderMessage::Lost { attempt: self.attempt, cause: LossCause::EngineFailed });
                 self.release(myself);
             }
-            frame => self.tell(SessionMessage::Decoder { attempt: self.arguments.attempt, frame }),
+            frame => self.tell(HolderMessage::Frame { attempt: self.attempt, frame }),
         }
     }
 
-    fn tell(&self, message: SessionMessage) {
+    fn tell(&self, message: HolderMessage) {
         if !self.closing {
-            // A session that is gone needs to be told nothing.
-            let _ = self.arguments.session.cast(message);
+            // A holder that is gone needs to be told nothing.
+            let _ = self.holder.send_message(message);
         }
     }
 
@@ -142,9 +190,9 @@ impl DecoderState {
             return;
         }
         self.closing = true;
-        if let (Some(link), true) = (&self.link, self.opened) {
+        if let (Some(link), true, Some(_)) = (&self.link, self.opened, &self.slot) {
             // On a full link the deadline frees the slot, and the host's end frees its recognizer.
-            let _ = link.try_send(ToHost::Close { lease: self.arguments.lease });
+            let _ = link.try_send(ToHost::Close { lease: self.lease });
             myself.send_after(CLOSE_DEADLINE, || DecoderMessage::CloseOverdue);
         } else {
             self.release(myself);
@@ -153,14 +201,16 @@ impl DecoderState {
 
     fn release(&mut self, myself: &ActorRef<DecoderMessage>) {
         self.closing = true;
-        let lease = self.arguments.lease;
-        let _ = self.arguments.host.cast(HostMessage::Unbind { lease });
-        let _ = self.arguments.pool.cast(PoolMessage::Released { lease });
+        if let Some((pool, host)) = &self.slot {
+            let lease = self.lease;
+            let _ = host.cast(HostMessage::Unbind { lease });
+            let _ = pool.cast(PoolMessage::Released { lease });
+        }
         myself.stop(None);
     }
 }
 
-/// What a session holds of its decoder. Dropping it lets go, however the session ends.
+/// What the holder of a lease holds of its decoder. Dropping it lets go, however the holder ends.
 pub(crate) struct DecoderHandle {
     actor: ActorRef<DecoderMessage>,
     lease: LeaseId,
@@ -175,8 +225,12 @@ impl DecoderHandle {
         self.lease
     }
 
+    pub(crate) fn id(&self) -> ActorId {
+        self.actor.get_id()
+    }
+
     pub(crate) fn send(&self, command: ToHost) {
-        // A decoder that is gone has told the session why, or is about to.
+        // A decoder that is gone has told why, or is about to.
         let _ = self.actor.cast(DecoderMessage::Command(command));
     }
 }

@@ -5,7 +5,6 @@
 
 mod actor;
 mod launcher;
-mod link;
 
 pub(crate) use actor::{HostArguments, HostMessage, HostSupervisor};
 pub use launcher::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};

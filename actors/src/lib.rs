@@ -3,23 +3,33 @@
 //!
 //! ```text
 //! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostSupervisor    (one per decoder process)
-//!                 │                                  └─ DecoderActor (one per lease)
-//!                 └─ SessionActor   (one per session)
+//!                 │                                  └─ DecoderActor (one per lease on this node)
+//!                 ├─ SessionActor   (one per session) ── DecoderActor (for a lease on a peer)
+//!                 └─ RelayActor     (one per lease of a peer's session)
 //! MembershipActor (one per node that is in a cluster)
 //! ```
 //!
 //! Must never: decide policy, decode audio, or know a dialect. Actors are unnamed; whoever may talk to one holds a handle.
 
 mod clock;
+mod data;
 mod decoder;
+mod decoders;
+mod frames;
 mod host;
 mod membership;
 mod node;
 mod observe;
 mod pool;
 mod session;
+mod task;
+pub mod trust;
 
 pub use clock::Clock;
+pub use data::{
+    AddressOf, IncomingStream, IncomingStreams, LinkError, LinkedPeers, PeerLink, PeerName, PeerStream,
+    Peers, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust,
+};
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
 pub use membership::{
     ClusterChange, ClusterView, GOSSIP_REFUSALS, LoadReport, Member, MemberState, MembershipArguments,

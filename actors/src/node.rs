@@ -5,6 +5,7 @@
 mod arguments;
 mod handle;
 mod models;
+mod relays;
 mod supervisor;
 
 pub use arguments::{Capabilities, ModelArguments, NodeArguments, SessionLimits};

@@ -6,4 +6,4 @@ mod actor;
 mod messages;
 
 pub(crate) use actor::{ModelPoolActor, PoolArguments};
-pub(crate) use messages::{HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};
+pub(crate) use messages::{Grant, HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};

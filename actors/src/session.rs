@@ -1,6 +1,6 @@
 //! Sessions: one actor for each, and what gateways hold of them.
 //!
-//! Owns: a session's samples, its unconfirmed finals, its decoder's handle. Must never: decide; its machine does.
+//! Owns: a session's samples, its unconfirmed finals, its decoder's handle, the search for the next one. Must never: decide; its machine does.
 
 mod actor;
 mod api;

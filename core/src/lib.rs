@@ -1,6 +1,7 @@
 //! Starling's decisions, as synchronous state machines.
 //!
-//! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]), when a decoder host counts as lost
+//! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]) and on which
+//! node ([`placement`]), when a decoder host counts as lost
 //! ([`host_watch`]), how often it may be restarted ([`restart`]), how a client's samples become the decoder's
 //! ([`audio`]), which gossip was heard before ([`replay`]), whether this process stood still ([`tick`]), and the
 //! properties that must hold whatever happens ([`invariants`]).
@@ -17,6 +18,7 @@ pub mod credit;
 pub mod host_watch;
 pub mod invariants;
 pub mod journal;
+pub mod placement;
 pub mod pool;
 pub mod replay;
 pub mod restart;

@@ -80,6 +80,11 @@ impl FrameReader {
         Self { buffer: Vec::new(), read: 0, limit }
     }
 
+    /// Refuses frames over `limit` bytes from now on. What a link's first frame may be is often less than what follows.
+    pub const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Takes bytes as they came off the link.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.read > 0 && self.read == self.buffer.len() {
@@ -157,6 +162,19 @@ mod tests {
         let mut reader = FrameReader::new(8);
         reader.push(&9u32.to_le_bytes());
         assert!(matches!(reader.next::<Vec<u8>>(), Err(DecodeError::TooLong { bytes: 9, limit: 8 })));
+    }
+
+    #[test]
+    fn a_limit_that_is_raised_holds_for_what_comes_next() {
+        let mut bytes = Vec::new();
+        encode(&"abc", 64, &mut bytes).expect("fits");
+        encode(&"a longer one", 64, &mut bytes).expect("fits");
+        let mut reader = FrameReader::new(8);
+        reader.push(&bytes);
+        assert_eq!(reader.next::<String>().expect("short").as_deref(), Some("abc"));
+        assert!(matches!(reader.next::<String>(), Err(DecodeError::TooLong { .. })));
+        reader.set_limit(64);
+        assert_eq!(reader.next::<String>().expect("fits now").as_deref(), Some("a longer one"));
     }
 
     #[test]

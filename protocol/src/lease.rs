@@ -185,6 +185,20 @@ pub enum ToHost {
     Shutdown,
 }
 
+impl ToHost {
+    /// The lease it names, if it is about one; to be changed where a message is passed on under another name.
+    pub const fn lease_mut(&mut self) -> Option<&mut LeaseId> {
+        match self {
+            Self::Open { lease, .. }
+            | Self::Feed { lease, .. }
+            | Self::Flush { lease, .. }
+            | Self::Partials { lease, .. }
+            | Self::Close { lease } => Some(lease),
+            Self::Start(_) | Self::Shutdown => None,
+        }
+    }
+}
+
 /// From a decoder host to its node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -284,6 +298,41 @@ pub enum FromHost {
         /// Which budget.
         reason: String,
     },
+}
+
+impl FromHost {
+    /// The lease it names, if it is about one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Opened { lease, .. }
+            | Self::Refused { lease, .. }
+            | Self::Decoded { lease, .. }
+            | Self::Partial { lease, .. }
+            | Self::Cut { lease, .. }
+            | Self::Failed { lease, .. }
+            | Self::Closed { lease } => Some(*lease),
+            Self::Ready { .. } | Self::LoadFailed { .. } | Self::Heartbeat { .. } | Self::Retiring { .. } => {
+                None
+            }
+        }
+    }
+
+    /// As [`FromHost::lease`]; to be changed where a message is passed on under another name.
+    pub const fn lease_mut(&mut self) -> Option<&mut LeaseId> {
+        match self {
+            Self::Opened { lease, .. }
+            | Self::Refused { lease, .. }
+            | Self::Decoded { lease, .. }
+            | Self::Partial { lease, .. }
+            | Self::Cut { lease, .. }
+            | Self::Failed { lease, .. }
+            | Self::Closed { lease } => Some(lease),
+            Self::Ready { .. } | Self::LoadFailed { .. } | Self::Heartbeat { .. } | Self::Retiring { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// A native call that has not returned yet.

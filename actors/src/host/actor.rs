@@ -14,9 +14,9 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info, warn};
 
 use super::launcher::{HostLaunch, HostLauncher, ProcessEnd};
-use super::link::{read_frames, write_frames};
 use crate::clock::Clock;
 use crate::decoder::DecoderMessage;
+use crate::frames::{FrameSource, write_frames};
 use crate::observe::{Observation, Observer};
 use crate::pool::{HostLoad, PoolMessage};
 
@@ -25,6 +25,9 @@ const LAST_FRAMES: Duration = Duration::from_millis(200);
 
 /// How long a host may take to finish what it is decoding and exit.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A host that takes nothing of what it is told for so long is of no use, however well its heartbeats come.
+const TAKES_NOTHING: Duration = Duration::from_secs(30);
 
 /// Signals that a process brings upon itself. SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS on Linux.
 const OWN_SIGNALS: [i32; 7] = [6, 11, 7, 4, 8, 5, 31];
@@ -102,13 +105,19 @@ impl Actor for HostSupervisor {
 
         let reading = myself.clone();
         tokio::spawn(async move {
-            let hand_on = |frame| drop(reading.cast(HostMessage::Frame(frame)));
-            let result = read_frames(launched.reader, hand_on).await;
+            let mut frames = FrameSource::new(launched.reader);
+            let result = loop {
+                match frames.next().await {
+                    Ok(Some(frame)) => drop(reading.cast(HostMessage::Frame(frame))),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
             let _ = reading.cast(HostMessage::LinkClosed(result));
         });
         let writing = myself.clone();
         tokio::spawn(async move {
-            if let Err(error) = write_frames(launched.writer, from_actors).await {
+            if let Err(error) = write_frames(launched.writer, from_actors, TAKES_NOTHING).await {
                 let _ = writing.cast(HostMessage::LinkClosed(Err(error)));
             }
         });
@@ -198,7 +207,7 @@ impl Actor for HostSupervisor {
 
 impl HostState {
     fn frame(&mut self, frame: FromHost) {
-        let lease = match &frame {
+        match &frame {
             FromHost::Heartbeat { .. } => return self.heartbeat(frame),
             FromHost::Ready { engine, determinism, load_ms, prewarm_ms, resident_bytes } => {
                 info!(
@@ -213,10 +222,11 @@ impl HostState {
                     "decoder host ready"
                 );
                 self.watch = Some(HostWatch::new(self.clock.now()));
+                let class = PoolMessage::HostClass { host: self.id, class: determinism.as_str().into() };
+                let _ = self.pool.cast(class);
                 let load = Duration::from_millis(u64::from(*load_ms));
                 let prewarm = Duration::from_millis(u64::from(*prewarm_ms));
                 self.observer.observe(&Observation::HostStarted { model: &self.model, load, prewarm });
-                let _ = self.pool.cast(PoolMessage::Determinism { class: determinism.clone() });
                 let _ = self.pool.cast(PoolMessage::Event(PoolEvent::HostReady { host: self.id }));
                 return;
             }
@@ -232,17 +242,10 @@ impl HostState {
                 let _ = self.pool.cast(PoolMessage::Event(PoolEvent::HostRetiring { host: self.id }));
                 return;
             }
-            FromHost::Opened { lease, .. }
-            | FromHost::Refused { lease, .. }
-            | FromHost::Decoded { lease, .. }
-            | FromHost::Partial { lease, .. }
-            | FromHost::Cut { lease, .. }
-            | FromHost::Failed { lease, .. }
-            | FromHost::Closed { lease } => *lease,
-            // A newer host may say more than this node knows.
-            _ => return,
-        };
-        if let Some(decoder) = self.routes.get(&lease) {
+            _ => {}
+        }
+        // A newer host may say more than this node knows.
+        if let Some(decoder) = frame.lease().and_then(|lease| self.routes.get(&lease)) {
             let _ = decoder.cast(DecoderMessage::Frame(frame));
         }
     }

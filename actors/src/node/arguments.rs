@@ -8,6 +8,7 @@ use starling_core::pool::PoolConfig;
 use starling_core::restart::RestartLimits;
 use starling_protocol::lease::{CutOptions, EngineKind, HostSpec, LEASE_PROTOCOL};
 
+use crate::data::Peers;
 use crate::host::{HostLauncher, ProcessLauncher};
 use crate::observe::Observer;
 
@@ -27,6 +28,8 @@ pub struct NodeArguments {
     pub limits: SessionLimits,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// Who else may decode for its sessions; `None` for a node on its own.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 impl NodeArguments {
@@ -39,7 +42,7 @@ impl NodeArguments {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let launcher = Arc::new(ProcessLauncher { program: decoder_program });
-        Self { models, launcher, limits, observer }
+        Self { models, launcher, limits, observer, peers: None }
     }
 }
 
@@ -59,6 +62,8 @@ pub struct Capabilities {
 pub struct ModelArguments {
     /// Its name, as clients give it.
     pub name: String,
+    /// SHA-256 of its files' table, in hex: a session's decoders all have the same.
+    pub digest: String,
     /// Its language (BCP 47).
     pub language: String,
     /// Its engine.
@@ -71,7 +76,7 @@ pub struct ModelArguments {
     pub sample_rate: u32,
     /// What its engine can give.
     pub capabilities: Capabilities,
-    /// Hosts to keep.
+    /// Hosts to keep; 0 where peers alone decode.
     pub hosts: u16,
     /// Sessions that each takes.
     pub slots_per_host: u16,

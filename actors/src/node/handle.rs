@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::arguments::{Capabilities, NodeArguments};
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
+use crate::data::{IncomingStreams, LeaseRequest, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
 use crate::session::{Attachment, OpenRequest, ResumeRequest};
 
@@ -40,6 +41,8 @@ pub struct NodeStatus {
     pub models: Vec<ModelStatus>,
     /// Sessions that exist.
     pub sessions: usize,
+    /// Sessions of peers that decode here.
+    pub relayed: usize,
     /// Whether it takes no new ones.
     pub draining: bool,
 }
@@ -49,6 +52,10 @@ pub struct NodeStatus {
 pub struct ModelStatus {
     /// Its name.
     pub name: String,
+    /// SHA-256 of its files' table, in hex.
+    pub digest: String,
+    /// Engine, library and CPU class, of which decoding is a pure function; `None` until a host was ready.
+    pub determinism: Option<String>,
     /// Its language.
     pub language: String,
     /// Its engine.
@@ -77,8 +84,6 @@ pub struct ModelStatus {
     pub resident_bytes: u64,
     /// Why its hosts can't load, while they can't.
     pub last_error: Option<String>,
-    /// Engine, library and CPU class, of which decoding is a pure function; `None` until a host was ready.
-    pub determinism: Option<String>,
 }
 
 /// A running node.
@@ -86,6 +91,7 @@ pub struct ModelStatus {
 pub struct NodeHandle {
     supervisor: ActorRef<NodeMessage>,
     sessions: watch::Receiver<usize>,
+    relays: watch::Receiver<usize>,
     failed: watch::Receiver<bool>,
     draining: watch::Sender<bool>,
 }
@@ -101,9 +107,11 @@ impl NodeHandle {
         }
         let (count, sessions) = watch::channel(0);
         let (broken, failed) = watch::channel(false);
-        let arguments = SupervisorArguments { node: arguments, sessions: count, failed: broken };
+        let (relayed, relays) = watch::channel(0);
+        let arguments =
+            SupervisorArguments { node: arguments, sessions: count, relays: relayed, failed: broken };
         let (supervisor, _) = Actor::spawn(None, NodeSupervisor, arguments).await?;
-        Ok(Self { supervisor, sessions, failed, draining: watch::Sender::new(false) })
+        Ok(Self { supervisor, sessions, relays, failed, draining: watch::Sender::new(false) })
     }
 
     /// Opens a session, or goes on with one of the same id whose client never got an answer.
@@ -133,6 +141,15 @@ impl NodeHandle {
         answer.await.unwrap_or_else(|error| Err(gone(error)))
     }
 
+    /// Serves streams that peers open, until there are no more of them or the node has ended. To be called in a task of its
+    /// own, once for each link.
+    pub async fn serve_peers(&self, streams: IncomingStreams) {
+        let supervisor = self.supervisor.clone();
+        let lease =
+            move |request: LeaseRequest| supervisor.cast(NodeMessage::Lease(Box::new(request))).is_ok();
+        serve(streams, lease).await;
+    }
+
     /// How the node is.
     pub async fn status(&self) -> NodeStatus {
         let mut models = Vec::new();
@@ -140,7 +157,8 @@ impl NodeHandle {
             let snapshot = ask(&entry.pool, PoolMessage::Snapshot).await.unwrap_or_default();
             models.push(model_status(entry, snapshot));
         }
-        NodeStatus { models, sessions: *self.sessions.borrow(), draining: *self.draining.borrow() }
+        let (sessions, relayed) = (*self.sessions.borrow(), *self.relays.borrow());
+        NodeStatus { models, sessions, relayed, draining: *self.draining.borrow() }
     }
 
     /// Resolves when the node can't go on. The process should end.
@@ -150,12 +168,18 @@ impl NodeHandle {
         let _ = failed.wait_for(|failed| *failed).await;
     }
 
-    /// Takes no new sessions and waits until those there are have ended. What is left at the deadline is told and ended.
+    /// Takes no new sessions and waits until those there are have ended, and those of peers have left. What is left at the
+    /// deadline is told and ended.
     pub async fn drain(&self, deadline: Duration) {
         self.draining.send_replace(true);
         let _ = self.supervisor.cast(NodeMessage::Drain);
-        let mut sessions = self.sessions.clone();
-        if tokio::time::timeout(deadline, sessions.wait_for(|count| *count == 0)).await.is_err() {
+        let (mut sessions, mut relays) = (self.sessions.clone(), self.relays.clone());
+        let empty = async {
+            // Without its supervisor the node has neither.
+            let _ = sessions.wait_for(|count| *count == 0).await;
+            let _ = relays.wait_for(|count| *count == 0).await;
+        };
+        if tokio::time::timeout(deadline, empty).await.is_err() {
             let _ = self.supervisor.cast(NodeMessage::ShutDown);
             let _ = tokio::time::timeout(LAST_WORDS, sessions.wait_for(|count| *count == 0)).await;
         }
@@ -190,9 +214,11 @@ where
 }
 
 fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
-    let PoolSnapshot { counts, load, last_error, determinism } = snapshot;
+    let PoolSnapshot { counts, load, last_error, class } = snapshot;
     ModelStatus {
         name: entry.name.to_string(),
+        digest: entry.digest,
+        determinism: class.map(|class| class.to_string()),
         language: entry.language,
         engine: entry.engine,
         capabilities: entry.capabilities,
@@ -207,6 +233,5 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         real_time_factor: (load.audio_ms > 0).then(|| load.busy_ms as f64 / load.audio_ms as f64),
         resident_bytes: load.resident_bytes,
         last_error,
-        determinism,
     }
 }

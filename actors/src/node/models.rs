@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -11,6 +12,9 @@ use starling_protocol::lease::DecodeOptions;
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
 
 use super::arguments::{ModelArguments, SessionLimits};
+use crate::clock::Clock;
+use crate::data::Peers;
+use crate::decoders::{Decoders, Elsewhere};
 use crate::pool::PoolMessage;
 use crate::session::OpenRequest;
 
@@ -29,6 +33,36 @@ pub(super) struct Model {
     pub(super) arguments: ModelArguments,
     pub(super) name: Arc<str>,
     pub(super) pool: ActorRef<PoolMessage>,
+    pub(super) decoders: Decoders,
+}
+
+impl Model {
+    pub(super) fn new(
+        arguments: ModelArguments,
+        pool: ActorRef<PoolMessage>,
+        peers: Option<&PeerArguments>,
+        queue_wait: Duration,
+    ) -> Self {
+        let name: Arc<str> = arguments.name.as_str().into();
+        let elsewhere = peers.map(|peers| Elsewhere {
+            peers: Arc::clone(&peers.peers),
+            model: Arc::clone(&name),
+            digest: arguments.digest.as_str().into(),
+            own_hosts: arguments.hosts > 0,
+            queue_wait,
+            names: Arc::clone(&peers.names),
+            clock: peers.clock,
+        });
+        let decoders = Decoders { pool: pool.clone(), elsewhere };
+        Self { arguments, name, pool, decoders }
+    }
+}
+
+/// What the models of a node with peers have in common.
+pub(super) struct PeerArguments {
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) names: Arc<AtomicU64>,
+    pub(super) clock: Clock,
 }
 
 /// What a new session is decided by.
@@ -36,7 +70,7 @@ pub(super) struct Resolved {
     pub(super) config: SessionConfig,
     pub(super) options: DecodeOptions,
     pub(super) model: Arc<str>,
-    pub(super) pool: ActorRef<PoolMessage>,
+    pub(super) decoders: Decoders,
     pub(super) warnings: Vec<(WarningCode, String)>,
 }
 
@@ -88,8 +122,8 @@ impl Models {
             slow_reader: limits.slow_reader,
             unconfirmed_max: UNCONFIRMED_MAX,
         };
-        let (model, pool) = (Arc::clone(&model.name), model.pool.clone());
-        Ok(Resolved { config, options, model, pool, warnings })
+        let (model, decoders) = (Arc::clone(&model.name), model.decoders.clone());
+        Ok(Resolved { config, options, model, decoders, warnings })
     }
 
     /// The filter for a pair of rates, if it is there or costs nothing.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
@@ -12,8 +13,10 @@ use tokio::sync::{Semaphore, watch};
 use tracing::error;
 
 use super::arguments::{NodeArguments, SessionLimits};
-use super::models::{Model, Models};
+use super::models::{Model, Models, PeerArguments};
+use super::relays::Relays;
 use crate::clock::Clock;
+use crate::data::LeaseRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::{ModelPoolActor, PoolArguments, PoolMessage};
 use crate::session::{
@@ -26,6 +29,8 @@ pub(super) struct SupervisorArguments {
     pub(super) node: NodeArguments,
     /// How many sessions there are.
     pub(super) sessions: watch::Sender<usize>,
+    /// How many sessions of peers decode here.
+    pub(super) relays: watch::Sender<usize>,
     /// Set when the node can't go on.
     pub(super) failed: watch::Sender<bool>,
 }
@@ -40,6 +45,8 @@ pub(super) enum NodeMessage {
         request: OpenRequest,
         reply: AttachReply,
     },
+    /// A peer wants a decoder.
+    Lease(Box<LeaseRequest>),
     /// The models and their pools, for whoever wants to ask them.
     Pools(RpcReplyPort<Vec<PoolEntry>>),
     /// No new sessions from now on.
@@ -51,6 +58,7 @@ pub(super) enum NodeMessage {
 /// What is known of a model apart from its pool's state.
 pub(super) struct PoolEntry {
     pub(super) name: Arc<str>,
+    pub(super) digest: String,
     pub(super) language: String,
     pub(super) engine: starling_protocol::lease::EngineKind,
     pub(super) capabilities: super::arguments::Capabilities,
@@ -73,6 +81,7 @@ pub(super) struct SupervisorState {
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
     draining: bool,
+    relays: Relays,
     workshop: Arc<Semaphore>,
 }
 
@@ -86,8 +95,10 @@ impl Actor for NodeSupervisor {
         myself: ActorRef<NodeMessage>,
         arguments: SupervisorArguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let SupervisorArguments { node, sessions, failed } = arguments;
+        let SupervisorArguments { node, sessions, relays, failed } = arguments;
         let clock = Clock::start();
+        let names = Arc::new(AtomicU64::new(0));
+        let peers = node.peers.map(|peers| PeerArguments { peers, names, clock });
         let mut models = Models::default();
         for model in node.models {
             let pool = PoolArguments {
@@ -99,7 +110,7 @@ impl Actor for NodeSupervisor {
                 observer: Arc::clone(&node.observer),
             };
             let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
-            models.all.push(Model { name: model.name.as_str().into(), arguments: model, pool });
+            models.all.push(Model::new(model, pool, peers.as_ref(), node.limits.queue_wait));
         }
         Ok(SupervisorState {
             models,
@@ -111,6 +122,7 @@ impl Actor for NodeSupervisor {
             count: sessions,
             failed,
             draining: false,
+            relays: Relays::new(relays),
             workshop: Arc::new(Semaphore::new(1)),
         })
     }
@@ -131,9 +143,14 @@ impl Actor for NodeSupervisor {
                 state.models.keep(rates, resampler);
                 state.open(&myself, request, reply).await;
             }
+            NodeMessage::Lease(request) => {
+                let model = state.models.all.iter().find(|model| *model.name == *request.header.model);
+                state.relays.start(&myself, *request, model, state.draining).await;
+            }
             NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
             NodeMessage::Drain => {
                 state.draining = true;
+                state.relays.leave();
                 for model in &state.models.all {
                     let _ = model.pool.cast(PoolMessage::Event(PoolEvent::Draining));
                 }
@@ -155,6 +172,9 @@ impl Actor for NodeSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, _, _) => state.forget(who.get_id()),
+            SupervisionEvent::ActorFailed(who, problem) if state.relays.forget(who.get_id()) => {
+                error!(%problem, "a relay's actor failed; the session at the peer looks for another decoder");
+            }
             SupervisionEvent::ActorFailed(who, problem) => {
                 let id = who.get_id();
                 if let Some(session) = state.ids.get(&id) {
@@ -212,7 +232,7 @@ impl SupervisorState {
             config: resolved.config,
             options: resolved.options,
             model: resolved.model,
-            pool: resolved.pool,
+            decoders: resolved.decoders,
             resampler,
             journal_bytes: self.limits.journal_bytes,
             retry_after: self.limits.retry_after,
@@ -272,6 +292,7 @@ impl SupervisorState {
     fn pools(&self) -> Vec<PoolEntry> {
         let entry = |model: &Model| PoolEntry {
             name: Arc::clone(&model.name),
+            digest: model.arguments.digest.clone(),
             language: model.arguments.language.clone(),
             engine: model.arguments.engine,
             capabilities: model.arguments.capabilities,
@@ -282,6 +303,7 @@ impl SupervisorState {
     }
 
     fn forget(&mut self, actor: ActorId) {
+        self.relays.forget(actor);
         if let Some(session) = self.ids.remove(&actor) {
             self.sessions.remove(&session);
             self.count.send_replace(self.sessions.len());

@@ -13,10 +13,11 @@ use tracing::{error, warn};
 
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot};
 use crate::clock::Clock;
-use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage};
+use crate::decoder::{
+    DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage, Holder, HolderMessage, Seat,
+};
 use crate::host::{HostArguments, HostLauncher, HostMessage, HostSupervisor};
 use crate::observe::Observer;
-use crate::session::SessionMessage;
 
 pub(crate) struct ModelPoolActor;
 
@@ -32,7 +33,7 @@ pub(crate) struct PoolArguments {
 
 struct Request {
     attempt: Attempt,
-    session: ActorRef<SessionMessage>,
+    holder: Holder,
 }
 
 struct Lease {
@@ -46,6 +47,9 @@ pub(crate) struct PoolState {
     machine: PoolMachine,
     hosts: HashMap<HostId, ActorRef<HostMessage>>,
     loads: HashMap<HostId, HostLoad>,
+    classes: HashMap<HostId, Arc<str>>,
+    /// The last that was heard of.
+    class: Option<Arc<str>>,
     /// Of hosts that are gone, so that totals never fall.
     past_load: HostLoad,
     requests: HashMap<RequestId, Request>,
@@ -53,7 +57,6 @@ pub(crate) struct PoolState {
     next_request: u64,
     timer: Option<Timestamp>,
     last_error: Option<String>,
-    determinism: Option<String>,
     stopping: Option<RpcReplyPort<()>>,
 }
 
@@ -74,13 +77,14 @@ impl Actor for ModelPoolActor {
             machine,
             hosts: HashMap::new(),
             loads: HashMap::new(),
+            classes: HashMap::new(),
+            class: None,
             past_load: HostLoad::default(),
             requests: HashMap::new(),
             leases: HashMap::new(),
             next_request: 0,
             timer: None,
             last_error: None,
-            determinism: None,
             stopping: None,
         };
         state.perform(&myself, out).await?;
@@ -95,15 +99,15 @@ impl Actor for ModelPoolActor {
         state: &mut PoolState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PoolMessage::Acquire { attempt, purpose, session } => {
+            PoolMessage::Acquire { attempt, purpose, holder } => {
                 let request = RequestId(state.next_request);
                 state.next_request += 1;
-                state.requests.insert(request, Request { attempt, session });
+                state.requests.insert(request, Request { attempt, holder });
                 state.drive(&myself, PoolEvent::Requested { request, purpose }).await?;
             }
-            PoolMessage::Withdraw { attempt, session } => {
+            PoolMessage::Withdraw { attempt, holder } => {
                 let wanted = |request: &Request| {
-                    request.attempt == attempt && request.session.get_id() == session.get_id()
+                    request.attempt == attempt && request.holder.get_id() == holder.get_id()
                 };
                 let found = state.requests.iter().find(|(_, request)| wanted(request)).map(|(id, _)| *id);
                 if let Some(request) = found {
@@ -128,8 +132,11 @@ impl Actor for ModelPoolActor {
                 }
                 state.end_if_stopped(&myself);
             }
+            PoolMessage::HostClass { host, class } => {
+                state.class = Some(Arc::clone(&class));
+                state.classes.insert(host, class);
+            }
             PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
-            PoolMessage::Determinism { class } => state.determinism = Some(class),
             PoolMessage::LoadFailed { message } => state.last_error = Some(message),
             PoolMessage::Snapshot(reply) => {
                 // Whoever asked may have gone.
@@ -199,8 +206,9 @@ impl PoolState {
                     self.grant(myself, request, lease, host, waited).await?;
                 }
                 PoolAction::Refuse { request, reason } => {
-                    if let Some(Request { attempt, session }) = self.requests.remove(&request) {
-                        let _ = session.cast(SessionMessage::Lease { attempt, answer: Err(reason) });
+                    if let Some(Request { attempt, holder }) = self.requests.remove(&request) {
+                        let answer = Err(reason);
+                        let _ = holder.send_message(HolderMessage::Answer { attempt, answer });
                     }
                 }
                 PoolAction::Lose { lease, cause } => {
@@ -265,22 +273,22 @@ impl PoolState {
         let arguments = DecoderArguments {
             lease,
             attempt: holder.attempt,
-            session: holder.session.clone(),
-            pool: myself.clone(),
-            host: host_actor.clone(),
+            holder: holder.holder.clone(),
+            seat: Seat::Host { pool: myself.clone(), host: host_actor.clone() },
         };
         let spawned = Actor::spawn_linked(None, DecoderActor, arguments, myself.get_cell()).await;
         let Ok((decoder, _)) = spawned else {
-            // Its host's actor has just ended: the machine will hear of it. The session asks again.
-            let cause = LossCause::Killed;
-            let _ = holder.session.cast(SessionMessage::LeaseLost { attempt: holder.attempt, cause });
+            // Its host's actor has just ended: the machine will hear of it. Whoever asked asks again.
+            let lost = HolderMessage::Lost { attempt: holder.attempt, cause: LossCause::Killed };
+            let _ = holder.holder.send_message(lost);
             let _ = myself.cast(PoolMessage::Event(PoolEvent::Released { lease }));
             return Ok(());
         };
-        let grant = Grant { decoder: DecoderHandle::new(decoder.clone(), lease), waited };
-        let answer = SessionMessage::Lease { attempt: holder.attempt, answer: Ok(grant) };
-        // A session that is gone drops the grant with the message, and the drop gives the lease back.
-        let _ = holder.session.cast(answer);
+        let class = self.classes.get(&host).cloned().unwrap_or_default();
+        let grant = Grant { decoder: DecoderHandle::new(decoder.clone(), lease), waited, node: None, class };
+        let answer = HolderMessage::Answer { attempt: holder.attempt, answer: Ok(grant) };
+        // A holder that is gone drops the grant with the message, and the drop gives the lease back.
+        let _ = holder.holder.send_message(answer);
         self.leases.insert(lease, Lease { decoder, host, holder });
         Ok(())
     }
@@ -297,7 +305,7 @@ impl PoolState {
             && let Some(lease) = self.leases.get(&id)
         {
             let (attempt, cause) = (lease.holder.attempt, LossCause::Protocol);
-            let _ = lease.holder.session.cast(SessionMessage::LeaseLost { attempt, cause });
+            let _ = lease.holder.holder.send_message(HolderMessage::Lost { attempt, cause });
             self.tell_host(lease.host, HostMessage::Unbind { lease: id });
             self.tell_host(lease.host, HostMessage::Tell(ToHost::Close { lease: id }));
             let _ = myself.cast(PoolMessage::Released { lease: id });
@@ -306,6 +314,7 @@ impl PoolState {
 
     fn forget_host(&mut self, host: HostId) {
         self.hosts.remove(&host);
+        self.classes.remove(&host);
         if let Some(load) = self.loads.remove(&host) {
             self.past_load.audio_ms += load.audio_ms;
             self.past_load.busy_ms += load.busy_ms;
@@ -332,7 +341,7 @@ impl PoolState {
             counts: self.machine.counts(),
             load,
             last_error: self.last_error.clone(),
-            determinism: self.determinism.clone(),
+            class: self.class.clone(),
         }
     }
 }

@@ -1,21 +1,25 @@
 //! What a pool actor is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{ActorRef, RpcReplyPort};
+use ractor::RpcReplyPort;
 use starling_core::pool::{HostId, PoolCounts, PoolEvent, Purpose, Refusal};
-use starling_protocol::{Attempt, LeaseId};
+use starling_protocol::{Attempt, LeaseId, NodeName};
 
-use crate::decoder::DecoderHandle;
-use crate::session::SessionMessage;
+use crate::decoder::{DecoderHandle, Holder};
 
-/// A session's right to a decoder.
+/// The right to a decoder.
 pub(crate) struct Grant {
     pub(crate) decoder: DecoderHandle,
     pub(crate) waited: Duration,
+    /// The peer that decodes; `None` for this node.
+    pub(crate) node: Option<NodeName>,
+    /// The determinism class of its host; empty when it is not known.
+    pub(crate) class: Arc<str>,
 }
 
-/// What a session is answered.
+/// What whoever asked is answered.
 pub(crate) type LeaseAnswer = Result<Grant, Refusal>;
 
 /// What a host's heartbeat said of its load.
@@ -32,22 +36,23 @@ pub(crate) struct PoolSnapshot {
     pub(crate) counts: PoolCounts,
     pub(crate) load: HostLoad,
     pub(crate) last_error: Option<String>,
-    pub(crate) determinism: Option<String>,
+    /// The determinism class of its hosts, once one has been ready.
+    pub(crate) class: Option<Arc<str>>,
 }
 
 pub(crate) enum PoolMessage {
-    /// A session wants a lease; the answer is a `SessionMessage::Lease`.
-    Acquire { attempt: Attempt, purpose: Purpose, session: ActorRef<SessionMessage> },
-    /// A session does not want it any more, or is gone.
-    Withdraw { attempt: Attempt, session: ActorRef<SessionMessage> },
+    /// Somebody wants a lease; the answer is a `HolderMessage::Answer`.
+    Acquire { attempt: Attempt, purpose: Purpose, holder: Holder },
+    /// They do not want it any more, or are gone.
+    Withdraw { attempt: Attempt, holder: Holder },
     /// A lease's host has closed it.
     Released { lease: LeaseId },
     /// Something of the machine's.
     Event(PoolEvent),
+    /// What a host that is about to be ready decodes alike with.
+    HostClass { host: HostId, class: Arc<str> },
     /// A heartbeat's figures.
     HostLoad { host: HostId, load: HostLoad },
-    /// A host said what its decoding depends on.
-    Determinism { class: String },
     /// A host said why it can't load.
     LoadFailed { message: String },
     /// How is it?

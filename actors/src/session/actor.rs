@@ -3,22 +3,24 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::{Resampler, SourceStore};
 use starling_core::session::{LossCause, SessionConfig, SessionEvent as Event, SessionMachine};
 use starling_protocol::lease::{DecodeOptions, FromHost};
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, WarningCode};
-use starling_protocol::{Attempt, Epoch, Segment, SourceOffset, Utterance};
+use starling_protocol::{Attempt, Epoch, NodeName, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
+use tracing::error;
 
 use super::api::OpenRequest;
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
 use crate::clock::Clock;
-use crate::decoder::DecoderHandle;
+use crate::decoder::{DecoderHandle, HolderMessage};
+use crate::decoders::{Decoders, Search};
 use crate::observe::{Observation, Observer};
-use crate::pool::{LeaseAnswer, PoolMessage};
+use crate::pool::LeaseAnswer;
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -29,7 +31,7 @@ pub(crate) struct SessionArguments {
     pub(crate) config: SessionConfig,
     pub(crate) options: DecodeOptions,
     pub(crate) model: Arc<str>,
-    pub(crate) pool: ActorRef<PoolMessage>,
+    pub(crate) decoders: Decoders,
     pub(crate) resampler: Arc<Resampler>,
     pub(crate) journal_bytes: usize,
     pub(crate) retry_after: std::time::Duration,
@@ -57,20 +59,29 @@ pub(crate) enum SessionMessage {
     Detached { epoch: Epoch },
     /// The client sent something.
     Input { epoch: Epoch, input: Input },
-    /// The pool's answer.
-    Lease { attempt: Attempt, answer: LeaseAnswer },
-    /// The decoder is gone.
-    LeaseLost { attempt: Attempt, cause: LossCause },
-    /// The decoder's host is to be replaced.
-    LeaseRetiring { attempt: Attempt },
-    /// The engine can't serve the options.
-    OptionsRefused { attempt: Attempt, message: String },
-    /// The decoder says something.
-    Decoder { attempt: Attempt, frame: FromHost },
+    /// The pool, the decoder or its peer says something.
+    Decoder(HolderMessage),
     /// The machine's timer.
     TimedOut,
     /// The node is stopping.
     ShutDown,
+}
+
+impl From<HolderMessage> for SessionMessage {
+    fn from(message: HolderMessage) -> Self {
+        Self::Decoder(message)
+    }
+}
+
+impl TryFrom<SessionMessage> for HolderMessage {
+    type Error = ();
+
+    fn try_from(message: SessionMessage) -> Result<Self, ()> {
+        match message {
+            SessionMessage::Decoder(message) => Ok(message),
+            _ => Err(()),
+        }
+    }
 }
 
 pub(crate) struct SessionState {
@@ -83,6 +94,9 @@ pub(crate) struct SessionState {
     pub(super) decoder: Option<DecoderHandle>,
     /// A grant that the machine is about to be told of.
     pub(super) granted: Option<DecoderHandle>,
+    /// The search for a decoder, while peers are asked. Ends when it is dropped.
+    pub(super) search: Option<Search>,
+    pub(super) placed: Placed,
     pub(super) outbox: Option<Arc<Outbox>>,
     /// The connection that is being welcomed or refused.
     pub(super) attaching: Option<AttachReply>,
@@ -98,6 +112,19 @@ pub(crate) struct SessionState {
     pub(super) entries: usize,
     pub(super) times: Times,
     timer: Option<Timestamp>,
+}
+
+/// Where the session's decoders have been.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    /// The peer that decodes now.
+    pub(super) node: Option<NodeName>,
+    /// Peers that lost the open segment, the last one at the end.
+    pub(super) failed: Vec<NodeName>,
+    /// The determinism class that the session began in; empty while that is not known.
+    pub(super) class: Arc<str>,
+    /// Whether the client was told that it is in another one.
+    pub(super) told: bool,
 }
 
 /// When things came, for what is counted.
@@ -131,6 +158,8 @@ impl Actor for SessionActor {
             store: SourceStore::new(),
             decoder: None,
             granted: None,
+            search: None,
+            placed: Placed::default(),
             outbox: None,
             attaching: None,
             welcome: None,
@@ -169,28 +198,26 @@ impl Actor for SessionActor {
                 }
             }
             SessionMessage::Input { epoch, input } => state.input(&myself, epoch, input),
-            SessionMessage::Lease { attempt, answer } => state.lease(&myself, attempt, answer),
-            SessionMessage::LeaseLost { attempt, cause } => {
-                if state.times.lost.is_none() {
-                    state.times.lost = Some(state.arguments.clock.now());
-                }
-                let model = &*state.arguments.model;
-                state.arguments.observer.observe(&Observation::DecoderLost { model, cause });
-                state.drive(&myself, Event::LeaseLost { attempt, cause });
-            }
-            SessionMessage::LeaseRetiring { attempt } => {
-                state.drive(&myself, Event::LeaseRetiring { attempt });
-            }
-            SessionMessage::OptionsRefused { attempt, message } => {
-                state.refusal = Some(message);
-                state.drive(&myself, Event::OptionsRefused { attempt });
-            }
-            SessionMessage::Decoder { attempt, frame } => state.decoder_frame(&myself, attempt, frame),
+            SessionMessage::Decoder(message) => state.decoder_says(&myself, message),
             SessionMessage::TimedOut => {
                 state.timer = None;
                 state.drive(&myself, Event::TimedOut);
             }
             SessionMessage::ShutDown => state.drive(&myself, Event::ShutDown),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<SessionMessage>,
+        event: SupervisionEvent,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        // The actor of a decoder on a peer is the session's own child. One that ends as it should has told why.
+        if let SupervisionEvent::ActorFailed(who, problem) = event {
+            error!(%problem, "a decoder's actor failed");
+            state.decoder_failed(&myself, who.get_id());
         }
         Ok(())
     }
@@ -255,6 +282,38 @@ impl SessionState {
         }
     }
 
+    fn decoder_says(&mut self, myself: &ActorRef<SessionMessage>, message: HolderMessage) {
+        match message {
+            HolderMessage::Answer { attempt, answer } => self.lease(myself, attempt, answer),
+            HolderMessage::Frame { attempt, frame } => self.decoder_frame(myself, attempt, frame),
+            HolderMessage::Lost { attempt, cause } => self.decoder_lost(myself, attempt, cause),
+            HolderMessage::Retiring { attempt } => self.drive(myself, Event::LeaseRetiring { attempt }),
+            HolderMessage::OptionsRefused { attempt, message } => {
+                self.refusal = Some(message);
+                self.drive(myself, Event::OptionsRefused { attempt });
+            }
+        }
+    }
+
+    fn decoder_lost(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, cause: LossCause) {
+        if self.times.lost.is_none() {
+            self.times.lost = Some(self.arguments.clock.now());
+        }
+        let model = &*self.arguments.model;
+        self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
+        if attempt == self.machine.attempt() {
+            self.placed.failed.extend(self.placed.node.take());
+        }
+        self.drive(myself, Event::LeaseLost { attempt, cause });
+    }
+
+    fn decoder_failed(&mut self, myself: &ActorRef<SessionMessage>, who: ActorId) {
+        if self.decoder.as_ref().is_some_and(|decoder| decoder.id() == who) {
+            let attempt = self.machine.attempt();
+            self.decoder_lost(myself, attempt, LossCause::Protocol);
+        }
+    }
+
     fn lease(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, answer: LeaseAnswer) {
         match answer {
             Ok(grant) => {
@@ -266,6 +325,11 @@ impl SessionState {
                         queue_wait: grant.waited,
                     });
                 }
+                if attempt == self.machine.attempt() {
+                    self.search = None;
+                    self.placed.node = grant.node;
+                    self.note_class(grant.class);
+                }
                 self.granted = Some(grant.decoder);
                 self.drive(myself, Event::LeaseGranted { attempt });
                 // A grant that the machine did not want goes back.
@@ -273,6 +337,19 @@ impl SessionState {
                 self.answer_welcome();
             }
             Err(reason) => self.refuse(myself, reason),
+        }
+    }
+
+    /// Tells the client when its decoder may hear other words than the one before.
+    fn note_class(&mut self, class: Arc<str>) {
+        if self.placed.class.is_empty() {
+            self.placed.class = class;
+        } else if !class.is_empty() && class != self.placed.class && !self.placed.told {
+            self.placed.told = true;
+            let message = format!("decoding goes on with {class} in place of {}", self.placed.class);
+            if let Some(outbox) = &self.outbox {
+                outbox.set_warning(WarningCode::Determinism, message);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use starling_protocol::SourceOffset;
-use starling_protocol::native::Final;
+use starling_protocol::native::{Final, WarningCode};
 use tokio::sync::Notify;
 
 use super::api::SessionEvent;
@@ -24,6 +24,7 @@ struct Waiting {
     partial: Option<SessionEvent>,
     ack: Option<SourceOffset>,
     progress: Option<SessionEvent>,
+    warning: Option<SessionEvent>,
     last: Option<SessionEvent>,
     closed: bool,
 }
@@ -47,6 +48,10 @@ impl Outbox {
 
     pub(super) fn set_progress(&self, progress: SessionEvent) {
         self.change(|waiting| waiting.progress = Some(progress));
+    }
+
+    pub(super) fn set_warning(&self, code: WarningCode, message: String) {
+        self.change(|waiting| waiting.warning = Some(SessionEvent::Warning(code, message)));
     }
 
     /// The last event; nothing is added after it.
@@ -94,6 +99,9 @@ impl Outbox {
 
 impl Waiting {
     fn take(&mut self) -> Option<SessionEvent> {
+        if let Some(warning) = self.warning.take() {
+            return Some(warning);
+        }
         if let Some(last) = self.finals.pop_front() {
             return Some(SessionEvent::Final(last));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use starling_core::pool::{Purpose, Refusal};
-use starling_core::session::{AttachRefusal, FailReason, Outcome, SessionAction};
+use starling_core::session::{AttachRefusal, FailReason, LeaseKind, Outcome, SessionAction};
 use starling_protocol::lease::{Priority, ToHost};
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
@@ -16,22 +16,21 @@ use super::api::{Ready, SessionEvent};
 use super::finals::{Place, make_final};
 use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
+use crate::decoders::Ask;
 use crate::observe::Observation;
-use crate::pool::PoolMessage;
 
 impl SessionState {
     pub(super) fn perform(&mut self, myself: &ActorRef<SessionMessage>, actions: Vec<SessionAction>) {
         for action in actions {
             match action {
                 SessionAction::RequestLease { attempt, kind } => {
-                    let purpose = if self.admitted { Purpose::Continue(kind) } else { Purpose::New };
-                    let session = myself.clone();
-                    let _ = self.arguments.pool.cast(PoolMessage::Acquire { attempt, purpose, session });
+                    self.find_decoder(myself, attempt, kind);
                 }
                 SessionAction::ReleaseLease { attempt } => {
+                    self.search = None;
+                    self.placed.node = None;
                     if self.decoder.take().is_none() {
-                        let session = myself.clone();
-                        let _ = self.arguments.pool.cast(PoolMessage::Withdraw { attempt, session });
+                        self.arguments.decoders.withdraw(attempt, myself);
                     }
                 }
                 SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms } => {
@@ -89,6 +88,20 @@ impl SessionState {
                 SessionAction::End(outcome) => self.end(myself, outcome),
             }
         }
+    }
+
+    fn find_decoder(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, kind: LeaseKind) {
+        let ask = Ask {
+            session: self.arguments.request.session,
+            epoch: self.machine.last_epoch(),
+            attempt,
+            purpose: if self.admitted { Purpose::Continue(kind) } else { Purpose::New },
+            start: self.machine.journal().committed(),
+            class: Arc::clone(&self.placed.class),
+            failed: self.placed.failed.clone(),
+            trace: self.arguments.request.trace.clone(),
+        };
+        self.search = self.arguments.decoders.find(ask, myself);
     }
 
     fn tell_decoder(&self, command: impl FnOnce(starling_protocol::LeaseId) -> ToHost) {
@@ -206,6 +219,8 @@ impl SessionState {
     }
 
     fn commit(&mut self, place: Place) {
+        // What follows is other audio: nobody has failed at it yet.
+        self.placed.failed.clear();
         let heard = std::mem::take(&mut self.heard);
         let heard = if place.cause == CutCause::GivenUp { Default::default() } else { heard };
         let last = make_final(&self.arguments.config.rates, place, heard, self.arguments.options.words);

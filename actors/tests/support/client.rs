@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use starling_actors::{
     Attachment, Capabilities, Dialect, HostLauncher, ModelArguments, NodeArguments, NodeHandle, OpenRequest,
-    SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
+    Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;
 use starling_protocol::SessionId;
 use starling_protocol::lease::EngineKind;
-use starling_protocol::native::{ErrorBody, Final, SessionOptions};
+use starling_protocol::native::{ErrorBody, Final, SessionOptions, WarningCode};
 
 pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
     ModelArguments {
         name: "scripted".into(),
+        digest: "scripted".into(),
         language: "x-test".into(),
         engine: EngineKind::Scripted,
         model_dir: PathBuf::new(),
@@ -36,11 +37,21 @@ pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
 }
 
 pub async fn start(launcher: impl HostLauncher, model: ModelArguments, limits: SessionLimits) -> NodeHandle {
+    start_among(launcher, model, limits, None).await
+}
+
+pub async fn start_among(
+    launcher: impl HostLauncher,
+    model: ModelArguments,
+    limits: SessionLimits,
+    peers: Option<Arc<dyn Peers>>,
+) -> NodeHandle {
     let arguments = NodeArguments {
         models: vec![model],
         launcher: Arc::new(launcher),
         limits,
         observer: Arc::new(SilentObserver),
+        peers,
     };
     NodeHandle::start(arguments).await.expect("starts")
 }
@@ -77,6 +88,7 @@ pub fn bytes(samples: &[i16]) -> Vec<u8> {
 pub struct Heard {
     pub finals: Vec<Final>,
     pub partials: usize,
+    pub warnings: Vec<WarningCode>,
     pub failed: Option<ErrorBody>,
     pub done: bool,
     ledger: FinalsLedger,
@@ -107,7 +119,8 @@ impl Heard {
                 self.done = true;
                 return true;
             }
-            SessionEvent::Ack(_) | SessionEvent::Progress { .. } | SessionEvent::Warning(..) => {}
+            SessionEvent::Warning(code, _) => self.warnings.push(code),
+            SessionEvent::Ack(_) | SessionEvent::Progress { .. } => {}
         }
         false
     }

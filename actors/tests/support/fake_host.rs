@@ -50,6 +50,8 @@ pub struct FakeLauncher {
     pub poison: Option<i16>,
     /// Hosts never become ready.
     pub never_ready: bool,
+    /// The determinism class that hosts say they are of.
+    pub class: &'static str,
 }
 
 impl FakeLauncher {
@@ -75,6 +77,7 @@ impl HostLauncher for FakeLauncher {
             sequence: 0,
             poison: self.poison,
             never_ready: self.never_ready,
+            class: self.class,
         };
         let (killed, ending) = (Arc::clone(&kill), control.end.clone());
         tokio::spawn(async move {
@@ -122,6 +125,7 @@ struct Host {
     sequence: u64,
     poison: Option<i16>,
     never_ready: bool,
+    class: &'static str,
 }
 
 impl Host {
@@ -178,7 +182,7 @@ impl Host {
             ToHost::Start(_) if self.never_ready => {}
             ToHost::Start(_) => out.push(FromHost::Ready {
                 engine: "fake".into(),
-                determinism: "fake".into(),
+                determinism: self.class.into(),
                 load_ms: 0,
                 prewarm_ms: 0,
                 resident_bytes: 1,

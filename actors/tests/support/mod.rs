@@ -3,5 +3,7 @@
 
 pub mod client;
 pub mod fake_host;
+pub mod memory_link;
 pub mod models;
+pub mod quic;
 pub mod real;

@@ -19,6 +19,7 @@ pub fn model(name: &str, hosts: u16, slots: u16) -> ModelArguments {
     };
     ModelArguments {
         name: prepared.name,
+        digest: prepared.digest,
         language: prepared.language,
         engine,
         model_dir: prepared.dir,

@@ -259,7 +259,8 @@ impl SessionMachine {
             | LossCause::Stuck { suspect: false }
             | LossCause::Killed
             | LossCause::Silent
-            | LossCause::Protocol => {}
+            | LossCause::Protocol
+            | LossCause::NodeLost => {}
         }
         if self.suspicion.failures >= GIVE_UP_AFTER {
             self.give_up(now, fed, out);

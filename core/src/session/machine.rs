@@ -116,6 +116,12 @@ impl SessionMachine {
         self.ledger.next()
     }
 
+    /// The last attempt that was begun.
+    #[must_use]
+    pub const fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
     /// Whether the session is over; nothing changes any more.
     #[must_use]
     pub const fn is_over(&self) -> bool {

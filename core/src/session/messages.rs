@@ -1,5 +1,6 @@
 //! What a session machine is told and what it asks for.
 
+use starling_protocol::data::LeaseLost;
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
 
 /// What kind of decoder a session needs.
@@ -32,6 +33,37 @@ pub enum LossCause {
     EngineFailed,
     /// The host said something that can't be.
     Protocol,
+    /// The node that had the host is gone, or the way there.
+    NodeLost,
+}
+
+impl From<LossCause> for LeaseLost {
+    fn from(cause: LossCause) -> Self {
+        match cause {
+            LossCause::Crashed { suspect } => Self::Crashed { suspect },
+            LossCause::Killed => Self::Killed,
+            LossCause::Silent => Self::Silent,
+            LossCause::Stuck { suspect } => Self::Stuck { suspect },
+            LossCause::EngineFailed => Self::EngineFailed,
+            LossCause::Protocol => Self::Protocol,
+            LossCause::NodeLost => Self::NodeLost,
+        }
+    }
+}
+
+impl From<LeaseLost> for LossCause {
+    /// A cause that only a newer node knows blames nobody.
+    fn from(cause: LeaseLost) -> Self {
+        match cause {
+            LeaseLost::Crashed { suspect } => Self::Crashed { suspect },
+            LeaseLost::Silent => Self::Silent,
+            LeaseLost::Stuck { suspect } => Self::Stuck { suspect },
+            LeaseLost::EngineFailed => Self::EngineFailed,
+            LeaseLost::Protocol => Self::Protocol,
+            LeaseLost::NodeLost => Self::NodeLost,
+            _ => Self::Killed,
+        }
+    }
 }
 
 impl LossCause {
@@ -45,6 +77,7 @@ impl LossCause {
             Self::Stuck { .. } => "stuck",
             Self::EngineFailed => "engine_failed",
             Self::Protocol => "protocol",
+            Self::NodeLost => "node_lost",
         }
     }
 }

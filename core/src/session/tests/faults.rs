@@ -24,6 +24,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         Just(LossCause::Killed),
         Just(LossCause::Silent),
         Just(LossCause::Protocol),
+        Just(LossCause::NodeLost),
         Just(LossCause::Stuck { suspect: true }),
         Just(LossCause::Stuck { suspect: false }),
         Just(LossCause::Crashed { suspect: false }),

@@ -40,7 +40,8 @@ fn poison_is_tried_alone_and_given_up_after_three_deaths_there() {
 fn being_killed_never_counts_as_poison() {
     let mut world = World::new(config(16_000));
     world.send(SessionEvent::AudioReceived { frames: 16_000 });
-    let causes = [LossCause::Killed, LossCause::Silent, LossCause::Crashed { suspect: false }];
+    let causes =
+        [LossCause::Killed, LossCause::Silent, LossCause::NodeLost, LossCause::Crashed { suspect: false }];
     for cause in causes.into_iter().cycle().take(20) {
         world.grant();
         world.lose(cause);
@@ -280,4 +281,22 @@ fn partials_of_a_replay_are_held_back_until_it_is_close_to_live() {
     let caught_up =
         |action: &SessionAction| matches!(action, SessionAction::CaughtUp { replayed: 32_000.., .. });
     assert!(world.other.iter().any(caught_up));
+}
+
+#[test]
+fn a_cause_is_the_same_on_another_node() {
+    let causes = [
+        LossCause::Crashed { suspect: true },
+        LossCause::Crashed { suspect: false },
+        LossCause::Killed,
+        LossCause::Silent,
+        LossCause::Stuck { suspect: true },
+        LossCause::Stuck { suspect: false },
+        LossCause::EngineFailed,
+        LossCause::Protocol,
+        LossCause::NodeLost,
+    ];
+    for cause in causes {
+        assert_eq!(LossCause::from(starling_protocol::data::LeaseLost::from(cause)), cause);
+    }
 }

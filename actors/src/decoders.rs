@@ -1,0 +1,272 @@
+//! Where a session's decoders come from: the node's own pool, or a peer's.
+//!
+//! Owns: the search for one decoder. Must never: choose (see `starling_core::placement`), or keep a lease that its session
+//! does not want any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use starling_core::Timestamp;
+use starling_core::placement::{Own, Place, Want, place};
+use starling_core::pool::{Purpose, Refusal};
+use starling_core::session::LeaseKind;
+use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose};
+use starling_protocol::lease::TraceContext;
+use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, SessionId};
+use tokio::sync::oneshot;
+use tracing::{debug, error, info};
+
+use crate::clock::Clock;
+use crate::data::{LeaseStream, Peers, ask};
+use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, HolderMessage, Seat};
+use crate::pool::{Grant, PoolMessage, PoolSnapshot};
+use crate::session::SessionMessage;
+use crate::task::AbortOnDrop;
+
+/// A peer answers within a round trip and what its pool was given to wait. One that takes so much longer is passed over:
+/// there are others, and a caller waits.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// How long the own pool may take to say how full it is.
+const SNAPSHOT: Duration = Duration::from_secs(1);
+
+/// What a peer is given to find a slot for a session that goes on, once nobody has an idle one.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A host of one's own has to be started first, and to load the model.
+const QUARANTINE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Wait after nobody gave anything, doubling up to the longest. Peers that come back are noticed within a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// See [`FIRST_PAUSE`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A model's decoders.
+#[derive(Clone)]
+pub(crate) struct Decoders {
+    pub(crate) pool: ActorRef<PoolMessage>,
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// What it takes to ask peers.
+#[derive(Clone)]
+pub(crate) struct Elsewhere {
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) model: Arc<str>,
+    pub(crate) digest: Arc<str>,
+    /// Whether this node has hosts for the model.
+    pub(crate) own_hosts: bool,
+    /// Longest time a new session waits.
+    pub(crate) queue_wait: Duration,
+    /// Names for leases on peers, unique on this node.
+    pub(crate) names: Arc<AtomicU64>,
+    pub(crate) clock: Clock,
+}
+
+/// A decoder that is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) session: SessionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) attempt: Attempt,
+    pub(crate) purpose: Purpose,
+    pub(crate) start: DecodeOffset,
+    /// The class that decoded the session so far; may be empty.
+    pub(crate) class: Arc<str>,
+    /// Peers that failed at this, the last one at the end.
+    pub(crate) failed: Vec<NodeName>,
+    pub(crate) trace: Option<TraceContext>,
+}
+
+/// A search that goes on. Dropping it ends it.
+pub(crate) struct Search {
+    _task: AbortOnDrop,
+}
+
+impl Decoders {
+    /// Looks for a decoder. The answer is a [`HolderMessage::Answer`] to the session.
+    pub(crate) fn find(&self, ask: Ask, session: &ActorRef<SessionMessage>) -> Option<Search> {
+        let (pool, session) = (self.pool.clone(), session.clone());
+        let Some(elsewhere) = self.elsewhere.clone() else {
+            acquire(&pool, &ask, &session);
+            return None;
+        };
+        let searching = Searching { pool, elsewhere, ask, session };
+        Some(Search { _task: AbortOnDrop::spawn(searching.run()) })
+    }
+
+    /// The session does not want what it asked for.
+    pub(crate) fn withdraw(&self, attempt: Attempt, session: &ActorRef<SessionMessage>) {
+        let _ = self.pool.cast(PoolMessage::Withdraw { attempt, holder: session.get_derived() });
+    }
+}
+
+fn acquire(pool: &ActorRef<PoolMessage>, ask: &Ask, session: &ActorRef<SessionMessage>) {
+    let (attempt, purpose, holder) = (ask.attempt, ask.purpose, session.get_derived());
+    let _ = pool.cast(PoolMessage::Acquire { attempt, purpose, holder });
+}
+
+struct Searching {
+    pool: ActorRef<PoolMessage>,
+    elsewhere: Elsewhere,
+    ask: Ask,
+    session: ActorRef<SessionMessage>,
+}
+
+/// What one round over all nodes came to.
+enum Found {
+    Own,
+    Lease { node: NodeName, lease: LeaseId, stream: LeaseStream },
+    Nothing,
+}
+
+impl Searching {
+    async fn run(self) {
+        let new = self.ask.purpose == Purpose::New;
+        let deadline = self.elsewhere.clock.now().plus(self.elsewhere.queue_wait);
+        let mut excluded = self.ask.failed.clone();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.round(deadline, &mut excluded).await {
+                Found::Own => return acquire(&self.pool, &self.ask, &self.session),
+                Found::Lease { node, lease, stream } => return self.deliver(node, lease, stream),
+                Found::Nothing => {}
+            }
+            if new && self.elsewhere.clock.now() >= deadline {
+                let (attempt, answer) = (self.ask.attempt, Err(Refusal::WaitedTooLong));
+                let answer = HolderMessage::Answer { attempt, answer };
+                let _ = self.session.cast(SessionMessage::Decoder(answer));
+                return;
+            }
+            // With nobody else there, one that failed at it is asked again: it may have been its host alone.
+            let untried = excluded.iter().all(|node| self.ask.failed.contains(node)) && pause == FIRST_PAUSE;
+            if excluded.is_empty() || !untried {
+                tokio::time::sleep(pause).await;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            excluded.clear();
+        }
+    }
+
+    /// Asks everybody once, in the order of placement.
+    async fn round(&self, deadline: Timestamp, excluded: &mut Vec<NodeName>) -> Found {
+        let Elsewhere { peers, model, digest, own_hosts, .. } = &self.elsewhere;
+        let alone = self.ask.purpose == Purpose::Continue(LeaseKind::Quarantine);
+        if alone && *own_hosts {
+            return Found::Own;
+        }
+        let own = if *own_hosts { self.own().await } else { None };
+        let own_class = own.as_ref().and_then(|own| own.class.clone()).unwrap_or_default();
+        let own = own.filter(|own| own.counts.hosts_ready > 0);
+        let own =
+            own.map(|own| Own { idle: own.counts.idle.try_into().unwrap_or(u32::MAX), class: &own_class });
+        // Idle slots say nothing of hosts that are started for one segment alone.
+        let rounds: &[bool] = if alone { &[true] } else { &[false, true] };
+        for crowded in rounds {
+            if *crowded && *own_hosts && self.ask.purpose == Purpose::New {
+                // Who has to wait does so in this node's own queue.
+                break;
+            }
+            loop {
+                let candidates = peers.candidates(model, digest);
+                let last = self.ask.failed.last();
+                let lost = candidates.iter().find(|candidate| Some(&candidate.node) == last);
+                let want = Want {
+                    own,
+                    class: &self.ask.class,
+                    avoid_zone: lost.map(|lost| lost.zone.as_str()),
+                    excluded,
+                    crowded: *crowded,
+                };
+                let node = match place(&want, &candidates, random()) {
+                    None => break,
+                    Some(Place::Own) => return Found::Own,
+                    Some(Place::Peer(candidate)) => candidate.node.clone(),
+                };
+                match self.ask_peer(&node, self.patience(*crowded, deadline)).await {
+                    Ok((lease, stream)) => return Found::Lease { node, lease, stream },
+                    Err(problem) => {
+                        debug!(session = %self.ask.session, %node, problem, "a peer gives no decoder");
+                        excluded.push(node);
+                    }
+                }
+            }
+        }
+        if *own_hosts { Found::Own } else { Found::Nothing }
+    }
+
+    fn patience(&self, crowded: bool, deadline: Timestamp) -> Duration {
+        match self.ask.purpose {
+            _ if !crowded => Duration::ZERO,
+            Purpose::New => deadline.since(self.elsewhere.clock.now()),
+            Purpose::Continue(LeaseKind::Shared) => CONTINUE_PATIENCE,
+            Purpose::Continue(LeaseKind::Quarantine) => QUARANTINE_PATIENCE,
+        }
+    }
+
+    async fn own(&self) -> Option<PoolSnapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.pool.cast(PoolMessage::Snapshot(reply.into())).ok()?;
+        tokio::time::timeout(SNAPSHOT, answer).await.ok()?.ok()
+    }
+
+    async fn ask_peer(&self, node: &NodeName, patience: Duration) -> Result<(LeaseId, LeaseStream), String> {
+        let lease = LeaseId(self.elsewhere.names.fetch_add(1, Ordering::Relaxed));
+        let header = LeaseHeader {
+            version: DATA_PROTOCOL,
+            lease,
+            session: self.ask.session,
+            epoch: self.ask.epoch,
+            attempt: self.ask.attempt,
+            model: self.elsewhere.model.to_string(),
+            digest: self.elsewhere.digest.to_string(),
+            purpose: match self.ask.purpose {
+                Purpose::New => LeasePurpose::New,
+                Purpose::Continue(LeaseKind::Shared) => LeasePurpose::Continue,
+                Purpose::Continue(LeaseKind::Quarantine) => LeasePurpose::Quarantine,
+            },
+            start: self.ask.start,
+            patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            reservation: None,
+            trace: self.ask.trace.clone(),
+        };
+        let asking = async {
+            let stream = self.elsewhere.peers.open(node).await.map_err(|error| error.to_string())?;
+            ask(stream, header).await.map_err(|error| error.to_string())
+        };
+        let answered = tokio::time::timeout(patience.saturating_add(ANSWER), asking).await;
+        let stream = answered.map_err(|_| "no answer in time".to_owned())??;
+        Ok((lease, stream))
+    }
+
+    /// Hands the lease to the session. In a task of its own, so that a search which ends now leaves no decoder behind: a
+    /// session that does not want it drops it.
+    fn deliver(self, node: NodeName, lease: LeaseId, stream: LeaseStream) {
+        let Self { ask, session, .. } = self;
+        info!(session = %ask.session, %node, attempt = ask.attempt.0, "decoding goes on at a peer");
+        tokio::spawn(async move {
+            let (waited, class) = (stream.waited, stream.class.as_str().into());
+            let (attempt, holder) = (ask.attempt, session.get_derived());
+            let arguments = DecoderArguments { lease, attempt, holder, seat: Seat::Peer(stream) };
+            match Actor::spawn_linked(None, DecoderActor, arguments, session.get_cell()).await {
+                Ok((decoder, _)) => {
+                    let decoder = DecoderHandle::new(decoder, lease);
+                    let answer = Ok(Grant { decoder, waited, node: Some(node), class });
+                    let answer = HolderMessage::Answer { attempt, answer };
+                    let _ = session.cast(SessionMessage::Decoder(answer));
+                }
+                // Only a session that has just ended can't have children.
+                Err(problem) => error!(%problem, "a peer's decoder cannot be started"),
+            }
+        });
+    }
+}
+
+/// Every bit of both halves but those that say which kind of UUID it is.
+fn random() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low.rotate_left(32)
+}

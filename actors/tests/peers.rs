@@ -1,0 +1,422 @@
+//! Several nodes in one process on paused time: sessions on one, decoders on others, memory between them.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_actors::{Attachment, NodeHandle, PeerLink, PeerStream, ProcessEnd, SessionLimits};
+use starling_core::placement::Candidate;
+use starling_protocol::data::{
+    DATA_PROTOCOL, HeaderReply, LeaseHeader, LeaseLost, LeasePurpose, LeaseReply, MAX_HEADER_BYTES,
+    StreamHeader, StreamRefusal,
+};
+use starling_protocol::frame::{FrameReader, encode};
+use starling_protocol::lease::{DecodeOptions, FromHost, Priority, ToHost};
+use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
+use starling_protocol::native::{ErrorCode, WarningCode};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, LeaseId, Segment, SessionId};
+use support::client::{
+    Heard, bytes, listen, request, scripted_model, send, speak, speech, start, start_among,
+};
+use support::fake_host::FakeLauncher;
+use support::memory_link::{MemoryLink, Net, candidate, name};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+
+const REAL_TIME: Duration = Duration::from_millis(100);
+const KILLED: ProcessEnd = ProcessEnd::Signal(9);
+const LEASE: LeaseId = LeaseId(77);
+
+/// A node that decodes.
+async fn decoder(net: &Net, node: &str, launcher: &FakeLauncher) -> NodeHandle {
+    member(net, node, launcher, 2, 4).await.1
+}
+
+/// A node that has sessions and no hosts.
+async fn gateway(net: &Net) -> (Arc<MemoryLink>, NodeHandle) {
+    member(net, "gateway", &FakeLauncher::default(), 0, 4).await
+}
+
+async fn member(
+    net: &Net,
+    node: &str,
+    launcher: &FakeLauncher,
+    hosts: u16,
+    slots: u16,
+) -> (Arc<MemoryLink>, NodeHandle) {
+    let (link, streams) = net.join(node);
+    let peers = Some(net.peers(&link));
+    let limits = SessionLimits::default();
+    let handle = start_among(launcher.clone(), scripted_model(hosts, slots), limits, peers).await;
+    let serving = handle.clone();
+    tokio::spawn(async move { serving.serve_peers(streams).await });
+    (link, handle)
+}
+
+async fn calm(utterances: u32, words: u32) -> Heard {
+    let node = start(FakeLauncher::default(), scripted_model(2, 4), SessionLimits::default()).await;
+    speak(&node, &speech(utterances, words), REAL_TIME).await
+}
+
+async fn busy(node: &NodeHandle) -> usize {
+    node.status().await.models[0].slots_busy
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_on_one_node_is_decoded_on_another() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (_, node) = gateway(&net).await;
+    net.gossip(vec![candidate("other", 8)]);
+    let heard = speak(&node, &speech(3, 5), REAL_TIME).await;
+    assert!(heard.done);
+    assert!(heard.partials > 5, "{} partials", heard.partials);
+    assert_eq!(heard.finals, calm(3, 5).await.finals);
+    until("the slot comes back", async || busy(&other).await == 0 && other.status().await.relayed == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_are_killed_on_another_node_change_nothing() {
+    let wanted = calm(6, 12).await;
+    for seed in 0..5u64 {
+        let net = Net::default();
+        let launcher = FakeLauncher::default();
+        let _other = decoder(&net, "other", &launcher).await;
+        let (_, node) = gateway(&net).await;
+        net.gossip(vec![candidate("other", 8)]);
+        let hosts = launcher.clone();
+        let killer = tokio::spawn(async move {
+            for round in 0.. {
+                sleep(Duration::from_millis(300 + (seed * 397 + round * 211) % 1_900)).await;
+                let alive = hosts.alive();
+                if let Some(host) = alive.get((seed + round) as usize % alive.len().max(1)) {
+                    host.die(KILLED);
+                }
+            }
+        });
+        let heard = speak(&node, &speech(6, 12), REAL_TIME).await;
+        killer.abort();
+        assert_eq!(heard.finals, wanted.finals, "seed {seed}");
+        assert!(launcher.hosts.lock().expect("no panic").len() > 4, "hosts were killed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_is_known_across_nodes() {
+    let net = Net::default();
+    let launcher = FakeLauncher { poison: Some(7_777), ..FakeLauncher::default() };
+    let _other = decoder(&net, "other", &launcher).await;
+    let (_, node) = gateway(&net).await;
+    net.gossip(vec![candidate("other", 8)]);
+    let mut poisoned = starling_engine::scripted::encode(&["before"]);
+    poisoned.extend(starling_engine::scripted::encode_from(7_777, &["poison"]));
+    poisoned.extend(starling_engine::scripted::encode_from(1, &["after"]));
+    let audio = speech(3, 5);
+    let (bad, good) = tokio::join!(speak(&node, &poisoned, REAL_TIME), speak(&node, &audio, REAL_TIME));
+    assert_eq!(good.finals, calm(3, 5).await.finals);
+    assert_eq!(bad.finals[0].cause, CutCause::GivenUp);
+    assert!(bad.done && bad.finals[0].error.is_some());
+    assert_eq!(bad.text(), "1:after", "the session goes on after it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_lost_is_replaced_by_another() {
+    let wanted = calm(4, 12).await;
+    let net = Net::default();
+    let lost = decoder(&net, "lost", &FakeLauncher { class: "avx2", ..FakeLauncher::default() }).await;
+    let other = decoder(&net, "other", &FakeLauncher { class: "neon", ..FakeLauncher::default() }).await;
+    let (link, node) = gateway(&net).await;
+    net.gossip(vec![
+        Candidate { class: "avx2".into(), ..candidate("lost", 9) },
+        Candidate { class: "neon".into(), ..candidate("other", 4) },
+    ]);
+    let audio = speech(4, 12);
+    let speaking = {
+        let node = node.clone();
+        tokio::spawn(async move { speak(&node, &audio, REAL_TIME).await })
+    };
+    until("it is decoded on the first", async || busy(&lost).await == 1).await;
+    sleep(Duration::from_secs(2)).await;
+    net.silence("gateway", "lost");
+    sleep(Duration::from_millis(700)).await;
+    link.peer_lost(&name("lost"));
+    let told = Instant::now();
+    until("it goes on on the other", async || busy(&other).await == 1).await;
+    assert!(told.elapsed() < Duration::from_millis(100), "after {:?}", told.elapsed());
+    until("the lost node notices too", async || busy(&lost).await == 0).await;
+    let heard = speaking.await.expect("no panic");
+    assert_eq!(heard.finals, wanted.finals);
+    assert_eq!(heard.warnings, [WarningCode::Determinism], "it may hear other words there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_full_asks_others_and_who_is_not_does_not() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (_, node) = member(&net, "own", &FakeLauncher::default(), 1, 1).await;
+    net.gossip(vec![candidate("other", 8)]);
+    until("its host is ready", async || node.status().await.models[0].slots_idle == 1).await;
+    let _first = node.open(request()).await.expect("is admitted");
+    assert_eq!((busy(&node).await, busy(&other).await), (1, 0));
+    let second = node.open(request()).await.expect("is admitted");
+    assert_eq!((busy(&node).await, busy(&other).await), (1, 1));
+    second.input.abandon().await;
+    until("the slot comes back", async || busy(&other).await == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stale_gossip_costs_a_refusal_and_no_session() {
+    let net = Net::default();
+    let full = member(&net, "full", &FakeLauncher::default(), 1, 1).await.1;
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (_, node) = gateway(&net).await;
+    net.gossip(vec![candidate("full", 9)]);
+    let _held = node.open(request()).await.expect("is admitted");
+    assert_eq!(busy(&full).await, 1);
+    net.gossip(vec![candidate("full", 9), candidate("other", 1)]);
+    let asked = Instant::now();
+    let _second = node.open(request()).await.expect("is admitted");
+    assert_eq!(busy(&other).await, 1);
+    assert!(asked.elapsed() < Duration::from_millis(100), "after {:?}", asked.elapsed());
+    net.gossip(vec![candidate("full", 9)]);
+    let asked = Instant::now();
+    let refused = node.open(request()).await.err().expect("nobody has a slot");
+    assert_eq!(refused.code, ErrorCode::Busy);
+    let waited = asked.elapsed();
+    assert!((2..4).contains(&waited.as_secs()), "the queue's deadline, not {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_node_lets_its_peers_leave_at_a_cut() {
+    let wanted = calm(4, 6).await;
+    let net = Net::default();
+    let leaving = decoder(&net, "leaving", &FakeLauncher::default()).await;
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (_, node) = gateway(&net).await;
+    net.gossip(vec![candidate("leaving", 9), candidate("other", 4)]);
+    let speaking = tokio::spawn(async move { speak(&node, &speech(4, 6), REAL_TIME).await });
+    until("it is decoded there", async || busy(&leaving).await == 1).await;
+    let began = Instant::now();
+    leaving.drain(Duration::from_secs(20)).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "after {:?}", began.elapsed());
+    assert_eq!(busy(&other).await, 1);
+    leaving.stop().await;
+    let heard = speaking.await.expect("no panic");
+    assert_eq!(heard.finals, wanted.finals);
+}
+
+/// A peer's own words on a stream.
+struct Raw {
+    stream: PeerStream,
+    frames: FrameReader,
+}
+
+impl Raw {
+    async fn open(link: &MemoryLink, to: &str) -> Self {
+        let stream = link.open(&name(to)).await.expect("is reached");
+        Self { stream, frames: FrameReader::new(MAX_LEASE_FRAME_BYTES) }
+    }
+
+    async fn say<M: serde::Serialize>(&mut self, message: &M) {
+        let mut out = Vec::new();
+        encode(message, MAX_LEASE_FRAME_BYTES, &mut out).expect("fits");
+        self.stream.writer.write_all(&out).await.expect("is taken");
+    }
+
+    async fn hear<M: serde::de::DeserializeOwned>(&mut self) -> Option<M> {
+        let mut buffer = [0; 4_096];
+        loop {
+            if let Some(message) = self.frames.next().expect("is a frame") {
+                return Some(message);
+            }
+            let count = self.stream.reader.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
+            self.frames.push(&buffer[..count]);
+        }
+    }
+}
+
+fn header() -> LeaseHeader {
+    LeaseHeader {
+        version: DATA_PROTOCOL,
+        lease: LEASE,
+        session: SessionId::random(),
+        epoch: Epoch(1),
+        attempt: Attempt(1),
+        model: "scripted".into(),
+        digest: "scripted".into(),
+        purpose: LeasePurpose::New,
+        start: DecodeOffset(0),
+        patience_ms: 1_000,
+        reservation: None,
+        trace: None,
+    }
+}
+
+fn open_lease(window: u16) -> ToHost {
+    ToHost::Open {
+        lease: LEASE,
+        attempt: Attempt(1),
+        options: DecodeOptions::default(),
+        segment: Segment(0),
+        from: DecodeOffset(0),
+        priority: Priority::Live,
+        window,
+        partial_interval_ms: 0,
+        trace: None,
+    }
+}
+
+fn feed(step: u64) -> ToHost {
+    ToHost::Feed { lease: LEASE, at: DecodeOffset(step * 1_600), pcm: vec![0; 3_200] }
+}
+
+async fn granted(link: &MemoryLink) -> Raw {
+    let mut raw = Raw::open(link, "other").await;
+    raw.say(&StreamHeader::Lease(header())).await;
+    assert_eq!(raw.hear().await, Some(HeaderReply::Accepted));
+    assert!(matches!(raw.hear().await, Some(LeaseReply::Granted { .. })));
+    raw
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_asks_for_what_is_not_served_is_told_why() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (link, _streams) = net.join("asker");
+    let wrong = [
+        LeaseHeader { version: 9, ..header() },
+        LeaseHeader { model: "none".into(), ..header() },
+        LeaseHeader { digest: "older".into(), ..header() },
+    ];
+    let mut reasons = Vec::new();
+    for header in wrong {
+        let mut raw = Raw::open(&link, "other").await;
+        raw.say(&StreamHeader::Lease(header)).await;
+        let Some(HeaderReply::Refused { reason }) = raw.hear().await else { panic!("is refused") };
+        reasons.push(reason);
+        assert_eq!(raw.hear::<LeaseReply>().await, None, "the stream is closed");
+    }
+    let (offered, served) = ("older".to_owned(), "scripted".to_owned());
+    let wanted = [
+        StreamRefusal::Version { offered: 9, spoken: DATA_PROTOCOL },
+        StreamRefusal::UnknownModel { model: "none".into() },
+        StreamRefusal::WrongDigest { model: "scripted".into(), offered, served },
+    ];
+    assert_eq!(reasons, wanted);
+
+    let mut newer = Raw::open(&link, "other").await;
+    newer.say(&"of another kind").await;
+    assert!(matches!(
+        newer.hear().await,
+        Some(HeaderReply::Refused { reason: StreamRefusal::Unreadable { .. } })
+    ));
+    let mut large = Raw::open(&link, "other").await;
+    let model = "x".repeat(MAX_HEADER_BYTES);
+    large.say(&StreamHeader::Lease(LeaseHeader { model, ..header() })).await;
+    assert!(matches!(
+        large.hear().await,
+        Some(HeaderReply::Refused { reason: StreamRefusal::Unreadable { .. } })
+    ));
+    let mut mute = Raw::open(&link, "other").await;
+    assert_eq!(mute.hear::<HeaderReply>().await, None, "a stream without a header is closed");
+    assert_eq!(busy(&other).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_comes_back_however_its_stream_ends() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (link, _streams) = net.join("asker");
+    drop(granted(&link).await);
+    let mut opened = granted(&link).await;
+    opened.say(&open_lease(20)).await;
+    opened.say(&feed(0)).await;
+    assert!(matches!(opened.hear().await, Some(LeaseReply::Host(FromHost::Opened { lease: LEASE, .. }))));
+    let mut closed = granted(&link).await;
+    closed.say(&open_lease(20)).await;
+    closed.say(&ToHost::Close { lease: LEASE }).await;
+    assert_eq!(busy(&other).await, 2);
+    drop(opened);
+    until("all slots are back", async || busy(&other).await == 0 && other.status().await.relayed == 0).await;
+    assert_eq!(other.status().await.models[0].slots_idle, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_breaks_the_rules_loses_its_lease_and_nobody_else_does() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (link, _streams) = net.join("asker");
+    let overdrawn = || (0..5).map(feed).collect::<Vec<_>>();
+    let breaches = [
+        vec![feed(0)],
+        vec![open_lease(u16::MAX)],
+        vec![open_lease(4), open_lease(4)],
+        vec![open_lease(4), ToHost::Shutdown],
+        vec![open_lease(4), ToHost::Close { lease: LeaseId(1) }],
+        [vec![open_lease(4)], overdrawn()].concat(),
+    ];
+    for breach in breaches {
+        let mut raw = granted(&link).await;
+        for command in &breach {
+            raw.say(command).await;
+        }
+        let mut last = None;
+        while let Some(reply) = raw.hear::<LeaseReply>().await {
+            last = Some(reply);
+        }
+        assert_eq!(last, Some(LeaseReply::Lost { cause: LeaseLost::Protocol }), "{breach:?}");
+    }
+    until("all slots are back", async || busy(&other).await == 0).await;
+    assert_eq!(other.status().await.models[0].restarts, 0, "no host was told of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_answers_nothing_is_sent_one_window_and_the_client_waits() {
+    let net = Net::default();
+    let (_, mut streams) = net.join("other");
+    let (link, _own) = net.join("gateway");
+    let limits = SessionLimits { journal_bytes: 64_000, ..SessionLimits::default() };
+    let model = scripted_model(0, 4);
+    let node = start_among(FakeLauncher::default(), model, limits, Some(net.peers(&link))).await;
+    net.gossip(vec![candidate("other", 8)]);
+    let opening = tokio::spawn(async move { node.open(request()).await });
+    let stream = streams.recv().await.expect("the session asks").stream;
+    let mut relay = Raw { stream, frames: FrameReader::new(MAX_LEASE_FRAME_BYTES) };
+    assert!(matches!(relay.hear().await, Some(StreamHeader::Lease(_))));
+    relay.say(&HeaderReply::Accepted).await;
+    relay.say(&LeaseReply::Granted { waited_ms: 0, determinism: String::new() }).await;
+    let attachment = opening.await.expect("no panic").expect("is admitted");
+    let Attachment { mut input, output: _output, .. } = attachment;
+    let flood = tokio::spawn(async move { while input.audio(&[0; 3_200]).await.is_ok() {} });
+    let mut steps = 0;
+    let counting = async {
+        while let Some(command) = relay.hear::<ToHost>().await {
+            steps += usize::from(matches!(command, ToHost::Feed { .. }));
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(5), counting).await.is_err(), "the stream stays");
+    assert_eq!(steps, 20, "the session's window");
+    assert!(!flood.is_finished(), "the client waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_comes_at_once_gives_the_same_finals() {
+    let net = Net::default();
+    let _other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (_, node) = gateway(&net).await;
+    net.gossip(vec![candidate("other", 8)]);
+    let wanted = calm(4, 6).await;
+    let Attachment { input, output, .. } = node.open(request()).await.expect("is admitted");
+    tokio::spawn(send(input, bytes(&speech(4, 6)), Duration::ZERO));
+    let heard = listen(output, Heard::default()).await;
+    assert_eq!(heard.finals, wanted.finals);
+}

@@ -1,0 +1,119 @@
+//! Nodes in one process that reach each other through memory, so that tests of several can run on paused time. A test can
+//! cut the way between two: silently, as a network does, or by breaking what is open, as a dead process does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use starling_actors::{IncomingStream, IncomingStreams, LinkError, LinkedPeers, PeerLink, PeerStream, Peers};
+use starling_core::placement::Candidate;
+use starling_protocol::NodeName;
+use tokio::sync::{mpsc, watch};
+
+/// What a stream's pipe holds.
+const PIPE_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    Silent,
+    Broken,
+}
+
+type Pair = (NodeName, NodeName);
+
+#[derive(Clone, Default)]
+pub struct Net {
+    nodes: Arc<Mutex<HashMap<NodeName, mpsc::Sender<IncomingStream>>>>,
+    ways: Arc<Mutex<HashMap<Pair, watch::Sender<Way>>>>,
+    candidates: Arc<Mutex<Vec<Candidate>>>,
+}
+
+pub fn name(text: &str) -> NodeName {
+    NodeName::parse(text).expect("a name")
+}
+
+pub fn candidate(node: &str, idle: u32) -> Candidate {
+    Candidate { node: name(node), zone: "z".into(), class: String::new(), idle, draining: false }
+}
+
+impl Net {
+    /// A node that others can reach.
+    pub fn join(&self, node: &str) -> (Arc<MemoryLink>, IncomingStreams) {
+        let (sender, streams) = mpsc::channel(8);
+        self.nodes.lock().expect("no panic").insert(name(node), sender);
+        (Arc::new(MemoryLink { net: self.clone(), own: name(node) }), streams)
+    }
+
+    /// What everybody hears of who decodes.
+    pub fn gossip(&self, candidates: Vec<Candidate>) {
+        *self.candidates.lock().expect("no panic") = candidates;
+    }
+
+    /// The peers of a node.
+    pub fn peers(&self, link: &Arc<MemoryLink>) -> Arc<dyn Peers> {
+        let (candidates, own) = (Arc::clone(&self.candidates), link.own.clone());
+        let link: Arc<dyn PeerLink> = Arc::clone(link) as Arc<dyn PeerLink>;
+        let directory = move |_: &str, _: &str| {
+            let all = candidates.lock().expect("no panic");
+            all.iter().filter(|candidate| candidate.node != own).cloned().collect()
+        };
+        Arc::new(LinkedPeers { link, directory })
+    }
+
+    /// From now on nothing passes between the two, and nobody is told.
+    pub fn silence(&self, a: &str, b: &str) {
+        self.way(&name(a), &name(b)).send_replace(Way::Silent);
+    }
+
+    fn way(&self, a: &NodeName, b: &NodeName) -> watch::Sender<Way> {
+        let pair = if a < b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
+        let mut ways = self.ways.lock().expect("no panic");
+        ways.entry(pair).or_insert_with(|| watch::Sender::new(Way::Open)).clone()
+    }
+}
+
+pub struct MemoryLink {
+    net: Net,
+    own: NodeName,
+}
+
+impl PeerLink for MemoryLink {
+    fn open(&self, node: &NodeName) -> BoxFuture<'static, Result<PeerStream, LinkError>> {
+        let sender = self.net.nodes.lock().expect("no panic").get(node).cloned();
+        let (way, own, node) = (self.net.way(&self.own, node), self.own.clone(), node.clone());
+        Box::pin(async move {
+            let sender = sender.ok_or_else(|| LinkError::Unknown { node: node.clone() })?;
+            let mut state = way.subscribe();
+            if *state.borrow() == Way::Silent {
+                std::future::pending::<()>().await;
+            }
+            if *state.borrow() == Way::Broken {
+                return Err(LinkError::Unreachable { node, message: "it is broken".into() });
+            }
+            let (ours, mut near) = tokio::io::duplex(PIPE_BYTES);
+            let (theirs, mut far) = tokio::io::duplex(PIPE_BYTES);
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    _ = state.wait_for(|way| *way != Way::Open) => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                }
+                let _ = state.wait_for(|way| *way == Way::Broken).await;
+            });
+            let incoming = IncomingStream { from: own, stream: split(theirs) };
+            let gone = |_| LinkError::Unreachable { node, message: "it is gone".into() };
+            sender.send(incoming).await.map_err(gone)?;
+            Ok(split(ours))
+        })
+    }
+
+    fn peer_lost(&self, node: &NodeName) {
+        self.net.way(&self.own, node).send_replace(Way::Broken);
+    }
+}
+
+fn split(stream: tokio::io::DuplexStream) -> PeerStream {
+    let (reader, writer) = tokio::io::split(stream);
+    PeerStream { reader: Box::new(reader), writer: Box::new(writer) }
+}
