@@ -40,6 +40,7 @@ pub use home::{Home, HomeError};
 pub use manifest::{FileRecord, MANIFEST_FILE, Manifest, ManifestError};
 pub use prepared::{PrepareError, PreparedModel, VerifyError, VerifyReport, verify};
 pub use progress::{Progress, Quiet};
+#[cfg(feature = "vosk")]
 pub(crate) use vosk_overlay::PHRASES_FOLDER;
 
 use entry::CatalogueFile;

@@ -22,10 +22,14 @@ use crate::config::{ClusterSettings, Role, Secret};
 use crate::exit::{Exit, Failure};
 use crate::sessions::Sessions;
 
+mod data;
+mod directory;
 mod load;
 mod name;
 mod report;
 
+pub use data::{DataPlane, bind as bind_data};
+pub use directory::Directory;
 pub use load::ModelDigests;
 pub use report::{ClusterReport, ModelReport, NodeReport, SlotsReport};
 
@@ -38,6 +42,7 @@ pub struct Cluster {
     address: SocketAddr,
     facts: Facts,
     membership: Option<MembershipHandle>,
+    directory: Arc<Directory>,
 }
 
 /// What does not change while a node runs.
@@ -90,7 +95,13 @@ impl Cluster {
     /// The name is none.
     pub fn alone(name: &str) -> Result<Self, NodeNameError> {
         let node = NodeId { name: NodeName::parse(name)?, generation: generation_at_start() };
-        Ok(Self { node, address: nowhere(), facts: Facts::default(), membership: None })
+        Ok(Self {
+            node,
+            address: nowhere(),
+            facts: Facts::default(),
+            membership: None,
+            directory: Arc::default(),
+        })
     }
 
     /// This node's run, in a cluster if there is a socket.
@@ -99,7 +110,7 @@ impl Cluster {
     /// Membership could not be started.
     pub async fn start(
         settings: &ClusterSettings,
-        secret: Option<Secret>,
+        secret: &Secret,
         facts: Facts,
         socket: Option<UdpSocket>,
         observer: Arc<dyn Observer>,
@@ -112,10 +123,6 @@ impl Cluster {
         };
         let bound = socket.local_addr().map_err(|error| Failure::new(Exit::Os, error))?;
         cluster.address = settings.advertise.unwrap_or(bound);
-        let secret = secret.unwrap_or_else(|| {
-            tracing::info!("no cluster secret is set: any process of this machine can join");
-            Secret::well_known()
-        });
         // Scripts wait for this line and read a port that the system chose off it.
         tracing::info!(address = %bound, node = %cluster.node, "listening for gossip");
         let arguments = MembershipArguments {
@@ -130,8 +137,15 @@ impl Cluster {
         };
         let membership = MembershipHandle::start(arguments).await;
         let membership = membership.map_err(|error| Failure::new(Exit::Software, anyhow!(error)))?;
+        cluster.directory.follow(membership.views());
         cluster.membership = Some(membership);
         Ok(cluster)
+    }
+
+    /// Who else decodes, as this node knows.
+    #[must_use]
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
     }
 
     /// This run of this node.
@@ -189,6 +203,7 @@ impl Cluster {
 
     async fn tell(&self, status: &NodeStatus, stopping: bool) {
         let Some(membership) = &self.membership else { return };
+        self.directory.learn(status);
         if let Err(error) = membership.say(self.report(Some(status), stopping)).await {
             tracing::warn!(%error, "the other nodes were not told of this node's load");
         }

@@ -20,8 +20,6 @@ pub struct Served {
     pub info: ModelInfo,
     /// What its hosts are started with.
     pub arguments: ModelArguments,
-    /// Digest of its files: equal digests are equal models.
-    pub digest: String,
 }
 
 /// Finds and verifies every model that is to be served.
@@ -88,6 +86,7 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
     };
     let arguments = ModelArguments {
         name: prepared.name,
+        digest: prepared.digest,
         language: prepared.language,
         engine,
         model_dir: prepared.dir,
@@ -104,7 +103,7 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
         nice: settings.nice,
         environment: Vec::new(),
     };
-    Served { info, arguments, digest: prepared.digest }
+    Served { info, arguments }
 }
 
 fn engine(kind: catalogue::EngineKind) -> (EngineKind, Capabilities) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
-use starling_actors::{NodeArguments, NodeHandle, Observer, SessionLimits};
+use starling_actors::{NodeArguments, NodeHandle, Observer, Peers, SessionLimits};
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, Facts};
+use crate::cluster::{self, Cluster, DataPlane, Facts};
 use crate::config::load::variable_of;
-use crate::config::{Loaded, SessionSettings, Settings};
+use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use crate::metrics::Metrics;
@@ -52,16 +52,32 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.info.name.as_str())));
-    let node = start(&settings, &served, Arc::clone(&metrics)).await?;
     let facts = Facts {
         addresses: sockets.addresses(&settings)?,
-        models: served.iter().map(|model| (model.info.name.clone(), model.digest.clone())).collect(),
+        models: served
+            .iter()
+            .map(|model| (model.info.name.clone(), model.arguments.digest.clone()))
+            .collect(),
         ..Facts::of(&settings.cluster)
     };
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
-    let cluster = Arc::new(
-        Cluster::start(&settings.cluster, loaded.secret, facts, sockets.gossip.take(), observer).await?,
-    );
+    let secret = loaded.secret.unwrap_or_else(|| {
+        if sockets.gossip.is_some() {
+            tracing::info!("no cluster secret is set: any process of this machine can join");
+        }
+        Secret::well_known()
+    });
+    let cluster =
+        Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
+    let data = sockets.data.take().map(|socket| {
+        DataPlane::start(&settings.cluster, &secret, &cluster.node().name, socket, cluster.directory())
+    });
+    let data = data.transpose()?;
+    let peers = data.as_ref().map(|(data, _)| data.peers());
+    let node = start(&settings, &served, Arc::clone(&metrics), peers).await?;
+    if let Some(((data, incoming), membership)) = data.zip(cluster.membership()) {
+        tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
+    }
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
         sessions: Arc::clone(&sessions),
@@ -140,10 +156,19 @@ async fn stop(
     }
 }
 
-async fn start(settings: &Settings, served: &[Served], metrics: Arc<Metrics>) -> Result<NodeHandle, Failure> {
-    let models = served.iter().map(|model| model.arguments.clone()).collect();
-    let arguments =
+async fn start(
+    settings: &Settings,
+    served: &[Served],
+    metrics: Arc<Metrics>,
+    peers: Option<Arc<dyn Peers>>,
+) -> Result<NodeHandle, Failure> {
+    let mut models: Vec<_> = served.iter().map(|model| model.arguments.clone()).collect();
+    if peers.is_some() && !settings.cluster.roles.contains(&Role::Decoder) {
+        models.iter_mut().for_each(|model| model.hosts = 0);
+    }
+    let mut arguments =
         NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics);
+    arguments.peers = peers;
     NodeHandle::start(arguments)
         .await
         .map_err(|error| Failure::new(Exit::Software, anyhow!(error).context("the node could not start")))
@@ -193,6 +218,7 @@ struct Sockets {
     http: Option<TcpListener>,
     vosk: Option<TcpListener>,
     gossip: Option<UdpSocket>,
+    data: Option<std::net::UdpSocket>,
 }
 
 /// What is needed to stop listening.
@@ -208,16 +234,18 @@ impl Sockets {
             http: bind("listen.http", "--http", settings.listen.http).await?,
             vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
             gossip: cluster::bind(&settings.cluster).await?,
+            data: cluster::bind_data(&settings.cluster)?,
         })
     }
 
     /// Where other nodes reach what this one listens on.
     fn addresses(&self, settings: &Settings) -> Result<Addresses, Failure> {
-        let http = self.http.as_ref().map(TcpListener::local_addr).transpose();
-        let http = http.map_err(|error| Failure::new(Exit::Os, error))?;
+        let unknown = |error| Failure::new(Exit::Os, error);
+        let http = self.http.as_ref().map(TcpListener::local_addr).transpose().map_err(unknown)?;
+        let data = self.data.as_ref().map(std::net::UdpSocket::local_addr).transpose().map_err(unknown)?;
         let advertised = settings.cluster.advertised();
-        let http = http.zip(advertised).and_then(|(http, advertised)| cluster::reachable(http, advertised));
-        Ok(Addresses { http, ..Addresses::default() })
+        let reachable = |address: Option<SocketAddr>| cluster::reachable(address?, advertised?);
+        Ok(Addresses { http: reachable(http), data: reachable(data), ..Addresses::default() })
     }
 
     fn serve(self, gateway: &GatewayState, settings: &Settings) -> Listening {

@@ -175,6 +175,8 @@ fn status(hosts_ready: usize) -> NodeStatus {
     NodeStatus {
         models: vec![ModelStatus {
             name: "fake".to_owned(),
+            digest: "ab12".to_owned(),
+            determinism: None,
             language: "en".to_owned(),
             engine: EngineKind::Scripted,
             capabilities: Capabilities { words: true, alternatives: true, phrases: false },
@@ -189,9 +191,9 @@ fn status(hosts_ready: usize) -> NodeStatus {
             real_time_factor: Some(0.25),
             resident_bytes: 1 << 29,
             last_error: (hosts_ready == 0).then(|| "libvosk.so is not there".to_owned()),
-            determinism: None,
         }],
         sessions: 3,
+        relayed: 0,
         draining: false,
     }
 }

@@ -41,7 +41,7 @@ fn model_load(model: &ModelStatus, digest: Option<&String>) -> ModelLoad {
 }
 
 /// Equal if the model's files, the engine's library and the CPU's class are: then the same audio gives the same text.
-fn determinism_class(host: &str, digest: &str) -> u64 {
+pub(super) fn determinism_class(host: &str, digest: &str) -> u64 {
     let hash = Sha256::digest(format!("{digest}\n{host}"));
     hash.iter().take(8).fold(0, |class, byte| class << 8 | u64::from(*byte))
 }

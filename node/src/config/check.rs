@@ -42,6 +42,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("cluster.roles", matches!(cluster.roles[..], [_]) || both(&cluster.roles)),
         ("cluster.advertise", cluster.advertised().is_none_or(|address| !address.ip().is_unspecified())),
         ("cluster.seeds", cluster.seeds.len() <= 64 && cluster.seeds.iter().all(|seed| host_and_port(seed))),
+        ("cluster.ca_file", cluster.certificates_are_whole()),
         ("cluster.probe", between(cluster.probe, 50, 10_000)),
         ("cluster.suspicion", cluster.suspicion >= cluster.probe && between(cluster.suspicion, 50, 60_000)),
         ("gateway.handshake_timeout", short(gateway.handshake_timeout)),

@@ -30,6 +30,15 @@ pub struct ClusterSettings {
     pub seeds: Vec<String>,
     /// File with the secret; empty for none.
     pub secret_file: PathBuf,
+    /// Where it exchanges audio; `None` for a port of the system's choice beside `listen`.
+    #[serde(with = "units::optional_address")]
+    pub data: Option<SocketAddr>,
+    /// Certificates of the authorities to trust in place of the secret's; empty for none.
+    pub ca_file: PathBuf,
+    /// The node's certificate in place of the secret's; empty for none.
+    pub cert_file: PathBuf,
+    /// The certificate's key.
+    pub key_file: PathBuf,
     /// How often another node is probed.
     #[serde(with = "units::duration")]
     pub probe: Duration,
@@ -59,6 +68,10 @@ impl Default for ClusterSettings {
             advertise: None,
             seeds: Vec::new(),
             secret_file: PathBuf::new(),
+            data: None,
+            ca_file: PathBuf::new(),
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
             probe: timings.probe,
             suspicion: timings.suspicion,
         }
@@ -70,6 +83,13 @@ impl ClusterSettings {
     #[must_use]
     pub fn advertised(&self) -> Option<SocketAddr> {
         self.listen.map(|listen| self.advertise.unwrap_or(listen))
+    }
+
+    /// Whether certificates are given whole or not at all.
+    #[must_use]
+    pub fn certificates_are_whole(&self) -> bool {
+        let given = [&self.ca_file, &self.cert_file, &self.key_file].map(|path| !path.as_os_str().is_empty());
+        given == [true; 3] || given == [false; 3]
     }
 
     /// The listening address, if other machines can reach it.

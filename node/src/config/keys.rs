@@ -31,6 +31,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("cluster.seeds", "a list of at most 64 of \"host:port\""),
     key("cluster.secret_file", "the path of a file with the secret, or \"\""),
+    key(
+        "cluster.data",
+        "an IP address and a port such as \"10.0.0.7:7401\"; \"\" is a port of the system's choice on the address of cluster.listen",
+    ),
+    key(
+        "cluster.ca_file",
+        "the path of a PEM file; \"\" if cluster.cert_file and cluster.key_file are \"\" too",
+    ),
+    key("cluster.cert_file", "the path of a PEM file, or \"\""),
+    key("cluster.key_file", "the path of a PEM file, or \"\""),
     key("cluster.probe", "a time with its unit from \"50ms\" to \"10s\", such as \"200ms\""),
     key("cluster.suspicion", "a time with its unit from cluster.probe to \"60s\", such as \"600ms\""),
     key("gateway.handshake_timeout", SHORT),

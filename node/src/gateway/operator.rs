@@ -11,7 +11,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
 use super::{GatewayState, ModelInfo};
-use crate::cluster::ClusterReport;
+use crate::cluster::{ClusterReport, Directory};
 
 #[derive(Serialize)]
 struct ModelList<'a> {
@@ -48,11 +48,17 @@ struct Slots {
 pub(super) async fn models(State(state): State<GatewayState>) -> Response {
     let status = state.sessions.status().await;
     let entries = state.models.iter().enumerate();
-    let models = entries.map(|(index, info)| entry(info, index == 0, &status)).collect();
+    let directory = state.cluster.directory();
+    let models = entries.map(|(index, info)| entry(info, index == 0, &status, &directory)).collect();
     Json(ModelList { models }).into_response()
 }
 
-fn entry<'a>(info: &'a ModelInfo, default: bool, status: &NodeStatus) -> ModelEntry<'a> {
+fn entry<'a>(
+    info: &'a ModelInfo,
+    default: bool,
+    status: &NodeStatus,
+    directory: &Directory,
+) -> ModelEntry<'a> {
     let now = status.models.iter().find(|model| model.name == info.name);
     ModelEntry {
         name: &info.name,
@@ -65,7 +71,7 @@ fn entry<'a>(info: &'a ModelInfo, default: bool, status: &NodeStatus) -> ModelEn
             phrases: info.capabilities.phrases,
         },
         default,
-        ready: now.is_some_and(|model| model.hosts_ready > 0),
+        ready: now.is_some_and(|model| unready(model, directory).is_none()),
         slots: now.map_or_else(Slots::default, |model| Slots {
             total: count(model.slots_total),
             busy: count(model.slots_busy),
@@ -101,6 +107,8 @@ struct Part {
 /// Whether new callers should be sent here, and if not, which part isn't ready.
 pub(super) async fn ready(State(state): State<GatewayState>) -> Response {
     let status = state.sessions.status().await;
+    let directory = state.cluster.directory();
+    let unready = |model| unready(model, &directory);
     let mut not_ready: Vec<Part> = status.models.iter().filter_map(unready).collect();
     if status.draining || state.stopping.is_cancelled() {
         not_ready.push(Part { part: "node".to_owned(), reason: "the node is stopping".to_owned() });
@@ -110,12 +118,19 @@ pub(super) async fn ready(State(state): State<GatewayState>) -> Response {
     (code, Json(Readiness { ready, not_ready })).into_response()
 }
 
-fn unready(model: &ModelStatus) -> Option<Part> {
-    let mut reason = format!("none of {} decoder hosts is ready", model.hosts_total);
+/// Why nobody decodes a model, here or on a peer.
+fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
+    if model.hosts_ready > 0 || !directory.candidates(&model.name).is_empty() {
+        return None;
+    }
+    let mut reason = match model.hosts_total {
+        0 => "this node does not decode, and no other node that does is known".to_owned(),
+        total => format!("none of {total} decoder hosts is ready"),
+    };
     if let Some(error) = &model.last_error {
         reason = format!("{reason}; last error: {error}");
     }
-    (model.hosts_ready == 0).then(|| Part { part: format!("model {}", model.name), reason })
+    Some(Part { part: format!("model {}", model.name), reason })
 }
 
 pub(super) async fn metrics(State(state): State<GatewayState>) -> Response {

@@ -1,0 +1,123 @@
+//! The data plane of a node: its socket, its certificates, and the peers on it.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use starling_actors::trust::{ClusterSecret, NAME_SUFFIX, Trust, TrustPaths, peer_name};
+use starling_actors::{
+    ClusterChange, IncomingStreams, LinkedPeers, MembershipHandle, NodeHandle, PeerLink, Peers, QuinnLink,
+    QuinnLinkArguments, QuinnTrust,
+};
+use starling_protocol::NodeName;
+use starling_protocol::data::DATA_ALPN;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Directory;
+use crate::config::load::variable_of;
+use crate::config::{ClusterSettings, Secret};
+use crate::exit::{Exit, Failure};
+
+/// The data plane's socket, bound, or `None` for a node on its own.
+///
+/// # Errors
+/// The address can't be listened on.
+pub fn bind(settings: &ClusterSettings) -> Result<Option<UdpSocket>, Failure> {
+    let Some(gossip) = settings.listen else {
+        return Ok(None);
+    };
+    let address = settings.data.unwrap_or_else(|| SocketAddr::new(gossip.ip(), 0));
+    let bound = UdpSocket::bind(address).with_context(|| {
+        let variable = variable_of("cluster.data");
+        format!("cluster.data = {address} cannot be listened on; choose another address with {variable} or in the file")
+    });
+    bound.map(Some).map_err(|error| Failure::new(Exit::Os, error))
+}
+
+/// This node's end of the data plane.
+pub struct DataPlane {
+    link: QuinnLink,
+    directory: Arc<Directory>,
+}
+
+impl DataPlane {
+    /// Starts it. What peers open comes out of the second part.
+    ///
+    /// # Errors
+    /// The certificates can't be made or read, or the socket can't be used.
+    pub fn start(
+        settings: &ClusterSettings,
+        secret: &Secret,
+        name: &NodeName,
+        socket: UdpSocket,
+        directory: Arc<Directory>,
+    ) -> Result<(Self, IncomingStreams), Failure> {
+        let trust = trust(settings, secret, name).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
+        let trust = QuinnTrust {
+            server: trust.server_config(DATA_ALPN).map_err(unusable)?,
+            client: trust.client_config(DATA_ALPN).map_err(unusable)?,
+            certificate_name: |name| format!("{name}{NAME_SUFFIX}"),
+            peer_name: Box::new(|certificate| peer_name(certificate).ok()),
+        };
+        let addresses = Arc::clone(&directory);
+        let address_of = Box::new(move |node: &NodeName| addresses.address_of(node));
+        let arguments = QuinnLinkArguments { name: name.clone(), socket, trust, address_of };
+        let (link, incoming) = QuinnLink::start(arguments).map_err(|error| {
+            Failure::new(Exit::Os, anyhow!(error).context("the data plane could not start"))
+        })?;
+        if let Ok(address) = link.local_addr() {
+            // Scripts wait for this line and read a port that the system chose off it.
+            tracing::info!(%address, "listening for peers");
+        }
+        Ok((Self { link, directory }, incoming))
+    }
+
+    /// Who else may decode for this node's sessions.
+    #[must_use]
+    pub fn peers(&self) -> Arc<dyn Peers> {
+        let directory = Arc::clone(&self.directory);
+        Arc::new(LinkedPeers {
+            link: Arc::new(self.link.clone()) as Arc<dyn PeerLink>,
+            directory: move |model: &str, _digest: &str| directory.candidates(model),
+        })
+    }
+
+    /// Serves what peers open, and drops the streams of those that are gone, until the membership ends.
+    pub async fn run(self, node: NodeHandle, incoming: IncomingStreams, membership: MembershipHandle) {
+        let serving = tokio::spawn(async move { node.serve_peers(incoming).await });
+        let mut changes = membership.changes();
+        loop {
+            match changes.recv().await {
+                Ok(ClusterChange::Down(id) | ClusterChange::Left(id)) => {
+                    // A later run under the name has connections of its own, which are none of the earlier one's business.
+                    let gone = membership.view().get(&id.name).is_none_or(|member| !member.state.is_active());
+                    if gone {
+                        self.link.peer_lost(&id.name);
+                    }
+                }
+                // The link's own beats notice whoever was missed here.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            }
+        }
+        self.link.stop().await;
+        serving.abort();
+    }
+}
+
+fn trust(settings: &ClusterSettings, secret: &Secret, name: &NodeName) -> anyhow::Result<Trust> {
+    if let Some(paths) = settings.own_certificates() {
+        return Ok(Trust::load(&paths, name)?);
+    }
+    let secret = ClusterSecret::from_bytes(secret.expose().to_vec())?;
+    Ok(Trust::derive(&secret, name)?)
+}
+
+impl ClusterSettings {
+    /// The certificates that are to stand in for the derived ones.
+    fn own_certificates(&self) -> Option<TrustPaths> {
+        let (ca, cert, key) = (self.ca_file.clone(), self.cert_file.clone(), self.key_file.clone());
+        (!cert.as_os_str().is_empty()).then_some(TrustPaths { ca, cert, key })
+    }
+}

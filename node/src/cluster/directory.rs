@@ -1,0 +1,85 @@
+//! Which peers decode what, and where they are reached.
+//!
+//! Owns: the reading of what the others gossip, for whoever places a decoder. Must never: choose among them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use starling_actors::{ClusterView, Member, NodeStatus};
+use starling_core::placement::Candidate;
+use starling_protocol::NodeName;
+use starling_protocol::gossip::{LoadRecord, ModelLoad};
+use tokio::sync::watch;
+
+use super::load::determinism_class;
+
+/// What this node knows of its peers. Knows nobody until it has been given the cluster's view.
+#[derive(Debug, Default)]
+pub struct Directory {
+    view: OnceLock<watch::Receiver<Arc<ClusterView>>>,
+    /// This node's own determinism classes, by model: as its hosts say them, and as they are gossiped.
+    classes: RwLock<BTreeMap<String, (String, u64)>>,
+}
+
+impl Directory {
+    /// Begins to follow the cluster's view.
+    pub(super) fn follow(&self, view: watch::Receiver<Arc<ClusterView>>) {
+        // A node has one membership, so this comes once.
+        let _ = self.view.set(view);
+    }
+
+    /// Takes note of what this node's own hosts decode alike with.
+    pub(super) fn learn(&self, status: &NodeStatus) {
+        let known = status.models.iter().filter_map(|model| {
+            let class = model.determinism.clone()?;
+            let gossiped = determinism_class(&class, &model.digest);
+            Some((model.name.clone(), (class, gossiped)))
+        });
+        let known: BTreeMap<_, _> = known.collect();
+        // Whoever panicked with it had read it.
+        self.classes.write().unwrap_or_else(PoisonError::into_inner).extend(known);
+    }
+
+    /// Where a peer's data plane is.
+    #[must_use]
+    pub fn address_of(&self, node: &NodeName) -> Option<SocketAddr> {
+        let view = self.view.get()?.borrow().clone();
+        view.active().find(|member| member.id.name == *node)?.load.as_ref()?.addresses.data
+    }
+
+    /// Peers that decode a model, as last heard of. Whether their files are the same is for them to say.
+    #[must_use]
+    pub fn candidates(&self, model: &str) -> Vec<Candidate> {
+        let Some(view) = self.view.get() else { return Vec::new() };
+        let view = view.borrow().clone();
+        let peers = view.active().filter(|member| member.id != view.me);
+        peers.filter_map(|member| self.candidate(member, model)).collect()
+    }
+
+    fn candidate(&self, member: &Member, model: &str) -> Option<Candidate> {
+        let record: &LoadRecord = member.load.as_deref()?;
+        let load = record.models.iter().find(|load| load.name == model)?;
+        let decodes = record.roles.decoder && load.slots_total > 0 && record.addresses.data.is_some();
+        decodes.then(|| Candidate {
+            node: member.id.name.clone(),
+            zone: record.zone.clone(),
+            class: self.class(load),
+            idle: u32::from(load.slots_idle),
+            draining: record.draining || record.leaving,
+        })
+    }
+
+    /// A class in the words of this node's hosts if it is theirs; empty where nothing can be said.
+    fn class(&self, load: &ModelLoad) -> String {
+        let classes = self.classes.read().unwrap_or_else(PoisonError::into_inner);
+        match (classes.get(&load.name), load.determinism_class) {
+            (Some((own, gossiped)), Some(class)) if class == *gossiped => own.clone(),
+            (Some(_), Some(class)) => format!("class {class:016x}"),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use starling_actors::MemberState;
+use starling_protocol::gossip::{Addresses, Roles};
+use starling_protocol::{Generation, NodeId};
+
+use super::*;
+
+fn id(name: &str) -> NodeId {
+    NodeId { name: NodeName::parse(name).expect("a name"), generation: Generation(1) }
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn member(name: &str, change: impl FnOnce(&mut LoadRecord)) -> Member {
+    let mut record = LoadRecord {
+        name: id(name).name,
+        generation: Generation(1),
+        revision: 1,
+        version: String::new(),
+        zone: "a".into(),
+        roles: Roles { gateway: true, decoder: true },
+        draining: false,
+        leaving: false,
+        addresses: Addresses { data: Some(address(7)), ..Addresses::default() },
+        replica_bytes_free: 0,
+        models: vec![ModelLoad {
+            name: "m".into(),
+            slots_total: 4,
+            slots_busy: 1,
+            slots_idle: 3,
+            real_time_factor_milli: None,
+            determinism_class: None,
+        }],
+        models_omitted: 0,
+    };
+    change(&mut record);
+    Member { id: id(name), address: address(1), state: MemberState::Alive, load: Some(Arc::new(record)) }
+}
+
+fn directory(members: Vec<Member>) -> Directory {
+    let directory = Directory::default();
+    let view = ClusterView { me: id("me"), members };
+    directory.follow(watch::channel(Arc::new(view)).1);
+    directory
+}
+
+fn names(directory: &Directory) -> Vec<String> {
+    directory.candidates("m").iter().map(|candidate| candidate.node.to_string()).collect()
+}
+
+#[test]
+fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
+    let mut gone = member("gone", |_| {});
+    gone.state = MemberState::Down;
+    let mut new = member("new", |_| {});
+    new.load = None;
+    let directory = directory(vec![
+        member("me", |_| {}),
+        member("b", |_| {}),
+        member("gateway", |record| record.roles.decoder = false),
+        member("hidden", |record| record.addresses.data = None),
+        member("loading", |record| record.models[0].slots_total = 0),
+        member("other", |record| record.models[0].name = "n".into()),
+        gone,
+        new,
+    ]);
+    assert_eq!(names(&directory), ["b"]);
+    assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
+    assert_eq!(directory.address_of(&id("gone").name), None);
+    assert!(Directory::default().candidates("m").is_empty(), "nobody is known at first");
+}
+
+#[test]
+fn a_class_is_told_in_this_nodes_words() {
+    let own = determinism_class("vosk; haswell", "digest");
+    let directory = directory(vec![
+        member("alike", |record| record.models[0].determinism_class = Some(own)),
+        member("other", |record| record.models[0].determinism_class = Some(own + 1)),
+        member("unknown", |_| {}),
+    ]);
+    let classes = || -> Vec<String> {
+        directory.candidates("m").into_iter().map(|candidate| candidate.class).collect()
+    };
+    assert_eq!(classes(), ["", "", ""], "nothing is known of this node's own yet");
+    directory.learn(&status("vosk; haswell", "digest"));
+    let other = format!("class {:016x}", own + 1);
+    assert_eq!(classes(), ["vosk; haswell", &other, ""]);
+}
+
+fn status(determinism: &str, digest: &str) -> NodeStatus {
+    use starling_actors::{Capabilities, ModelStatus};
+    let model = ModelStatus {
+        name: "m".into(),
+        digest: digest.into(),
+        determinism: Some(determinism.into()),
+        language: "en".into(),
+        engine: starling_protocol::lease::EngineKind::Scripted,
+        capabilities: Capabilities { words: false, alternatives: false, phrases: false },
+        sample_rate: 16_000,
+        hosts_ready: 1,
+        hosts_total: 1,
+        slots_total: 4,
+        slots_busy: 0,
+        slots_idle: 4,
+        waiting: 0,
+        restarts: 0,
+        real_time_factor: None,
+        resident_bytes: 0,
+        last_error: None,
+    };
+    NodeStatus { models: vec![model], sessions: 0, relayed: 0, draining: false }
+}

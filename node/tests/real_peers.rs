@@ -1,0 +1,130 @@
+//! Callers of one node whose audio is decoded on others: real processes and models, killed, stopped and cut off.
+
+mod program;
+
+use std::path::PathBuf;
+
+use program::*;
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+/// A reading of ten seconds: long enough to lose two nodes in.
+const RECORDING: &str = "audio/beckett.wav";
+
+/// A caller's node, which decodes nothing, and others that do.
+struct Cluster {
+    gateway: Program,
+    decoders: Vec<Program>,
+}
+
+/// A node of the cluster, on ports of the system's choice.
+async fn node(name: &str, role: &str, seeds: &str) -> Program {
+    let settings = tempfile::NamedTempFile::new().expect("a file");
+    let text =
+        format!("[cluster]\nroles = [\"{role}\"]\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n");
+    std::fs::write(settings.path(), text).expect("written");
+    let path = settings.path().display().to_string();
+    let cluster = ["--cluster-listen", "127.0.0.1:0", "--seeds", seeds];
+    let arguments = [&["--config", &path, "--node-id", name][..], &cluster].concat();
+    Program::start(&arguments).await
+}
+
+impl Cluster {
+    async fn start(decoders: usize) -> Self {
+        let gateway = node("gateway", "gateway", "").await;
+        let seed = gateway.gossip().expect("gossips").to_string();
+        let mut cluster = Self { gateway, decoders: Vec::new() };
+        for index in 0..decoders {
+            cluster.decoders.push(node(&format!("decoder-{index}"), "decoder", &seed).await);
+        }
+        cluster.all_idle().await;
+        cluster
+    }
+
+    /// Waits until the gateway knows that every decoder has its slots free.
+    async fn all_idle(&self) {
+        poll("idle decoders", async || {
+            let idle = self.slots().await?.iter().filter(|(_, busy, idle)| *busy == 0 && *idle > 0).count();
+            (idle == self.decoders.len()).then_some(())
+        })
+        .await;
+        assert!(get(self.gateway.http, "/readyz").await.expect("answers").starts_with("HTTP/1.1 200"));
+    }
+
+    /// Each living decoder's place in the list, and its busy and idle slots.
+    async fn slots(&self) -> Option<Vec<(usize, u64, u64)>> {
+        let server = format!("http://{}", self.gateway.http);
+        let output = run(&["status", "--json", "--server", &server]).await;
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let nodes = status["nodes"].as_array()?.iter().filter(|node| node["state"] == "alive");
+        let slots = nodes.filter_map(|node| {
+            let index = node["name"].as_str()?.strip_prefix("decoder-")?.parse().ok()?;
+            let slots = &node["models"][0]["slots"];
+            Some((index, slots["busy"].as_u64()?, slots["idle"].as_u64()?))
+        });
+        Some(slots.collect())
+    }
+
+    /// The decoder that has the caller now, but none of `but`.
+    async fn busy(&self, but: &[usize]) -> usize {
+        poll("a decoder at work", async || {
+            let slots = self.slots().await?;
+            slots.iter().find(|(index, busy, _)| *busy > 0 && !but.contains(index)).map(|(index, ..)| *index)
+        })
+        .await
+    }
+
+    async fn transcribe(&self, how: &[&str]) -> String {
+        said(&self.gateway.url(), how).await
+    }
+
+    fn speak(&self) -> JoinHandle<String> {
+        let url = self.gateway.url();
+        tokio::spawn(async move { said(&url, &["--realtime"]).await })
+    }
+}
+
+async fn said(server: &str, how: &[&str]) -> String {
+    let recording: PathBuf = home().root().join(RECORDING);
+    let recording = recording.display().to_string();
+    let arguments =
+        [&["transcribe", "--format", "json", "--server", server][..], how, &[&recording]].concat();
+    let output = run(&arguments).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_hear_nothing_of_decoder_nodes_that_die() {
+    let cluster = Cluster::start(3).await;
+    let undisturbed = cluster.transcribe(&[]).await;
+    assert!(undisturbed.contains("try again"), "{undisturbed}");
+
+    cluster.all_idle().await;
+    let speaking = cluster.speak();
+    let first = cluster.busy(&[]).await;
+    cluster.decoders[first].signal(Signal::KILL);
+    // Stopped, its sockets stay open: only its silence tells.
+    let second = cluster.busy(&[first]).await;
+    cluster.decoders[second].signal(Signal::STOP);
+    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    assert!(
+        cluster.gateway.log().matches("a replacement decoder has caught up").count() >= 2,
+        "{}",
+        cluster.gateway.log()
+    );
+    cluster.decoders[second].signal(Signal::CONT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decoder_node_that_stops_hands_its_callers_over() {
+    let mut cluster = Cluster::start(2).await;
+    let undisturbed = cluster.transcribe(&[]).await;
+    cluster.all_idle().await;
+    let speaking = cluster.speak();
+    let first = cluster.busy(&[]).await;
+    cluster.decoders[first].signal(Signal::TERM);
+    assert!(cluster.decoders[first].end().await.success());
+    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+}
