@@ -15,7 +15,7 @@ use starling_core::session::LeaseKind;
 use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, SessionId};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
@@ -61,6 +61,8 @@ pub(crate) struct Elsewhere {
     pub(crate) own_hosts: bool,
     /// Longest time a new session waits.
     pub(crate) queue_wait: Duration,
+    /// Places for new sessions that wait for a peer, where there is no pool of the node's own to wait in.
+    pub(crate) queue: Arc<Semaphore>,
     /// Names for leases on peers, unique on this node.
     pub(crate) names: Arc<AtomicU64>,
     pub(crate) clock: Clock,
@@ -119,8 +121,15 @@ struct Searching {
 /// What one round over all nodes came to.
 enum Found {
     Own,
-    Lease { node: NodeName, lease: LeaseId, stream: LeaseStream },
+    Lease {
+        node: NodeName,
+        lease: LeaseId,
+        stream: LeaseStream,
+    },
+    /// Nobody has a slot, but one may come free.
     Nothing,
+    /// Nobody has a slot, and too many wait for one.
+    Full,
 }
 
 impl Searching {
@@ -129,17 +138,16 @@ impl Searching {
         let deadline = self.elsewhere.clock.now().plus(self.elsewhere.queue_wait);
         let mut excluded = self.ask.failed.clone();
         let mut pause = FIRST_PAUSE;
+        let mut waiting = None;
         loop {
-            match self.round(deadline, &mut excluded).await {
+            match self.round(deadline, &mut excluded, &mut waiting).await {
                 Found::Own => return acquire(&self.pool, &self.ask, &self.session),
                 Found::Lease { node, lease, stream } => return self.deliver(node, lease, stream),
+                Found::Full => return self.refuse(Refusal::QueueFull),
                 Found::Nothing => {}
             }
             if new && self.elsewhere.clock.now() >= deadline {
-                let (attempt, answer) = (self.ask.attempt, Err(Refusal::WaitedTooLong));
-                let answer = HolderMessage::Answer { attempt, answer };
-                let _ = self.session.cast(SessionMessage::Decoder(answer));
-                return;
+                return self.refuse(Refusal::WaitedTooLong);
             }
             // With nobody else there, one that failed at it is asked again: it may have been its host alone.
             let untried = excluded.iter().all(|node| self.ask.failed.contains(node)) && pause == FIRST_PAUSE;
@@ -151,8 +159,18 @@ impl Searching {
         }
     }
 
-    /// Asks everybody once, in the order of placement.
-    async fn round(&self, deadline: Timestamp, excluded: &mut Vec<NodeName>) -> Found {
+    fn refuse(&self, reason: Refusal) {
+        let answer = HolderMessage::Answer { attempt: self.ask.attempt, answer: Err(reason) };
+        let _ = self.session.cast(SessionMessage::Decoder(answer));
+    }
+
+    /// Asks everybody once, in the order of placement. `waiting` is the session's place in the queue, once it needs one.
+    async fn round<'a>(
+        &'a self,
+        deadline: Timestamp,
+        excluded: &mut Vec<NodeName>,
+        waiting: &mut Option<SemaphorePermit<'a>>,
+    ) -> Found {
         let Elsewhere { peers, model, digest, own_hosts, .. } = &self.elsewhere;
         let alone = self.ask.purpose == Purpose::Continue(LeaseKind::Quarantine);
         if alone && *own_hosts {
@@ -166,9 +184,15 @@ impl Searching {
         // Idle slots say nothing of hosts that are started for one segment alone.
         let rounds: &[bool] = if alone { &[true] } else { &[false, true] };
         for crowded in rounds {
-            if *crowded && *own_hosts && self.ask.purpose == Purpose::New {
-                // Who has to wait does so in this node's own queue.
-                break;
+            if *crowded && self.ask.purpose == Purpose::New {
+                // Who has to wait does so in this node's own queue, or in the one for those that have none.
+                if *own_hosts {
+                    break;
+                }
+                if waiting.is_none() {
+                    let Ok(permit) = self.elsewhere.queue.try_acquire() else { return Found::Full };
+                    *waiting = Some(permit);
+                }
             }
             loop {
                 let candidates = peers.candidates(model, digest);
@@ -244,12 +268,12 @@ impl Searching {
 
     /// Hands the lease to the session. In a task of its own, so that a search which ends now leaves no decoder behind: a
     /// session that does not want it drops it.
-    fn deliver(self, node: NodeName, lease: LeaseId, stream: LeaseStream) {
-        let Self { ask, session, .. } = self;
-        info!(session = %ask.session, %node, attempt = ask.attempt.0, "decoding goes on at a peer");
+    fn deliver(&self, node: NodeName, lease: LeaseId, stream: LeaseStream) {
+        let (session, attempt) = (self.session.clone(), self.ask.attempt);
+        info!(session = %self.ask.session, %node, attempt = attempt.0, "decoding goes on at a peer");
         tokio::spawn(async move {
             let (waited, class) = (stream.waited, stream.class.as_str().into());
-            let (attempt, holder) = (ask.attempt, session.get_derived());
+            let holder = session.get_derived();
             let arguments = DecoderArguments { lease, attempt, holder, seat: Seat::Peer(stream) };
             match Actor::spawn_linked(None, DecoderActor, arguments, session.get_cell()).await {
                 Ok((decoder, _)) => {

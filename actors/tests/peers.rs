@@ -196,6 +196,36 @@ async fn stale_gossip_costs_a_refusal_and_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gateways_queue_has_an_end() {
+    let net = Net::default();
+    let _full = member(&net, "full", &FakeLauncher::default(), 1, 1).await.1;
+    let (link, _streams) = net.join("gateway");
+    let limits = SessionLimits { queue_length: 2, ..SessionLimits::default() };
+    let model = scripted_model(0, 4);
+    let node = start_among(FakeLauncher::default(), model, limits, Some(net.peers(&link))).await;
+    net.gossip(vec![candidate("full", 1)]);
+    let held = node.open(request()).await.expect("is admitted");
+    net.gossip(vec![candidate("full", 0)]);
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move { node.open(request()).await })
+        })
+        .collect();
+    sleep(Duration::from_millis(100)).await;
+    let asked = Instant::now();
+    let refused = node.open(request()).await.err().expect("too many wait");
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(asked.elapsed() < Duration::from_millis(100), "at once, not after {:?}", asked.elapsed());
+    held.input.abandon().await;
+    let mut admitted = 0;
+    for waiter in waiting {
+        admitted += usize::from(waiter.await.expect("no panic").is_ok());
+    }
+    assert_eq!(admitted, 1, "the slot goes to one that waited");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_draining_node_lets_its_peers_leave_at_a_cut() {
     let wanted = calm(4, 6).await;
     let net = Net::default();

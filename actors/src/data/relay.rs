@@ -159,6 +159,10 @@ impl Actor for RelayActor {
                 }
             }
             RelayMessage::Leave => {
+                // Who waits for a host of its own has nowhere else to go.
+                if state.header.purpose != LeasePurpose::Quarantine {
+                    state.refuse(StreamRefusal::Draining);
+                }
                 state.reply(LeaseReply::Retiring);
             }
         }

@@ -10,6 +10,7 @@ use starling_core::audio::{RateMap, Resampler};
 use starling_core::session::SessionConfig;
 use starling_protocol::lease::DecodeOptions;
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+use tokio::sync::Semaphore;
 
 use super::arguments::{ModelArguments, SessionLimits};
 use crate::clock::Clock;
@@ -41,7 +42,7 @@ impl Model {
         arguments: ModelArguments,
         pool: ActorRef<PoolMessage>,
         peers: Option<&PeerArguments>,
-        queue_wait: Duration,
+        limits: &SessionLimits,
     ) -> Self {
         let name: Arc<str> = arguments.name.as_str().into();
         let elsewhere = peers.map(|peers| Elsewhere {
@@ -49,7 +50,8 @@ impl Model {
             model: Arc::clone(&name),
             digest: arguments.digest.as_str().into(),
             own_hosts: arguments.hosts > 0,
-            queue_wait,
+            queue_wait: limits.queue_wait,
+            queue: Arc::new(Semaphore::new(limits.queue_length)),
             names: Arc::clone(&peers.names),
             clock: peers.clock,
         });

@@ -110,7 +110,7 @@ impl Actor for NodeSupervisor {
                 observer: Arc::clone(&node.observer),
             };
             let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
-            models.all.push(Model::new(model, pool, peers.as_ref(), node.limits.queue_wait));
+            models.all.push(Model::new(model, pool, peers.as_ref(), &node.limits));
         }
         Ok(SupervisorState {
             models,
