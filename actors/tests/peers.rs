@@ -318,6 +318,27 @@ async fn granted(link: &MemoryLink) -> Raw {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_draining_node_keeps_a_lease_until_it_is_given_back() {
+    let net = Net::default();
+    let other = decoder(&net, "other", &FakeLauncher::default()).await;
+    let (link, _streams) = net.join("asker");
+    let mut raw = granted(&link).await;
+    let draining = other.clone();
+    let draining = tokio::spawn(async move { draining.drain(Duration::from_secs(20)).await });
+    assert_eq!(raw.hear().await, Some(LeaseReply::Retiring));
+    raw.say(&open_lease(4)).await;
+    raw.say(&feed(0)).await;
+    assert!(
+        matches!(raw.hear().await, Some(LeaseReply::Host(FromHost::Opened { .. }))),
+        "it goes on meanwhile"
+    );
+    assert_eq!(busy(&other).await, 1);
+    drop(raw);
+    draining.await.expect("no panic");
+    until("the slot is back", async || busy(&other).await == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_asks_for_what_is_not_served_is_told_why() {
     let net = Net::default();
     let other = decoder(&net, "other", &FakeLauncher::default()).await;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use starling_core::credit::Credit;
 use starling_core::pool::{Purpose, Refusal};
 use starling_core::session::{LeaseKind, LossCause};
@@ -111,6 +111,8 @@ struct Lease {
 #[derive(Debug, Clone, Copy)]
 struct Violation(&'static str);
 
+impl Message for RelayMessage {}
+
 impl Actor for RelayActor {
     type Msg = RelayMessage;
     type State = RelayState;
@@ -153,11 +155,7 @@ impl Actor for RelayActor {
                 drop(permit);
             }
             RelayMessage::Ended => state.stage = Stage::Over,
-            RelayMessage::Impatient => {
-                if matches!(state.stage, Stage::Asked { .. }) {
-                    state.refuse(StreamRefusal::Busy);
-                }
-            }
+            RelayMessage::Impatient => state.refuse(StreamRefusal::Busy),
             RelayMessage::Leave => {
                 // Who waits for a host of its own has nowhere else to go.
                 if state.header.purpose != LeasePurpose::Quarantine {
@@ -291,7 +289,11 @@ impl RelayState {
         }
     }
 
+    /// Has no effect on a lease that was granted.
     fn refuse(&mut self, reason: StreamRefusal) {
+        if !matches!(self.stage, Stage::Asked { .. }) {
+            return;
+        }
         if let Stage::Asked { writer } = std::mem::replace(&mut self.stage, Stage::Over) {
             debug!(from = %self.from, session = %self.header.session, %reason, "a peer's lease is refused");
             tokio::spawn(refuse(writer, reason));
