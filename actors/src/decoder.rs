@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, Message};
 use starling_core::session::LossCause;
 use starling_protocol::lease::{FromHost, ToHost};
 use starling_protocol::{Attempt, LeaseId};
@@ -86,6 +86,8 @@ pub(crate) struct DecoderState {
     opened: bool,
     closing: bool,
 }
+
+impl Message for DecoderMessage {}
 
 impl Actor for DecoderActor {
     type Msg = DecoderMessage;

@@ -12,6 +12,7 @@
 //! Must never: decide policy, decode audio, or know a dialect. Actors are unnamed; whoever may talk to one holds a handle.
 
 mod clock;
+pub mod control;
 mod data;
 mod decoder;
 mod decoders;

@@ -9,15 +9,14 @@ use starling_protocol::LeaseId;
 use starling_protocol::lease::CallInProgress;
 
 use crate::Timestamp;
+pub use crate::round::LATE;
+use crate::round::{Round, Rounds};
 
 /// Heartbeats come and rounds are held this often.
 pub const ROUND: Duration = Duration::from_millis(100);
 
 /// A host that was silent for so long is lost: seven heartbeats in a row.
 pub const SILENCE: Duration = Duration::from_millis(700);
-
-/// A round later than this by our own clock accuses nobody.
-pub const LATE: Duration = Duration::from_millis(100);
 
 /// A native call is never stuck before this, however fast its kind usually is.
 pub const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -42,7 +41,7 @@ pub enum Accusation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostWatch {
     heard: Timestamp,
-    last_round: Timestamp,
+    rounds: Rounds,
     calls: Vec<CallInProgress>,
 }
 
@@ -50,7 +49,7 @@ impl HostWatch {
     /// A host that was heard just now.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
-        Self { heard: now, last_round: now, calls: Vec::new() }
+        Self { heard: now, rounds: Rounds::new(now, ROUND), calls: Vec::new() }
     }
 
     /// A heartbeat came.
@@ -61,14 +60,7 @@ impl HostWatch {
 
     /// Holds a round. Call it every [`ROUND`].
     pub fn round(&mut self, now: Timestamp) -> Option<Accusation> {
-        let gap = now.since(self.last_round);
-        // Rounds that piled up while this node stalled come in a burst; heartbeats that piled up too may lie behind them.
-        if gap < ROUND / 2 {
-            return None;
-        }
-        let late = gap > ROUND + LATE;
-        self.last_round = now;
-        if late {
+        if self.rounds.hold(now) != Round::OnTime {
             return None;
         }
         if now.since(self.heard) > SILENCE {

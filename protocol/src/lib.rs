@@ -1,14 +1,15 @@
 //! Everything Starling says to anybody: ids, messages, their codecs and their limits.
 //!
 //! Owns: the identifiers of sessions, segments and leases; the native client messages ([`native`]); the messages
-//! between a node and a decoder host ([`lease`]); the streams between nodes ([`data`]); what nodes gossip ([`gossip`]); the
-//! JSON shapes of other dialects ([`vosk`]); the framing of binary links ([`frame`]); the limits all of them respect
-//! ([`limits`]).
+//! between a node and a decoder host ([`lease`]); what nodes ask each other ([`control`]), the streams between them ([`data`])
+//! and what they gossip ([`gossip`]); the JSON shapes of other dialects ([`vosk`]); the framing of binary links ([`frame`]);
+//! the limits all of them respect ([`limits`]).
 //!
 //! Must never: do I/O, know an async runtime, or decide anything about a session.
 
 #![deny(missing_docs)]
 
+pub mod control;
 pub mod data;
 pub mod frame;
 pub mod gossip;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use starling_core::host_watch::{Accusation, HostWatch, ROUND};
 use starling_core::pool::{HostEnd, HostId, PoolEvent};
 use starling_protocol::LeaseId;
@@ -85,6 +85,8 @@ pub(crate) struct HostState {
     ended: Option<ProcessEnd>,
     link_closed: bool,
 }
+
+impl Message for HostMessage {}
 
 impl Actor for HostSupervisor {
     type Msg = HostMessage;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 use starling_core::Timestamp;
@@ -87,6 +87,8 @@ impl Drop for MembershipState {
         self.receiving.abort();
     }
 }
+
+impl Message for MembershipMessage {}
 
 impl Actor for MembershipActor {
     type Msg = MembershipMessage;

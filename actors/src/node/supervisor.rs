@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
 use starling_core::pool::PoolEvent;
 use starling_protocol::native::{ErrorBody, ErrorCode};
@@ -84,6 +84,8 @@ pub(super) struct SupervisorState {
     relays: Relays,
     workshop: Arc<Semaphore>,
 }
+
+impl Message for NodeMessage {}
 
 impl Actor for NodeSupervisor {
     type Msg = NodeMessage;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::pool::{HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, PoolMachine, RequestId};
 use starling_core::session::LossCause;
@@ -59,6 +59,8 @@ pub(crate) struct PoolState {
     last_error: Option<String>,
     stopping: Option<RpcReplyPort<()>>,
 }
+
+impl Message for PoolMessage {}
 
 impl Actor for ModelPoolActor {
     type Msg = PoolMessage;

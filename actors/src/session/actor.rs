@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::{Resampler, SourceStore};
 use starling_core::session::{LossCause, SessionConfig, SessionEvent as Event, SessionMachine};
@@ -136,6 +136,8 @@ pub(super) struct Times {
     /// When audio up to a frame had come; one mark for each step's worth, at most.
     pub(super) arrivals: VecDeque<(SourceOffset, Timestamp)>,
 }
+
+impl Message for SessionMessage {}
 
 impl Actor for SessionActor {
     type Msg = SessionMessage;
