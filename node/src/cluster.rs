@@ -22,16 +22,20 @@ use crate::config::{ClusterSettings, Role, Secret};
 use crate::exit::{Exit, Failure};
 use crate::sessions::Sessions;
 
+mod control;
 mod data;
 mod directory;
 mod load;
 mod name;
 mod report;
+mod trust;
 
+pub use control::{ControlPlane, bind as bind_control};
 pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
 pub use load::ModelDigests;
 pub use report::{ClusterReport, ModelReport, NodeReport, SlotsReport};
+pub use trust::trust;
 
 /// How often the others are told how loaded this node is.
 const TELL_EVERY: Duration = Duration::from_secs(1);

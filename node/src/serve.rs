@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, DataPlane, Facts};
+use crate::cluster::{self, Cluster, ControlPlane, DataPlane, Facts};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
@@ -69,15 +69,19 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     });
     let cluster =
         Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
-    let data = sockets.data.take().map(|socket| {
-        DataPlane::start(&settings.cluster, &secret, &cluster.node().name, socket, cluster.directory())
-    });
-    let data = data.transpose()?;
-    let peers = data.as_ref().map(|(data, _)| data.peers());
-    let node = start(&settings, &served, Arc::clone(&metrics), peers).await?;
-    if let Some(((data, incoming), membership)) = data.zip(cluster.membership()) {
-        tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
-    }
+    let node = match (cluster.membership(), sockets.data.take(), sockets.control.take()) {
+        (Some(membership), Some(data), Some(control)) => {
+            let name = &cluster.node().name;
+            let trust = cluster::trust(&settings.cluster, &secret, name)?;
+            let (data, incoming) = DataPlane::start(name, data, &trust, cluster.directory())?;
+            let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers())).await?;
+            let control = ControlPlane::start(cluster.node().clone(), control, &trust, node.clone()).await?;
+            tokio::spawn(control.run(membership.clone(), data.link()));
+            tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
+            node
+        }
+        _ => start(&settings, &served, Arc::clone(&metrics), None).await?,
+    };
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
         sessions: Arc::clone(&sessions),
@@ -219,6 +223,7 @@ struct Sockets {
     vosk: Option<TcpListener>,
     gossip: Option<UdpSocket>,
     data: Option<std::net::UdpSocket>,
+    control: Option<TcpListener>,
 }
 
 /// What is needed to stop listening.
@@ -235,6 +240,7 @@ impl Sockets {
             vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
             gossip: cluster::bind(&settings.cluster).await?,
             data: cluster::bind_data(&settings.cluster)?,
+            control: cluster::bind_control(&settings.cluster).await?,
         })
     }
 
@@ -243,9 +249,10 @@ impl Sockets {
         let unknown = |error| Failure::new(Exit::Os, error);
         let http = self.http.as_ref().map(TcpListener::local_addr).transpose().map_err(unknown)?;
         let data = self.data.as_ref().map(std::net::UdpSocket::local_addr).transpose().map_err(unknown)?;
+        let control = self.control.as_ref().map(TcpListener::local_addr).transpose().map_err(unknown)?;
         let advertised = settings.cluster.advertised();
         let reachable = |address: Option<SocketAddr>| cluster::reachable(address?, advertised?);
-        Ok(Addresses { http: reachable(http), data: reachable(data), ..Addresses::default() })
+        Ok(Addresses { control: reachable(control), data: reachable(data), http: reachable(http) })
     }
 
     fn serve(self, gateway: &GatewayState, settings: &Settings) -> Listening {

@@ -1,10 +1,10 @@
-//! The data plane of a node: its socket, its certificates, and the peers on it.
+//! The data plane of a node: its socket, and the peers on it.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use starling_actors::trust::{ClusterSecret, NAME_SUFFIX, Trust, TrustPaths, peer_name};
+use starling_actors::trust::{NAME_SUFFIX, Trust, peer_name};
 use starling_actors::{
     ClusterChange, IncomingStreams, LinkedPeers, MembershipHandle, NodeHandle, PeerLink, Peers, QuinnLink,
     QuinnLinkArguments, QuinnTrust,
@@ -14,8 +14,8 @@ use starling_protocol::data::DATA_ALPN;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Directory;
+use crate::config::ClusterSettings;
 use crate::config::load::variable_of;
-use crate::config::{ClusterSettings, Secret};
 use crate::exit::{Exit, Failure};
 
 /// The data plane's socket, bound, or `None` for a node on its own.
@@ -44,15 +44,13 @@ impl DataPlane {
     /// Starts it. What peers open comes out of the second part.
     ///
     /// # Errors
-    /// The certificates can't be made or read, or the socket can't be used.
+    /// The certificates or the socket can't be used.
     pub fn start(
-        settings: &ClusterSettings,
-        secret: &Secret,
         name: &NodeName,
         socket: UdpSocket,
+        trust: &Trust,
         directory: Arc<Directory>,
     ) -> Result<(Self, IncomingStreams), Failure> {
-        let trust = trust(settings, secret, name).map_err(|error| Failure::new(Exit::Usage, error))?;
         let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
         let trust = QuinnTrust {
             server: trust.server_config(DATA_ALPN).map_err(unusable)?,
@@ -83,6 +81,12 @@ impl DataPlane {
         })
     }
 
+    /// The connections, for whoever hears that a peer is lost.
+    #[must_use]
+    pub fn link(&self) -> Arc<dyn PeerLink> {
+        Arc::new(self.link.clone())
+    }
+
     /// Serves what peers open, and drops the streams of those that are gone, until the membership ends.
     pub async fn run(self, node: NodeHandle, incoming: IncomingStreams, membership: MembershipHandle) {
         let serving = tokio::spawn(async move { node.serve_peers(incoming).await });
@@ -103,21 +107,5 @@ impl DataPlane {
         }
         self.link.stop().await;
         serving.abort();
-    }
-}
-
-fn trust(settings: &ClusterSettings, secret: &Secret, name: &NodeName) -> anyhow::Result<Trust> {
-    if let Some(paths) = settings.own_certificates() {
-        return Ok(Trust::load(&paths, name)?);
-    }
-    let secret = ClusterSecret::from_bytes(secret.expose().to_vec())?;
-    Ok(Trust::derive(&secret, name)?)
-}
-
-impl ClusterSettings {
-    /// The certificates that are to stand in for the derived ones.
-    fn own_certificates(&self) -> Option<TrustPaths> {
-        let (ca, cert, key) = (self.ca_file.clone(), self.cert_file.clone(), self.key_file.clone());
-        (!cert.as_os_str().is_empty()).then_some(TrustPaths { ca, cert, key })
     }
 }

@@ -33,6 +33,9 @@ pub struct ClusterSettings {
     /// Where it exchanges audio; `None` for a port of the system's choice beside `listen`.
     #[serde(with = "units::optional_address")]
     pub data: Option<SocketAddr>,
+    /// Where it is asked by other nodes; `None` for a port of the system's choice beside `listen`.
+    #[serde(with = "units::optional_address")]
+    pub control: Option<SocketAddr>,
     /// Certificates of the authorities to trust in place of the secret's; empty for none.
     pub ca_file: PathBuf,
     /// The node's certificate in place of the secret's; empty for none.
@@ -69,6 +72,7 @@ impl Default for ClusterSettings {
             seeds: Vec::new(),
             secret_file: PathBuf::new(),
             data: None,
+            control: None,
             ca_file: PathBuf::new(),
             cert_file: PathBuf::new(),
             key_file: PathBuf::new(),

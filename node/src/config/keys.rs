@@ -36,6 +36,10 @@ pub const KEYS: &[Key] = &[
         "an IP address and a port such as \"10.0.0.7:7401\"; \"\" is a port of the system's choice on the address of cluster.listen",
     ),
     key(
+        "cluster.control",
+        "an IP address and a port such as \"10.0.0.7:7402\"; \"\" is a port of the system's choice on the address of cluster.listen",
+    ),
+    key(
         "cluster.ca_file",
         "the path of a PEM file; \"\" if cluster.cert_file and cluster.key_file are \"\" too",
     ),

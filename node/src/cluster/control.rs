@@ -1,0 +1,166 @@
+//! The control plane of a node: its socket, what peers may ask, and what follows when one is lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use starling_actors::control::{
+    ALPN, ControlArguments, ControlHandle, ControlServices, Member, PeerChange, PeerLoss,
+};
+use starling_actors::trust::Trust;
+use starling_actors::{Clock, ClusterView, MembershipHandle, NodeHandle, PeerLink};
+use starling_protocol::NodeId;
+use starling_protocol::control::{
+    ModelPool, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest, Replica,
+    ReplicaReply, ReplicaRequest, Service,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::build;
+use crate::config::ClusterSettings;
+use crate::config::load::variable_of;
+use crate::exit::{Exit, Failure};
+
+/// The control plane's socket, bound, or `None` for a node on its own.
+///
+/// # Errors
+/// The address can't be listened on.
+pub async fn bind(settings: &ClusterSettings) -> Result<Option<TcpListener>, Failure> {
+    let Some(gossip) = settings.listen else {
+        return Ok(None);
+    };
+    let address = settings.control.unwrap_or_else(|| SocketAddr::new(gossip.ip(), 0));
+    let bound = TcpListener::bind(address).await.with_context(|| {
+        let variable = variable_of("cluster.control");
+        format!("cluster.control = {address} cannot be listened on; choose another address with {variable} or in the file")
+    });
+    bound.map(Some).map_err(|error| Failure::new(Exit::Os, error))
+}
+
+/// This node's end of the control plane.
+pub struct ControlPlane {
+    handle: ControlHandle,
+    changes: mpsc::Receiver<PeerChange>,
+}
+
+impl ControlPlane {
+    /// Starts it. It dials nobody before [`ControlPlane::run`].
+    ///
+    /// # Errors
+    /// The certificates can't be used, or its actors can't start.
+    pub async fn start(
+        id: NodeId,
+        listener: TcpListener,
+        trust: &Trust,
+        node: NodeHandle,
+    ) -> Result<Self, Failure> {
+        let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
+        let arguments = ControlArguments {
+            id,
+            listener,
+            server: Arc::new(trust.server_config(ALPN).map_err(unusable)?),
+            client: Arc::new(trust.client_config(ALPN).map_err(unusable)?),
+            services: Arc::new(Services { node, clock: Clock::start() }),
+            clock: Clock::start(),
+        };
+        let (handle, changes) = ControlHandle::start(arguments)
+            .await
+            .map_err(|error| Failure::new(Exit::Software, anyhow!(error)))?;
+        Ok(Self { handle, changes })
+    }
+
+    /// Keeps links to the members, and drops the data plane's connections with those that are lost: a process that ends
+    /// closes its sockets at once, which only this plane notices.
+    pub async fn run(mut self, membership: MembershipHandle, data: Arc<dyn PeerLink>) {
+        let mut views = membership.views();
+        let now = members(&views.borrow_and_update());
+        self.handle.members(now);
+        loop {
+            tokio::select! {
+                changed = views.changed() => {
+                    if changed.is_err() {
+                        return self.handle.stop().await;
+                    }
+                    let now = members(&views.borrow_and_update());
+                    self.handle.members(now);
+                }
+                change = self.changes.recv() => match change {
+                    Some(PeerChange::Lost { peer, cause }) => {
+                        tracing::info!(%peer, ?cause, "a peer is lost");
+                        // The connection that it lost on this plane says nothing of those on the other.
+                        if cause != PeerLoss::Replaced {
+                            data.peer_lost(&peer.name);
+                        }
+                    }
+                    Some(PeerChange::Up(peer)) => tracing::debug!(%peer, "a peer can be asked"),
+                    Some(PeerChange::Suspected(peer)) => tracing::debug!(%peer, "a peer is silent"),
+                    Some(PeerChange::Cleared(peer)) => tracing::debug!(%peer, "a peer answers again"),
+                    None => {
+                        tracing::error!("the control plane has ended; peers are watched on the data plane alone");
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn members(view: &ClusterView) -> Vec<Member> {
+    let peers = view.active().filter(|member| member.id != view.me);
+    let reached = peers.filter_map(|member| {
+        let control = member.load.as_ref()?.addresses.control?;
+        Some(Member { id: member.id.clone(), control })
+    });
+    reached.collect()
+}
+
+struct Services {
+    node: NodeHandle,
+    clock: Clock,
+}
+
+impl ControlServices for Services {
+    fn node(&self, _from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
+        let (node, uptime) = (self.node.clone(), self.clock.now());
+        async move {
+            match request {
+                NodeRequest::Status => NodeReply::Status(Box::new(report(&node, uptime.0.as_millis()).await)),
+                _ => NodeAgent::unknown(),
+            }
+        }
+        .boxed()
+    }
+
+    fn pool(&self, _from: NodeId, _request: PoolRequest) -> BoxFuture<'static, PoolReply> {
+        // A slot is asked for on the stream that is to use it.
+        std::future::ready(ModelPool::unknown()).boxed()
+    }
+
+    fn replica(&self, _from: NodeId, _request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {
+        // No copies are kept of other nodes' sessions.
+        std::future::ready(Replica::unknown()).boxed()
+    }
+}
+
+async fn report(node: &NodeHandle, uptime_ms: u128) -> NodeReport {
+    let status = node.status().await;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let models = status.models.iter().map(|model| ModelReport {
+        model: model.name.clone(),
+        digest: model.digest.clone(),
+        total_slots: count(model.slots_total),
+        idle_slots: count(model.slots_idle),
+        real_time_factor: model.real_time_factor.unwrap_or_default() as f32,
+    });
+    NodeReport {
+        version: build::VERSION.to_owned(),
+        draining: status.draining,
+        uptime_ms: u64::try_from(uptime_ms).unwrap_or(u64::MAX),
+        models: models.collect(),
+        sessions: Vec::new(),
+        sessions_total: count(status.sessions),
+    }
+}

@@ -1,0 +1,25 @@
+//! By what a node proves who it is: certificates that follow from the secret, or the operator's own.
+
+use starling_actors::trust::{ClusterSecret, Trust, TrustPaths};
+use starling_protocol::NodeName;
+
+use crate::config::{ClusterSettings, Secret};
+use crate::exit::{Exit, Failure};
+
+/// The trust that the settings ask for.
+///
+/// # Errors
+/// A certificate can't be made, read or used.
+pub fn trust(settings: &ClusterSettings, secret: &Secret, name: &NodeName) -> Result<Trust, Failure> {
+    made(settings, secret, name).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+fn made(settings: &ClusterSettings, secret: &Secret, name: &NodeName) -> anyhow::Result<Trust> {
+    if !settings.cert_file.as_os_str().is_empty() {
+        let (ca, cert, key) =
+            (settings.ca_file.clone(), settings.cert_file.clone(), settings.key_file.clone());
+        return Ok(Trust::load(&TrustPaths { ca, cert, key }, name)?);
+    }
+    let secret = ClusterSecret::from_bytes(secret.expose().to_vec())?;
+    Ok(Trust::derive(&secret, name)?)
+}
