@@ -1,8 +1,8 @@
-//! The demonstration: a decoder killed in mid-sentence, and the transcript going on.
+//! The demonstration: decoders killed in mid-sentence, by process and by node, and the transcript going on.
 //!
-//! Runs the release programs from outside, as an operator would: one node, one client that speaks a recording at the pace
-//! of speech, and SIGKILL for whichever decoder process is at work. What the client got is compared with what the same node
-//! gives when nobody is killed.
+//! Runs the release programs from outside, as an operator would: three nodes, one client that speaks a recording at the pace
+//! of speech to the first, and SIGKILL for whichever decoder process is at work, and for the node that it belongs to. What
+//! the client got is compared with what the same nodes give when nobody is killed.
 
 mod node;
 
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{self, cargo};
 use crate::setup;
-use node::Node;
+use node::{Cluster, Node};
 
 /// The recording: the opening of "A Tale of Two Cities", 44 s.
 const RECORDING: &str = "two_cities.wav";
@@ -23,8 +23,17 @@ const RECORDING: &str = "two_cities.wav";
 /// The model that hears it.
 const MODEL: &str = "moonshine-tiny-en";
 
-/// Seconds into the recording at which a decoder is killed. Each lies in the middle of a sentence.
-const KILLS_AT_S: [u64; 3] = [5, 17, 30];
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// The process that decodes.
+    Decoder,
+    /// The node that the process belongs to.
+    Node,
+}
+
+/// Seconds into the recording, each in the middle of a sentence, and what is killed then.
+const KILLS: [(u64, Victim); 3] = [(5, Victim::Decoder), (17, Victim::Node), (30, Victim::Decoder)];
 
 #[expect(clippy::disallowed_methods, reason = "a tool run by hand has no other clock")]
 pub(crate) fn run() -> Result<()> {
@@ -35,36 +44,38 @@ pub(crate) fn run() -> Result<()> {
     let recording = home.audio_dir().join(RECORDING);
     let program = command::target().join("release").join("starling");
 
-    eprintln!("\nStarting a node with {MODEL} on loopback.");
-    let node = Node::start(&program, home.root(), MODEL)?;
+    eprintln!("\nStarting three nodes with {MODEL} on loopback: one takes callers, two decode.");
+    let mut cluster = Cluster::start(&program, home.root(), MODEL)?;
 
     eprintln!("Transcribing {RECORDING} undisturbed, as fast as the engine can:\n");
-    let calm = transcribe(&program, &node, &recording, false)?.wait_with_output()?;
+    let calm = transcribe(&program, cluster.front(), &recording, false)?.wait_with_output()?;
     let calm = text_of(calm)?;
     eprint!("{calm}");
 
-    eprintln!("\nOnce more at the pace of speech, and the decoder's process is killed in mid-sentence:\n");
+    eprintln!("\nOnce more at the pace of speech, and whatever decodes is killed in mid-sentence:\n");
     let began = Instant::now();
-    let client = transcribe(&program, &node, &recording, true)?;
-    for at in KILLS_AT_S {
-        let at = Duration::from_secs(at);
-        sleep(at.saturating_sub(began.elapsed()));
-        let pid = node.busiest_decoder()?;
-        kill(pid)?;
-        eprintln!("  {:>4.1} s: SIGKILL to decoder process {pid}", began.elapsed().as_secs_f64());
+    let client = transcribe(&program, cluster.front(), &recording, true)?;
+    for (at, victim) in KILLS {
+        sleep(Duration::from_secs(at).saturating_sub(began.elapsed()));
+        let (node, decoder) = cluster.busiest_decoder()?;
+        let what = match victim {
+            Victim::Decoder => {
+                kill(decoder)?;
+                format!("decoder process {decoder} of node {node}")
+            }
+            Victim::Node => format!("node {node}, process {}", cluster.kill(&node)?),
+        };
+        eprintln!("  {:>4.1} s: SIGKILL to {what}", began.elapsed().as_secs_f64());
     }
     let disturbed = text_of(client.wait_with_output()?)?;
     eprint!("\n{disturbed}");
-    let facts = node.failovers()?;
+    let facts = cluster.front().failovers()?;
     eprintln!("\n{facts}");
-    node.stop()?;
+    cluster.stop()?;
     if disturbed != calm {
         bail!("the transcripts differ: this must not happen");
     }
-    eprintln!(
-        "{} decoders killed; the transcript equals the undisturbed one, byte for byte.",
-        KILLS_AT_S.len()
-    );
+    eprintln!("Two decoders and a node killed; the transcript equals the undisturbed one, byte for byte.");
     Ok(())
 }
 
