@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use starling_engine::catalogue::{Catalogue, Home, fetch};
 
-use crate::command::{output_of, root};
+use crate::command::{self, output_of, root};
 use crate::progress::Bar;
 
 /// The engines, models and recordings that demo, tests and benchmarks run on.
@@ -19,6 +19,7 @@ const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
 
 pub(crate) fn everything() -> Result<()> {
     speech()?;
+    network()?;
     nextest()?;
     cargo_deny()?;
     eprintln!("everything is in {}", home()?.root().display());
@@ -72,6 +73,19 @@ fn get(home: &Home, name: &str) -> Result<()> {
 }
 
 /// Rust links with it, and it compiles the cryptography that fetching from the internet uses.
+/// What the tests that cut nodes off need: `ip`, of iproute2. They make network namespaces, which takes root; for anybody else
+/// they are skipped.
+pub(crate) fn network() -> Result<()> {
+    let is_root = output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    if !is_root || output_of(Command::new("ip").arg("-V")).is_some() {
+        return Ok(());
+    }
+    let install = ["install", "-y", "--no-install-recommends", "iproute2"];
+    let installed = command::run(Command::new("apt-get").arg("update"))
+        .and_then(|()| command::run(Command::new("apt-get").args(install)));
+    installed.context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
+}
+
 fn need_c_compiler() -> Result<()> {
     if output_of(Command::new("cc").arg("--version")).is_none() {
         bail!("a C compiler is missing (tried `cc`); on Debian and Ubuntu: apt install build-essential");
