@@ -8,6 +8,8 @@
 //! lease protocol of [`crate::lease`], credit and all, with one lease on each stream. Whoever ends the stream ends the
 //! lease. A stream that ends without [`LeaseReply::Lost`] says that the node is gone, or the way to it.
 //!
+//! **A copy** ([`CopyHeader`], [`FetchHeader`]): see [`crate::replica`].
+//!
 //! Variants and fields are only ever added. Binary layout: [`crate::frame`]. A header that a node can't read is answered with
 //! [`StreamRefusal::Unreadable`], so that a newer node learns that it speaks to an older one.
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::lease::{FromHost, TraceContext};
+use crate::replica::{CopyHeader, FetchHeader};
 use crate::{Attempt, DecodeOffset, Epoch, LeaseId, SessionId};
 
 /// Version of this protocol. A node that speaks another refuses the stream.
@@ -32,6 +35,10 @@ pub const MAX_HEADER_BYTES: usize = 16 * 1024;
 pub enum StreamHeader {
     /// A decoder's lease.
     Lease(LeaseHeader),
+    /// A copy of a session is to be kept.
+    Copy(CopyHeader),
+    /// A copy of a session is to be read.
+    Fetch(FetchHeader),
 }
 
 /// A lease that is wanted.
@@ -129,6 +136,18 @@ pub enum StreamRefusal {
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,
+    /// A higher epoch speaks for the session.
+    #[error("epoch {epoch} speaks for the session")]
+    Fenced {
+        /// Which.
+        epoch: Epoch,
+    },
+    /// There is no room for another copy.
+    #[error("no room for another copy")]
+    Full,
+    /// There is no copy of the session here.
+    #[error("no copy of the session is held")]
+    NotHeld,
 }
 
 /// From the node that decodes to the session's node, once the header was accepted.

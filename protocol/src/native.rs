@@ -180,6 +180,10 @@ pub struct Resume {
     /// The last final that arrived; absent when none has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_final: Option<Segment>,
+    /// Where that final ended: its `to`. A server whose copy of the session is older than what the client has goes on from
+    /// there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_to: Option<SourceOffset>,
     /// The earliest source frame that the client can still send.
     #[serde(default)]
     pub have_from: SourceOffset,
@@ -200,7 +204,7 @@ pub enum ServerMessage {
         token: String,
         /// The model that was chosen.
         model: String,
-        /// The server has all audio before this; send from here.
+        /// The server has all audio before this; send from here. It is not acknowledged by that: `ack` is what counts.
         have_until: SourceOffset,
         /// The next final's number; finals that the client lacks follow at once.
         next_segment: Segment,
@@ -211,7 +215,20 @@ pub enum ServerMessage {
         /// How long the session is kept for a client that has gone, in milliseconds.
         linger_ms: u64,
     },
-    /// All audio before `until` is held by the server.
+    /// Where copies of the session are now. Takes the place of what `ready` or an earlier `view` said; what is acknowledged
+    /// from here on counts on it.
+    View {
+        /// Which set of copies, counted over the session's life.
+        view: u64,
+        /// To be shown at a resume from now on. Opaque.
+        token: String,
+        /// Whether what is acknowledged is in two copies. While it is not, the loss of the node loses what the client no
+        /// longer holds.
+        durable: bool,
+        /// `HOST:PORT` of nodes that hold a copy, where a resume is quickest; any other node will do too.
+        resume_at: Vec<String>,
+    },
+    /// All audio before `until` is held by the server, and by the nodes with copies when the session is durable.
     Ack {
         /// The first frame that is not yet held.
         until: SourceOffset,
@@ -314,8 +331,6 @@ pub struct TimedAlternative {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WarningCode {
-    /// Acknowledged audio is in one copy only.
-    NotDurable,
     /// An option was taken but can't be served by this model.
     OptionIgnored,
     /// The session moved to a decoder of another determinism class.
