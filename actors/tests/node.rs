@@ -118,6 +118,7 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
         token: ready.token.clone(),
         epoch: Epoch(2),
         last_final: heard.finals.last().map(|last| last.segment),
+        final_to: None,
         have_from: SourceOffset(0),
     };
     let again = ResumeRequest { session, resume: resume.clone() };

@@ -53,6 +53,12 @@ impl FinalsLedger {
         self.next
     }
 
+    /// Goes on where another left off.
+    #[must_use]
+    pub const fn resume(next: Segment, end: SourceOffset) -> Self {
+        Self { next, end }
+    }
+
     /// Where the next final has to begin.
     #[must_use]
     pub const fn end(&self) -> SourceOffset {

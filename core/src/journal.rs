@@ -61,6 +61,18 @@ impl Journal {
         }
     }
 
+    /// What another node's journal held when a session moves here.
+    #[must_use]
+    pub fn restore(
+        rates: RateMap,
+        received: SourceOffset,
+        committed: DecodeOffset,
+        entries: VecDeque<Entry>,
+        ended: bool,
+    ) -> Self {
+        Self { rates, received, committed, entries, ended }
+    }
+
     /// Source frames received.
     #[must_use]
     pub const fn received(&self) -> SourceOffset {
@@ -117,20 +129,21 @@ impl Journal {
     }
 
     /// An entry came. Each gets its own cut, even two at one place: whether the first was answered yet must not matter.
-    /// After the end nothing is added and `false` returned.
-    pub fn append(&mut self, control: Control) -> bool {
+    /// After the end nothing is added.
+    pub fn append(&mut self, control: Control) -> Option<Entry> {
         if self.ended {
-            return false;
+            return None;
         }
         if control == Control::End {
             self.ended = true;
         }
-        self.entries.push_back(Entry { at: self.decodable(), control });
-        true
+        let entry = Entry { at: self.decodable(), control };
+        self.entries.push_back(entry);
+        Some(entry)
     }
 
-    /// A segment up to `to` was committed; `cause` tells whether an entry made it.
-    pub fn commit(&mut self, to: DecodeOffset, cause: CutCause) {
+    /// A segment up to `to` was committed; `cause` tells whether an entry made it. Returns whether one did.
+    pub fn commit(&mut self, to: DecodeOffset, cause: CutCause) -> bool {
         debug_assert!(to >= self.committed && to <= self.decodable(), "commit outside the journal");
         self.committed = to;
         let given_up = cause == CutCause::GivenUp;
@@ -139,10 +152,12 @@ impl Journal {
             entry.at == to
                 && (entry.control.cause() == cause || (given_up && entry.control == Control::Finalize))
         };
-        if self.entries.front().is_some_and(answered) {
+        let answered = self.entries.front().is_some_and(answered);
+        if answered {
             self.entries.pop_front();
         }
         debug_assert!(self.entries.front().is_none_or(|entry| entry.at >= to), "a commit passed an entry");
+        answered
     }
 }
 

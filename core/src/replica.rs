@@ -1,20 +1,26 @@
 //! Copies of a session on other nodes: the owner's side, the keeper's side, and who goes on when an owner is gone.
 //!
-//! Owns: when an acknowledgement or a final may go to the client ([`ReplicationMachine`]), what a keeper of copies obeys and
-//! whom ([`KeeperMachine`]), and which copy a session goes on from ([`choose`]). Samples and texts stand beside the
-//! machines. Must never: let a client hear of what another node does not have, unless the session says that it is not
+//! Owns: when an acknowledgement or a final may go to the client ([`ReplicationMachine`]), whom a keeper of copies obeys and
+//! how long it keeps what ([`KeeperMachine`]), what a copy holds ([`SessionCopy`]), and which copy a session goes on from
+//! ([`choose`]). Must never: let a client hear of what another node does not have, unless the session says that it is not
 //! durable; let an epoch fall.
 
+mod copy;
 mod keeper;
+mod line;
 mod messages;
 mod owner;
 mod takeover;
 #[cfg(test)]
 mod tests;
 
+pub use copy::{SessionCopy, Unfit};
 pub use keeper::{
-    KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, Refusal, StreamId,
+    CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, Shape,
+    StreamId,
 };
-pub use messages::{CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, Standing, Tries};
+pub use messages::{
+    CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, Standing, Tries,
+};
 pub use owner::ReplicationMachine;
 pub use takeover::{Answer, Choice, Wanted, choose};

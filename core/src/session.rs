@@ -8,9 +8,11 @@ mod decoder;
 mod link;
 mod machine;
 mod messages;
+mod restore;
 
 pub use machine::{SessionConfig, SessionMachine};
 pub use messages::{AttachRefusal, FailReason, LeaseKind, LossCause, Outcome, SessionAction, SessionEvent};
+pub use restore::Restored;
 
 #[cfg(test)]
 mod tests;

@@ -273,7 +273,7 @@ pub enum ReplicaReply {
 }
 
 /// How far a copy of a session goes. Copies rank by these fields in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CopySummary {
     /// The highest epoch that it obeyed before it was asked.
     pub epoch: Epoch,

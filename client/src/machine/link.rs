@@ -22,6 +22,7 @@ impl Machine {
                 token,
                 epoch: self.epoch,
                 last_final: received.checked_sub(1).map(Segment),
+                final_to: (received > 0).then(|| SourceOffset(self.final_to - self.base_frame)),
                 have_from: SourceOffset(self.start - self.base_frame),
             });
         }

@@ -102,6 +102,12 @@ impl RateMap {
         SourceOffset(at.0 * self.source / self.decode).min(received)
     }
 
+    /// The first decoder position at a source frame: what [`RateMap::to_source`] gives back as `at`.
+    #[must_use]
+    pub const fn to_decode(&self, at: SourceOffset) -> DecodeOffset {
+        self.decodable_at_end(at)
+    }
+
     /// The first source frame that decoder samples from `at` on are made of.
     #[must_use]
     pub const fn needed_from(&self, at: DecodeOffset) -> SourceOffset {

@@ -22,6 +22,12 @@ impl SourceStore {
         Self::default()
     }
 
+    /// An empty store at any frame.
+    #[must_use]
+    pub fn starting_at(start: SourceOffset) -> Self {
+        Self { start, ..Self::default() }
+    }
+
     /// First frame that is held.
     #[must_use]
     pub const fn start(&self) -> SourceOffset {
@@ -55,6 +61,17 @@ impl SourceStore {
         }
         self.samples.extend(pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
         (self.samples.len() - before) as u64
+    }
+
+    /// The frames from `from` to `to`, as the bytes they came in; less where they are not held.
+    #[must_use]
+    pub fn read(&self, from: SourceOffset, to: SourceOffset) -> Vec<u8> {
+        let index = |at: SourceOffset| {
+            let at = at.0.saturating_sub(self.start.0).min(self.samples.len() as u64);
+            usize::try_from(at).unwrap_or(self.samples.len())
+        };
+        let (from, to) = (index(from), index(to.max(from)));
+        self.samples.range(from..to).flat_map(|sample| sample.to_le_bytes()).collect()
     }
 
     /// Forgets half a sample: a new connection begins at a whole one.

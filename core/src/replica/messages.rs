@@ -91,6 +91,9 @@ pub enum ReplicationEvent {
         /// Why.
         failure: OpenFailure,
     },
+    /// This process stood still for a while: others may have gone on without it. Nothing is released before every keeper
+    /// has obeyed again.
+    StoodStill,
     /// The session is over: copies are not needed any more if `forget`, and stay for whoever takes it over if not.
     Ended {
         /// See above.
@@ -234,7 +237,7 @@ pub enum ReplicationAction {
         through: Segment,
     },
     /// A higher epoch speaks for the session: this owner must say nothing more. Comes once, last.
-    Fenced {
+    Fence {
         /// Which.
         epoch: Epoch,
     },

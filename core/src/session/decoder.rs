@@ -209,14 +209,16 @@ impl SessionMachine {
         };
         let recorded = self.ledger.record(cut.segment, from, to);
         debug_assert_eq!(recorded, Ok(()), "a final that does not fit");
-        self.journal.commit(cut.to, cut.cause);
+        let answered = self.journal.commit(cut.to, cut.cause);
         self.suspicion = Suspicion::default();
         out.push(SessionAction::Commit {
             segment: cut.segment,
             decode_from: cut.from,
+            decode_to: cut.to,
             from,
             to,
             cause: cut.cause,
+            answered,
         });
         out.push(SessionAction::TrimSource { until: self.journal.needed_from() });
         self.note_clogged(now);
@@ -308,7 +310,7 @@ impl SessionMachine {
         self.commit(now, Cut { segment: self.ledger.next(), from, to, cause: CutCause::GivenUp }, out);
     }
 
-    fn finish(&mut self, now: Timestamp, out: &mut Vec<SessionAction>) {
+    pub(super) fn finish(&mut self, now: Timestamp, out: &mut Vec<SessionAction>) {
         self.close_decoder(out);
         self.finished_since = Some(now);
         self.announce(out);

@@ -83,8 +83,8 @@ impl SessionMachine {
 
     pub(super) fn control(&mut self, now: Timestamp, control: Control, out: &mut Vec<SessionAction>) {
         self.last_input = now;
-        if self.journal.append(control) && control == Control::End {
-            out.push(SessionAction::Ack { until: self.journal.received() });
+        if let Some(entry) = self.journal.append(control) {
+            out.push(SessionAction::Entered { entry, until: self.journal.received() });
         }
     }
 

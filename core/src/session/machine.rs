@@ -143,6 +143,7 @@ impl SessionMachine {
             SessionEvent::EndRequested => self.control(now, crate::journal::Control::End, out),
             SessionEvent::Confirmed { segment } => self.confirm(now, segment, out),
             SessionEvent::Abandoned => self.end(Outcome::Abandoned, out),
+            SessionEvent::Superseded => self.end(Outcome::Superseded, out),
             SessionEvent::ShutDown => self.end(Outcome::Failed(FailReason::ShuttingDown), out),
             SessionEvent::LeaseGranted { attempt } => self.granted(attempt, out),
             SessionEvent::OptionsRefused { attempt } => self.refused(now, attempt, out),

@@ -3,6 +3,8 @@
 use starling_protocol::data::LeaseLost;
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
 
+use crate::journal::Entry;
+
 /// What kind of decoder a session needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseKind {
@@ -117,6 +119,8 @@ pub enum SessionEvent {
     Abandoned,
     /// The node is stopping and can wait no longer.
     ShutDown,
+    /// Another node speaks for the session.
+    Superseded,
     /// A slot was found.
     LeaseGranted {
         /// For which request.
@@ -209,6 +213,8 @@ pub enum Outcome {
     LingeredOut,
     /// The client went for good.
     Abandoned,
+    /// Another node speaks for it.
+    Superseded,
 }
 
 /// Something is to be done.
@@ -292,6 +298,13 @@ pub enum SessionAction {
         /// Its number.
         epoch: Epoch,
     },
+    /// The journal has another entry. An acknowledgement of it is due.
+    Entered {
+        /// Which.
+        entry: Entry,
+        /// The end of the audio before it.
+        until: SourceOffset,
+    },
     /// Tell the client what is held.
     Ack {
         /// Frames before this.
@@ -312,12 +325,16 @@ pub enum SessionAction {
         segment: Segment,
         /// First sample at the model's rate: word times count from here.
         decode_from: DecodeOffset,
+        /// The sample after the last.
+        decode_to: DecodeOffset,
         /// First frame.
         from: SourceOffset,
         /// Frame after the last.
         to: SourceOffset,
         /// Why it ended there; `GivenUp` for an error.
         cause: CutCause,
+        /// Whether it answers the journal's first entry.
+        answered: bool,
     },
     /// The client has finals up to this one.
     ForgetFinals {
