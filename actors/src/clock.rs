@@ -22,3 +22,9 @@ impl Clock {
         Timestamp(self.start.elapsed())
     }
 }
+
+/// Time since 1970, for what other nodes compare with their own.
+#[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time is read for tokens")]
+pub(crate) fn unix_now() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}

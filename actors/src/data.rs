@@ -18,7 +18,7 @@ use starling_protocol::NodeName;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-pub(crate) use self::accept::{LeaseRequest, refuse, serve};
+pub(crate) use self::accept::{LeaseRequest, PeerRequest, refuse, serve};
 pub(crate) use self::lease::{LeaseStream, ask};
 pub use self::quic::{AddressOf, PeerName, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust};
 pub(crate) use self::relay::{RelayActor, RelayArguments, RelayMessage};

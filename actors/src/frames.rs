@@ -67,18 +67,28 @@ pub(crate) async fn write_frame<M: Serialize>(
 
 /// Writes frames until nobody can send any more, or the stream breaks, or takes nothing for `patience`.
 pub(crate) async fn write_frames<M: Serialize>(
+    writer: Writer,
+    frames: mpsc::Receiver<M>,
+    patience: Duration,
+) -> io::Result<()> {
+    write_frames_within(writer, frames, patience, MAX_LEASE_FRAME_BYTES).await
+}
+
+/// As [`write_frames`], for frames of at most `limit` bytes.
+pub(crate) async fn write_frames_within<M: Serialize>(
     mut writer: Writer,
     mut frames: mpsc::Receiver<M>,
     patience: Duration,
+    limit: usize,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(frame) = frames.recv().await {
-        encode(&frame, MAX_LEASE_FRAME_BYTES, &mut buffer).map_err(io::Error::other)?;
+        encode(&frame, limit, &mut buffer).map_err(io::Error::other)?;
         // What has queued up meanwhile goes out in one write.
         while buffer.len() < READ_BYTES
             && let Ok(frame) = frames.try_recv()
         {
-            encode(&frame, MAX_LEASE_FRAME_BYTES, &mut buffer).map_err(io::Error::other)?;
+            encode(&frame, limit, &mut buffer).map_err(io::Error::other)?;
         }
         tokio::time::timeout(patience, writer.write_all(&buffer)).await.map_err(io::Error::from)??;
         buffer.clear();

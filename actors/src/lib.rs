@@ -5,7 +5,8 @@
 //! NodeSupervisor ─┬─ ModelPoolActor (one per model) ─┬─ HostSupervisor    (one per decoder process)
 //!                 │                                  └─ DecoderActor (one per lease on this node)
 //!                 ├─ SessionActor   (one per session) ── DecoderActor (for a lease on a peer)
-//!                 └─ RelayActor     (one per lease of a peer's session)
+//!                 ├─ RelayActor     (one per lease of a peer's session)
+//!                 └─ KeeperActor    (copies of peers' sessions)
 //! MembershipActor (one per node that is in a cluster)
 //! ```
 //!
@@ -22,6 +23,7 @@ mod membership;
 mod node;
 mod observe;
 mod pool;
+mod replica;
 mod session;
 mod task;
 pub mod trust;
@@ -41,6 +43,7 @@ pub use node::{
     StartError,
 };
 pub use observe::{Observation, Observer, SilentObserver};
+pub use replica::{CopyArguments, CopyPeers, TokenSealer};
 pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
     SessionOutput,

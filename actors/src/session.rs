@@ -1,6 +1,7 @@
 //! Sessions: one actor for each, and what gateways hold of them.
 //!
-//! Owns: a session's samples, its unconfirmed finals, its decoder's handle, the search for the next one. Must never: decide; its machine does.
+//! Owns: a session's samples, its unconfirmed finals, its decoder's handle, the search for the next one, the
+//! streams to its copies. Must never: decide; its machines do.
 
 mod actor;
 mod api;
@@ -8,7 +9,10 @@ mod finals;
 mod io;
 mod outbox;
 mod perform;
+mod replication;
 
-pub(crate) use actor::{AttachReply, SessionActor, SessionArguments, SessionMessage};
+pub(crate) use actor::{
+    AttachReply, Opener, RestoredSession, SessionActor, SessionArguments, SessionMessage,
+};
 pub use api::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
 pub use io::{Attachment, SessionClosed, SessionInput, SessionOutput};

@@ -133,8 +133,11 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
     assert_eq!(refused(again.clone()).await, Some(ErrorCode::Superseded));
     let forged = ResumeRequest { session, resume: Resume { token: "x".into(), epoch: Epoch(9), ..resume } };
     assert_eq!(refused(forged).await, Some(ErrorCode::BadToken));
-    let unknown = ResumeRequest { session: starling_protocol::SessionId::random(), ..again };
-    assert_eq!(refused(unknown).await, Some(ErrorCode::UnknownSession));
+    let foreign = ResumeRequest { session: starling_protocol::SessionId::random(), ..again.clone() };
+    assert_eq!(refused(foreign).await, Some(ErrorCode::BadToken), "a token is one session's");
+    sleep(Duration::from_secs(120)).await;
+    let late = ResumeRequest { resume: Resume { epoch: Epoch(9), ..again.resume.clone() }, ..again };
+    assert_eq!(refused(late).await, Some(ErrorCode::UnknownSession));
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,4 +23,4 @@ pub use messages::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, Standing, Tries,
 };
 pub use owner::ReplicationMachine;
-pub use takeover::{Answer, Choice, Wanted, choose};
+pub use takeover::{Answer, Choice, Wanted, choose, suffices};

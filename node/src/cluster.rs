@@ -23,6 +23,7 @@ use crate::exit::{Exit, Failure};
 use crate::sessions::Sessions;
 
 mod control;
+mod copies;
 mod data;
 mod directory;
 mod load;
@@ -31,11 +32,12 @@ mod report;
 mod trust;
 
 pub use control::{ControlPlane, bind as bind_control};
+pub use copies::ClusterCopies;
 pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
 pub use load::ModelDigests;
 pub use report::{ClusterReport, ModelReport, NodeReport, SlotsReport};
-pub use trust::trust;
+pub use trust::{token_key, trust};
 
 /// How often the others are told how loaded this node is.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
-use starling_actors::{NodeArguments, NodeHandle, Observer, Peers, SessionLimits};
+use starling_actors::{
+    CopyArguments, CopyPeers, NodeArguments, NodeHandle, Observer, Peers, SessionLimits, TokenSealer,
+};
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
@@ -18,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, ControlPlane, DataPlane, Facts};
+use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, DataPlane, Facts};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
@@ -74,13 +76,28 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
             let name = &cluster.node().name;
             let trust = cluster::trust(&settings.cluster, &secret, name)?;
             let (data, incoming) = DataPlane::start(name, data, &trust, cluster.directory())?;
-            let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers())).await?;
+            let zone = settings.cluster.zone.clone();
+            let keepers = Arc::new(ClusterCopies::new(cluster.directory(), data.link(), zone));
+            let copies = CopyArguments {
+                peers: Some(Arc::clone(&keepers) as Arc<dyn CopyPeers>),
+                copies: settings.cluster.copies,
+                memory_bytes: settings.cluster.copy_memory,
+                patience: settings.cluster.copy_patience,
+                sealer: Arc::new(TokenSealer::shared(&cluster::token_key(&secret)?)),
+                pulse: Some(membership.pulse()),
+                ..CopyArguments::alone(name.clone())
+            };
+            let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers()), copies).await?;
             let control = ControlPlane::start(cluster.node().clone(), control, &trust, node.clone()).await?;
+            keepers.ask_over(control.handle());
             tokio::spawn(control.run(membership.clone(), data.link()));
             tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
             node
         }
-        _ => start(&settings, &served, Arc::clone(&metrics), None).await?,
+        _ => {
+            let copies = CopyArguments::alone(cluster.node().name.clone());
+            start(&settings, &served, Arc::clone(&metrics), None, copies).await?
+        }
     };
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
@@ -165,13 +182,14 @@ async fn start(
     served: &[Served],
     metrics: Arc<Metrics>,
     peers: Option<Arc<dyn Peers>>,
+    copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
     let mut models: Vec<_> = served.iter().map(|model| model.arguments.clone()).collect();
     if peers.is_some() && !settings.cluster.roles.contains(&Role::Decoder) {
         models.iter_mut().for_each(|model| model.hosts = 0);
     }
     let mut arguments =
-        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics);
+        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics, copies);
     arguments.peers = peers;
     NodeHandle::start(arguments)
         .await

@@ -193,8 +193,7 @@ fn status(hosts_ready: usize) -> NodeStatus {
             last_error: (hosts_ready == 0).then(|| "libvosk.so is not there".to_owned()),
         }],
         sessions: 3,
-        relayed: 0,
-        draining: false,
+        ..NodeStatus::default()
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::lease::TraceContext;
-use crate::{Epoch, NodeId, Segment, SessionId, SourceOffset};
+use crate::{Epoch, NodeId, NodeName, Segment, SessionId, SourceOffset};
 
 /// Version of these messages. It rises when a variant or a field is added, and is for people who read logs: a message is
 /// understood or not by what it says, not by this number.
@@ -156,12 +156,27 @@ pub struct ModelReport {
 pub struct SessionReport {
     /// Which one.
     pub session: SessionId,
+    /// Which way its client came in, as a label.
+    #[serde(default)]
+    pub dialect: String,
+    /// Its model.
+    #[serde(default)]
+    pub model: String,
     /// Where its copies are.
-    pub replicas: Vec<NodeId>,
+    pub replicas: Vec<NodeName>,
+    /// Whether what its client was told is in two copies.
+    #[serde(default)]
+    pub durable: bool,
+    /// Whether its client is there.
+    #[serde(default)]
+    pub connected: bool,
     /// Where its decoder is, if it has one.
-    pub decoder: Option<NodeId>,
+    pub decoder: Option<NodeName>,
     /// Which decoder that is.
     pub attempt: u32,
+    /// Which connection speaks for it.
+    #[serde(default)]
+    pub epoch: Epoch,
     /// Audio received and not yet decoded.
     pub lag_ms: u64,
 }

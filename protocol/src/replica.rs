@@ -18,6 +18,9 @@ use crate::{DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
 /// Most bytes of audio in one frame: a second at 16 kHz. Long fills are acknowledged, and bounded, piece by piece.
 pub const MAX_COPY_AUDIO_BYTES: usize = 32 * 1024;
 
+/// Longest frame on a copy's stream: a final of the longest segment with all its readings is far below it.
+pub const MAX_COPY_FRAME_BYTES: usize = 4 << 20;
+
 /// Opens a stream on which a copy is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyHeader {

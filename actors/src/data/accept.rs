@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::{IncomingStream, IncomingStreams, PeerStream};
 use crate::frames::{FrameSource, Writer, write_frame};
+use crate::replica::{CopyRequest, FetchRequest};
 
 /// A header is written together with the stream's opening: one that takes longer is no header.
 const HEADER_DEADLINE: Duration = Duration::from_secs(2);
@@ -30,41 +31,62 @@ pub(crate) struct LeaseRequest {
     pub(crate) writer: Writer,
 }
 
+/// What a peer's stream asks for.
+pub(crate) enum PeerRequest {
+    Lease(Box<LeaseRequest>),
+    Copy(Box<CopyRequest>),
+    Fetch(Box<FetchRequest>),
+}
+
 /// Takes streams until there are no more, or whoever is handed them has gone.
 pub(crate) async fn serve(
     mut streams: IncomingStreams,
-    lease: impl Fn(LeaseRequest) -> bool + Clone + Send + 'static,
+    take: impl Fn(PeerRequest) -> bool + Clone + Send + 'static,
 ) {
     let room = Arc::new(Semaphore::new(HEADERS_AT_ONCE));
     while let Some(IncomingStream { from, stream }) = streams.recv().await {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let lease = lease.clone();
+        let take = take.clone();
         tokio::spawn(async move {
-            read_header(from, stream, lease).await;
+            read_header(from, stream, take).await;
             drop(permit);
         });
     }
 }
 
-async fn read_header(from: NodeName, stream: PeerStream, lease: impl Fn(LeaseRequest) -> bool) {
+async fn read_header(from: NodeName, stream: PeerStream, take: impl Fn(PeerRequest) -> bool) {
     let PeerStream { reader, writer } = stream;
     let mut frames = FrameSource::new(reader).limit(MAX_HEADER_BYTES);
     let header = tokio::time::timeout(HEADER_DEADLINE, frames.next::<StreamHeader>()).await;
-    let unreadable = match header {
+    let request = match header {
         Ok(Ok(Some(StreamHeader::Lease(header)))) => {
             let frames = frames.limit(MAX_LEASE_FRAME_BYTES);
-            if !lease(LeaseRequest { from, header, frames, writer }) {
-                debug!("a lease was asked for while the node ended");
-            }
-            return;
+            Ok(PeerRequest::Lease(Box::new(LeaseRequest { from, header, frames, writer })))
         }
-        Ok(Ok(Some(_))) => "nothing here serves streams of this kind".to_owned(),
-        Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<DecodeError>()) => error.to_string(),
+        Ok(Ok(Some(StreamHeader::Copy(header)))) => {
+            Ok(PeerRequest::Copy(Box::new(CopyRequest { from, header, frames, writer })))
+        }
+        Ok(Ok(Some(StreamHeader::Fetch(header)))) => {
+            Ok(PeerRequest::Fetch(Box::new(FetchRequest { header, writer })))
+        }
+        Ok(Ok(Some(_))) => Err((from, writer, "nothing here serves streams of this kind".to_owned())),
+        Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<DecodeError>()) => {
+            Err((from, writer, error.to_string()))
+        }
         // Nobody is there to be told, or nobody who says anything.
         Ok(Ok(None) | Err(_)) | Err(_) => return,
     };
-    debug!(%from, unreadable, "a peer's stream is refused");
-    refuse(writer, StreamRefusal::Unreadable { message: unreadable }).await;
+    match request {
+        Ok(request) => {
+            if !take(request) {
+                debug!("a peer asked for something while the node ended");
+            }
+        }
+        Err((from, writer, unreadable)) => {
+            debug!(%from, unreadable, "a peer's stream is refused");
+            refuse(writer, StreamRefusal::Unreadable { message: unreadable }).await;
+        }
+    }
 }
 
 /// Refuses a stream and closes it.

@@ -11,6 +11,7 @@ use starling_protocol::lease::{CutOptions, EngineKind, HostSpec, LEASE_PROTOCOL}
 use crate::data::Peers;
 use crate::host::{HostLauncher, ProcessLauncher};
 use crate::observe::Observer;
+use crate::replica::CopyArguments;
 
 /// Quarantine hosts that a pool may have at once: one suspect is rare, two at once are an attack.
 const QUARANTINE_HOSTS: u16 = 2;
@@ -30,6 +31,8 @@ pub struct NodeArguments {
     pub observer: Arc<dyn Observer>,
     /// Who else may decode for its sessions; `None` for a node on its own.
     pub peers: Option<Arc<dyn Peers>>,
+    /// Copies of sessions, its own and others'.
+    pub copies: CopyArguments,
 }
 
 impl NodeArguments {
@@ -40,9 +43,10 @@ impl NodeArguments {
         decoder_program: PathBuf,
         limits: SessionLimits,
         observer: Arc<dyn Observer>,
+        copies: CopyArguments,
     ) -> Self {
         let launcher = Arc::new(ProcessLauncher { program: decoder_program });
-        Self { models, launcher, limits, observer, peers: None }
+        Self { models, launcher, limits, observer, peers: None, copies }
     }
 }
 

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
+use starling_protocol::control::{ReplicaReply, SessionReport};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{Epoch, SessionId};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use super::arguments::{Capabilities, NodeArguments};
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
-use crate::data::{IncomingStreams, LeaseRequest, serve};
+use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
-use crate::session::{Attachment, OpenRequest, ResumeRequest};
+use crate::replica::Kept;
+use crate::session::{Attachment, OpenRequest, ResumeRequest, SessionMessage};
 
 /// An actor of this node that does not answer for so long has failed.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -35,7 +38,7 @@ pub enum StartError {
 }
 
 /// A node as it is now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NodeStatus {
     /// Its models, the default one first.
     pub models: Vec<ModelStatus>,
@@ -43,6 +46,12 @@ pub struct NodeStatus {
     pub sessions: usize,
     /// Sessions of peers that decode here.
     pub relayed: usize,
+    /// Copies of peers' sessions.
+    pub copies: usize,
+    /// What they take.
+    pub copies_bytes: u64,
+    /// What more may come.
+    pub copies_free_bytes: u64,
     /// Whether it takes no new ones.
     pub draining: bool,
 }
@@ -92,6 +101,7 @@ pub struct NodeHandle {
     supervisor: ActorRef<NodeMessage>,
     sessions: watch::Receiver<usize>,
     relays: watch::Receiver<usize>,
+    kept: watch::Receiver<Kept>,
     failed: watch::Receiver<bool>,
     draining: watch::Sender<bool>,
 }
@@ -108,10 +118,16 @@ impl NodeHandle {
         let (count, sessions) = watch::channel(0);
         let (broken, failed) = watch::channel(false);
         let (relayed, relays) = watch::channel(0);
-        let arguments =
-            SupervisorArguments { node: arguments, sessions: count, relays: relayed, failed: broken };
+        let (keeping, kept) = watch::channel(Kept::default());
+        let arguments = SupervisorArguments {
+            node: arguments,
+            sessions: count,
+            relays: relayed,
+            kept: keeping,
+            failed: broken,
+        };
         let (supervisor, _) = Actor::spawn(None, NodeSupervisor, arguments).await?;
-        Ok(Self { supervisor, sessions, relays, failed, draining: watch::Sender::new(false) })
+        Ok(Self { supervisor, sessions, relays, kept, failed, draining: watch::Sender::new(false) })
     }
 
     /// Opens a session, or goes on with one of the same id whose client never got an answer.
@@ -145,9 +161,30 @@ impl NodeHandle {
     /// own, once for each link.
     pub async fn serve_peers(&self, streams: IncomingStreams) {
         let supervisor = self.supervisor.clone();
-        let lease =
-            move |request: LeaseRequest| supervisor.cast(NodeMessage::Lease(Box::new(request))).is_ok();
-        serve(streams, lease).await;
+        serve(streams, move |request| supervisor.cast(NodeMessage::Peer(request)).is_ok()).await;
+    }
+
+    /// A peer goes on with a session: from now on `epoch` is obeyed, if no other as high came first.
+    pub async fn promote(&self, session: SessionId, epoch: Epoch) -> ReplicaReply {
+        let asked = ask(&self.supervisor, |reply| NodeMessage::Promote(session, epoch, reply)).await;
+        asked.unwrap_or(ReplicaReply::Busy)
+    }
+
+    /// What is held of another node's session.
+    pub async fn held(&self, session: SessionId) -> ReplicaReply {
+        let asked = ask(&self.supervisor, |reply| NodeMessage::Held(session, reply)).await;
+        asked.unwrap_or(ReplicaReply::Busy)
+    }
+
+    /// How this node's sessions are: those that answer at once, `most` of them.
+    pub async fn session_reports(&self, most: usize) -> Vec<SessionReport> {
+        let sessions = ask(&self.supervisor, NodeMessage::Sessions).await.unwrap_or_default();
+        let reports = sessions.into_iter().take(most).map(|session| async move {
+            let (reply, report) = oneshot::channel();
+            session.cast(SessionMessage::Report(reply)).ok()?;
+            tokio::time::timeout(ANSWER, report).await.ok()?.ok()
+        });
+        futures_util::future::join_all(reports).await.into_iter().flatten().collect()
     }
 
     /// How the node is.
@@ -158,7 +195,10 @@ impl NodeHandle {
             models.push(model_status(entry, snapshot));
         }
         let (sessions, relayed) = (*self.sessions.borrow(), *self.relays.borrow());
-        NodeStatus { models, sessions, relayed, draining: *self.draining.borrow() }
+        let Kept { copies, bytes, free_bytes } = *self.kept.borrow();
+        let (copies_bytes, copies_free_bytes) = (bytes, free_bytes);
+        let draining = *self.draining.borrow();
+        NodeStatus { models, sessions, relayed, copies, copies_bytes, copies_free_bytes, draining }
     }
 
     /// Resolves when the node can't go on. The process should end.

@@ -10,6 +10,7 @@ use starling_core::audio::{RateMap, Resampler};
 use starling_core::session::SessionConfig;
 use starling_protocol::lease::DecodeOptions;
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+use starling_protocol::replica::SessionFacts;
 use tokio::sync::Semaphore;
 
 use super::arguments::{ModelArguments, SessionLimits};
@@ -72,6 +73,7 @@ pub(super) struct Resolved {
     pub(super) config: SessionConfig,
     pub(super) options: DecodeOptions,
     pub(super) model: Arc<str>,
+    pub(super) digest: Arc<str>,
     pub(super) decoders: Decoders,
     pub(super) warnings: Vec<(WarningCode, String)>,
 }
@@ -99,6 +101,29 @@ impl Models {
         })
     }
 
+    /// The model with these very files, which a session began with.
+    pub(super) fn find_exact(&self, name: &str, digest: &str) -> Option<&Model> {
+        self.all.iter().find(|model| &*model.name == name && model.arguments.digest == digest)
+    }
+
+    /// What a session that lived elsewhere is decided by here.
+    pub(super) fn resume(&self, facts: &SessionFacts, limits: &SessionLimits) -> Result<Resolved, ErrorBody> {
+        let served = self.find_exact(&facts.model, &facts.digest);
+        let model =
+            served.filter(|model| model.arguments.sample_rate == facts.decode_hz).ok_or_else(|| {
+                let message = format!("this node has no model {} with the session's files", facts.model);
+                ErrorBody::new(ErrorCode::UnknownModel, message)
+            })?;
+        let rates = RateMap::new(facts.source_hz, facts.decode_hz).map_err(|error| {
+            ErrorBody::new(ErrorCode::Internal, format!("the session's copy can't be: {error}"))
+        })?;
+        let linger = Duration::from_millis(facts.linger_ms);
+        let config = session_config(rates, &facts.options, linger, limits);
+        let decoders = model.decoders.clone();
+        let (model, digest) = (Arc::clone(&model.name), model.arguments.digest.as_str().into());
+        Ok(Resolved { config, options: facts.decode.clone(), model, digest, decoders, warnings: Vec::new() })
+    }
+
     pub(super) fn resolve(
         &self,
         request: &OpenRequest,
@@ -111,21 +136,10 @@ impl Models {
             ErrorBody::field("format.sample_rate", error.rate.to_string(), allowed)
         })?;
         let (options, warnings) = decode_options(&request.options, model, limits);
-        let config = SessionConfig {
-            rates,
-            window: WINDOW_STEPS,
-            partial_interval_ms: if request.options.partials {
-                request.options.partial_interval_ms
-            } else {
-                0
-            },
-            linger: request.linger.min(limits.linger_max),
-            idle: if request.options.batch { Duration::ZERO } else { limits.idle },
-            slow_reader: limits.slow_reader,
-            unconfirmed_max: UNCONFIRMED_MAX,
-        };
-        let (model, decoders) = (Arc::clone(&model.name), model.decoders.clone());
-        Ok(Resolved { config, options, model, decoders, warnings })
+        let config = session_config(rates, &request.options, request.linger, limits);
+        let decoders = model.decoders.clone();
+        let (model, digest) = (Arc::clone(&model.name), model.arguments.digest.as_str().into());
+        Ok(Resolved { config, options, model, digest, decoders, warnings })
     }
 
     /// The filter for a pair of rates, if it is there or costs nothing.
@@ -147,6 +161,23 @@ impl Models {
             self.resamplers.pop_front();
         }
         self.resamplers.push_back((rates, resampler));
+    }
+}
+
+fn session_config(
+    rates: RateMap,
+    options: &SessionOptions,
+    linger: Duration,
+    limits: &SessionLimits,
+) -> SessionConfig {
+    SessionConfig {
+        rates,
+        window: WINDOW_STEPS,
+        partial_interval_ms: if options.partials { options.partial_interval_ms } else { 0 },
+        linger: linger.min(limits.linger_max),
+        idle: if options.batch { Duration::ZERO } else { limits.idle },
+        slow_reader: limits.slow_reader,
+        unconfirmed_max: UNCONFIRMED_MAX,
     }
 }
 

@@ -3,24 +3,30 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
 use starling_core::pool::PoolEvent;
+use starling_protocol::control::ReplicaReply;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{SessionId, SourceOffset};
-use tokio::sync::{Semaphore, watch};
+use starling_protocol::{Epoch, SessionId, SourceOffset};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::error;
 
 use super::arguments::{NodeArguments, SessionLimits};
-use super::models::{Model, Models, PeerArguments};
+use super::models::{Model, Models, PeerArguments, Resolved};
 use super::relays::Relays;
 use crate::clock::Clock;
-use crate::data::LeaseRequest;
+use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::{ModelPoolActor, PoolArguments, PoolMessage};
+use crate::replica::{
+    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, TakenOver,
+};
 use crate::session::{
-    AttachReply, OpenRequest, ResumeRequest, SessionActor, SessionArguments, SessionMessage,
+    AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor, SessionArguments,
+    SessionMessage,
 };
 
 pub(super) struct NodeSupervisor;
@@ -31,6 +37,8 @@ pub(super) struct SupervisorArguments {
     pub(super) sessions: watch::Sender<usize>,
     /// How many sessions of peers decode here.
     pub(super) relays: watch::Sender<usize>,
+    /// What copies of others' sessions take.
+    pub(super) kept: watch::Sender<Kept>,
     /// Set when the node can't go on.
     pub(super) failed: watch::Sender<bool>,
 }
@@ -42,11 +50,22 @@ pub(super) enum NodeMessage {
     Resampled {
         rates: RateMap,
         resampler: Arc<Resampler>,
-        request: OpenRequest,
+        then: Box<NodeMessage>,
+    },
+    /// A peer wants a decoder, or a copy to be kept, or one that is kept.
+    Peer(PeerRequest),
+    /// A peer wants to go on with a session.
+    Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
+    /// What is held of a session?
+    Held(SessionId, RpcReplyPort<ReplicaReply>),
+    /// A session was found elsewhere, or was not.
+    TakenOver {
+        resume: ResumeRequest,
+        found: Result<Box<TakenOver>, ErrorBody>,
         reply: AttachReply,
     },
-    /// A peer wants a decoder.
-    Lease(Box<LeaseRequest>),
+    /// The sessions, for whoever wants to ask them.
+    Sessions(RpcReplyPort<Vec<ActorRef<SessionMessage>>>),
     /// The models and their pools, for whoever wants to ask them.
     Pools(RpcReplyPort<Vec<PoolEntry>>),
     /// No new sessions from now on.
@@ -54,6 +73,9 @@ pub(super) enum NodeMessage {
     /// End the sessions that are left.
     ShutDown,
 }
+
+/// A session hands itself over between two messages.
+const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// What is known of a model apart from its pool's state.
 pub(super) struct PoolEntry {
@@ -66,21 +88,21 @@ pub(super) struct PoolEntry {
     pub(super) pool: ActorRef<PoolMessage>,
 }
 
-struct Entry {
-    actor: ActorRef<SessionMessage>,
-    token: Arc<str>,
-}
-
 pub(super) struct SupervisorState {
-    models: Models,
-    limits: SessionLimits,
+    pub(super) models: Models,
+    pub(super) limits: SessionLimits,
     observer: Arc<dyn Observer>,
     clock: Clock,
-    sessions: HashMap<SessionId, Entry>,
+    pub(super) sessions: HashMap<SessionId, ActorRef<SessionMessage>>,
+    /// Sessions that are being looked for elsewhere, and who came back meanwhile.
+    pub(super) takeovers: HashMap<SessionId, Option<(ResumeRequest, AttachReply)>>,
+    pub(super) copies: CopyArguments,
+    pub(super) keeper: KeeperHandle,
+    kept: watch::Sender<Kept>,
     ids: HashMap<ActorId, SessionId>,
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
-    draining: bool,
+    pub(super) draining: bool,
     relays: Relays,
     workshop: Arc<Semaphore>,
 }
@@ -97,8 +119,9 @@ impl Actor for NodeSupervisor {
         myself: ActorRef<NodeMessage>,
         arguments: SupervisorArguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let SupervisorArguments { node, sessions, relays, failed } = arguments;
+        let SupervisorArguments { node, sessions, relays, kept, failed } = arguments;
         let clock = Clock::start();
+        let keeper = spawn_keeper(&myself, &node.copies, clock, &kept).await?;
         let names = Arc::new(AtomicU64::new(0));
         let peers = node.peers.map(|peers| PeerArguments { peers, names, clock });
         let mut models = Models::default();
@@ -120,6 +143,10 @@ impl Actor for NodeSupervisor {
             observer: node.observer,
             clock,
             sessions: HashMap::new(),
+            takeovers: HashMap::new(),
+            copies: node.copies,
+            keeper,
+            kept,
             ids: HashMap::new(),
             count: sessions,
             failed,
@@ -140,14 +167,30 @@ impl Actor for NodeSupervisor {
                 state.observer.observe(&Observation::SessionRequested { dialect: request.dialect });
                 state.open(&myself, request, reply).await;
             }
-            NodeMessage::Resume(request, reply) => state.resume(&request, reply),
-            NodeMessage::Resampled { rates, resampler, request, reply } => {
+            NodeMessage::Resume(request, reply) => state.resume(&myself, request, reply),
+            NodeMessage::Resampled { rates, resampler, then } => {
                 state.models.keep(rates, resampler);
-                state.open(&myself, request, reply).await;
+                let _ = myself.cast(*then);
             }
-            NodeMessage::Lease(request) => {
+            NodeMessage::Peer(PeerRequest::Lease(request)) => {
                 let model = state.models.all.iter().find(|model| *model.name == *request.header.model);
                 state.relays.start(&myself, *request, model, state.draining).await;
+            }
+            NodeMessage::Peer(PeerRequest::Copy(request)) => {
+                let _ = state.keeper.cast(KeeperMessage::Copy(request));
+            }
+            NodeMessage::Peer(PeerRequest::Fetch(request)) => {
+                let _ = state.keeper.cast(KeeperMessage::Fetch(request));
+            }
+            NodeMessage::Promote(session, epoch, reply) => state.promote(session, epoch, reply),
+            NodeMessage::Held(session, reply) => {
+                let _ = state.keeper.cast(KeeperMessage::Status(session, reply));
+            }
+            NodeMessage::TakenOver { resume, found, reply } => {
+                state.taken_over(&myself, resume, found, reply).await;
+            }
+            NodeMessage::Sessions(reply) => {
+                let _ = reply.send(state.sessions.values().cloned().collect());
             }
             NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
             NodeMessage::Drain => {
@@ -158,8 +201,8 @@ impl Actor for NodeSupervisor {
                 }
             }
             NodeMessage::ShutDown => {
-                for entry in state.sessions.values() {
-                    let _ = entry.actor.cast(SessionMessage::ShutDown);
+                for session in state.sessions.values() {
+                    let _ = session.cast(SessionMessage::ShutDown);
                 }
             }
         }
@@ -168,11 +211,15 @@ impl Actor for NodeSupervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<NodeMessage>,
+        myself: ActorRef<NodeMessage>,
         event: SupervisionEvent,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
+            SupervisionEvent::ActorFailed(who, problem) if who.get_id() == state.keeper.get_id() => {
+                error!(%problem, "the keeper of copies failed and starts over; owners make new copies");
+                state.keeper = spawn_keeper(&myself, &state.copies, state.clock, &state.kept).await?;
+            }
             SupervisionEvent::ActorTerminated(who, _, _) => state.forget(who.get_id()),
             SupervisionEvent::ActorFailed(who, problem) if state.relays.forget(who.get_id()) => {
                 error!(%problem, "a relay's actor failed; the session at the peer looks for another decoder");
@@ -197,10 +244,10 @@ impl Actor for NodeSupervisor {
 impl SupervisorState {
     async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
         let dialect = request.dialect;
-        if let Some(entry) = self.sessions.get(&request.session) {
+        if let Some(session) = self.sessions.get(&request.session) {
             // The answer to an earlier hello was lost on its way.
             let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
-            let _ = entry.actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
             return;
         }
         if let Err((body, reply)) = self.start(myself, request, reply).await {
@@ -217,78 +264,97 @@ impl SupervisorState {
         reply: AttachReply,
     ) -> Result<(), (ErrorBody, AttachReply)> {
         if self.draining {
-            return Err((ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping"), reply));
+            return Err((stopping(), reply));
         }
         let resolved = match self.models.resolve(&request, &self.limits) {
             Ok(resolved) => resolved,
             Err(body) => return Err((body, reply)),
         };
         let Some(resampler) = self.models.resampler(resolved.config.rates) else {
-            self.make_resampler(myself, resolved.config.rates, request, reply);
+            let rates = resolved.config.rates;
+            self.make_resampler(myself, rates, NodeMessage::Open(request, reply));
             return Ok(());
         };
+        let opener = Opener { epoch: Epoch(1), last_final: None, have_from: SourceOffset(0), reply };
+        self.spawn(myself, request, resolved, resampler, opener, None).await;
+        Ok(())
+    }
+
+    pub(super) async fn spawn(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        request: OpenRequest,
+        resolved: Resolved,
+        resampler: Arc<Resampler>,
+        opener: Opener,
+        restored: Option<Box<RestoredSession>>,
+    ) {
         let session = request.session;
-        let token: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
         let arguments = SessionArguments {
             request,
             config: resolved.config,
             options: resolved.options,
             model: resolved.model,
+            digest: resolved.digest,
             decoders: resolved.decoders,
             resampler,
             journal_bytes: self.limits.journal_bytes,
             retry_after: self.limits.retry_after,
-            token: Arc::clone(&token),
+            copies: self.copies.clone(),
             warnings: resolved.warnings,
-            opener: Some(reply),
+            opener: Some(opener),
+            restored,
             clock: self.clock,
             observer: Arc::clone(&self.observer),
         };
         match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.ids.insert(actor.get_id(), session);
-                self.sessions.insert(session, Entry { actor, token });
+                self.sessions.insert(session, actor);
                 self.count.send_replace(self.sessions.len());
             }
             // The opener's reply went with the arguments; dropping it tells the client of an internal error.
             Err(problem) => error!(%problem, "a session's actor cannot be started"),
         }
-        Ok(())
     }
 
-    /// Works out a filter where it keeps nobody waiting but the client that asked for it.
-    fn make_resampler(
-        &self,
-        myself: &ActorRef<NodeMessage>,
-        rates: RateMap,
-        request: OpenRequest,
-        reply: AttachReply,
-    ) {
+    /// Works out a filter where it keeps nobody waiting but the client that asked for it, and goes on with `then`.
+    pub(super) fn make_resampler(&self, myself: &ActorRef<NodeMessage>, rates: RateMap, then: NodeMessage) {
         let (supervisor, workshop) = (myself.clone(), Arc::clone(&self.workshop));
         tokio::spawn(async move {
             // One at a time: odd rates must not take the cores that decode.
             let Ok(_turn) = workshop.acquire().await else { return };
             let Ok(made) = tokio::task::spawn_blocking(move || Resampler::new(rates)).await else { return };
-            let resampler = Arc::new(made);
-            let _ = supervisor.cast(NodeMessage::Resampled { rates, resampler, request, reply });
+            let (resampler, then) = (Arc::new(made), Box::new(then));
+            let _ = supervisor.cast(NodeMessage::Resampled { rates, resampler, then });
         });
     }
 
-    fn resume(&self, request: &ResumeRequest, reply: AttachReply) {
-        let entry = self.sessions.get(&request.session);
-        let Some(entry) = entry else {
-            let message = "no such session here: it has ended, or was waited for long enough";
-            let _ = reply.send(Err(ErrorBody::new(ErrorCode::UnknownSession, message)));
+    /// A peer goes on with a session. One that lives here is handed over first.
+    fn promote(&self, session: SessionId, epoch: Epoch, reply: RpcReplyPort<ReplicaReply>) {
+        let keeper = self.keeper.clone();
+        let Some(owner) = self.sessions.get(&session).cloned() else {
+            let _ = keeper.cast(KeeperMessage::Promote(session, epoch, reply));
             return;
         };
-        if request.resume.token != *entry.token {
-            let message = "resume.token is not the one that this session's ready carried";
-            let _ = reply.send(Err(ErrorBody::new(ErrorCode::BadToken, message)));
-            return;
-        }
-        let (epoch, last_final) = (Some(request.resume.epoch), request.resume.last_final);
-        let have_from = request.resume.have_from;
-        let _ = entry.actor.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+        tokio::spawn(async move {
+            let (hand_over, copy) = oneshot::channel();
+            let _ = owner.cast(SessionMessage::Relinquish { epoch, reply: hand_over });
+            match tokio::time::timeout(HAND_OVER, copy).await {
+                Ok(Ok(Ok(copy))) => drop(keeper.cast(KeeperMessage::Adopt(copy))),
+                Ok(Ok(Err(epoch))) => {
+                    let _ = reply.send(ReplicaReply::Fenced { epoch });
+                    return;
+                }
+                // It has just ended, and left a copy or did not.
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    let _ = reply.send(ReplicaReply::Busy);
+                    return;
+                }
+            }
+            let _ = keeper.cast(KeeperMessage::Promote(session, epoch, reply));
+        });
     }
 
     fn pools(&self) -> Vec<PoolEntry> {
@@ -311,4 +377,19 @@ impl SupervisorState {
             self.count.send_replace(self.sessions.len());
         }
     }
+}
+
+async fn spawn_keeper(
+    myself: &ActorRef<NodeMessage>,
+    copies: &CopyArguments,
+    clock: Clock,
+    kept: &watch::Sender<Kept>,
+) -> Result<KeeperHandle, ActorProcessingErr> {
+    let arguments = KeeperArguments { memory_bytes: copies.memory_bytes, clock, kept: kept.clone() };
+    let (keeper, _) = Actor::spawn_linked(None, KeeperActor, arguments, myself.get_cell()).await?;
+    Ok(keeper)
+}
+
+pub(super) fn stopping() -> ErrorBody {
+    ErrorBody::new(ErrorCode::ShuttingDown, "this node is stopping")
 }

@@ -6,21 +6,26 @@ use std::sync::Arc;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::{Resampler, SourceStore};
-use starling_core::session::{LossCause, SessionConfig, SessionEvent as Event, SessionMachine};
+use starling_core::replica::{OpenFailure, ReplicationEvent, SessionCopy, Tries};
+use starling_core::session::{LossCause, Restored, SessionConfig, SessionEvent as Event, SessionMachine};
+use starling_protocol::control::SessionReport;
 use starling_protocol::lease::{DecodeOptions, FromHost};
-use starling_protocol::native::{ErrorBody, ErrorCode, Final, WarningCode};
+use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
+use starling_protocol::replica::View;
 use starling_protocol::{Attempt, Epoch, NodeName, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
-use super::api::OpenRequest;
+use super::api::{OpenRequest, SessionEvent};
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
+use super::replication::{KeptFinal, Replication};
 use crate::clock::Clock;
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::{Decoders, Search};
 use crate::observe::{Observation, Observer};
 use crate::pool::LeaseAnswer;
+use crate::replica::{CopyArguments, OpenedStream};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -35,12 +40,33 @@ pub(crate) struct SessionArguments {
     pub(crate) resampler: Arc<Resampler>,
     pub(crate) journal_bytes: usize,
     pub(crate) retry_after: std::time::Duration,
-    pub(crate) token: Arc<str>,
+    pub(crate) digest: Arc<str>,
+    pub(crate) copies: CopyArguments,
     pub(crate) warnings: Vec<(WarningCode, String)>,
     /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.
-    pub(crate) opener: Option<AttachReply>,
+    pub(crate) opener: Option<Opener>,
+    /// What it goes on from, when it lived elsewhere before.
+    pub(crate) restored: Option<Box<RestoredSession>>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// A connection that speaks for a session from the first.
+pub(crate) struct Opener {
+    pub(crate) epoch: Epoch,
+    pub(crate) last_final: Option<Segment>,
+    pub(crate) have_from: SourceOffset,
+    pub(crate) reply: AttachReply,
+}
+
+/// A session that lived elsewhere before.
+pub(crate) struct RestoredSession {
+    pub(crate) standing: Restored,
+    /// The highest epoch that was obeyed before; the opener's is higher.
+    pub(crate) last_epoch: Epoch,
+    pub(crate) view: View,
+    pub(crate) class: Arc<str>,
+    pub(crate) holders: Vec<NodeName>,
 }
 
 /// What a client sent.
@@ -61,6 +87,16 @@ pub(crate) enum SessionMessage {
     Input { epoch: Epoch, input: Input },
     /// The pool, the decoder or its peer says something.
     Decoder(HolderMessage),
+    /// A keeper of a copy says something, or is gone.
+    Copy(ReplicationEvent),
+    /// A stream to a keeper was opened, or was not.
+    CopyOpened { tries: Tries, opened: Result<OpenedStream, OpenFailure> },
+    /// The timer of the copies' machine.
+    CopiesTimedOut,
+    /// Another node speaks for the session as this epoch: hand it over, or say which epoch is obeyed.
+    Relinquish { epoch: Epoch, reply: oneshot::Sender<Result<Box<SessionCopy>, Epoch>> },
+    /// How the session is.
+    Report(oneshot::Sender<SessionReport>),
     /// The machine's timer.
     TimedOut,
     /// The node is stopping.
@@ -103,8 +139,15 @@ pub(crate) struct SessionState {
     /// A welcome that waits for the first decoder.
     pub(super) welcome: Option<(AttachReply, Attachment)>,
     pub(super) admitted: bool,
-    /// Finals made and not confirmed.
-    pub(super) finals: VecDeque<Final>,
+    /// Finals made and not confirmed, or still to be sent to a keeper.
+    pub(super) finals: VecDeque<KeptFinal>,
+    /// The first final that the present connection was not given.
+    pub(super) pushed: Segment,
+    /// What is said last, once every final has gone out.
+    pub(super) done: Option<SessionEvent>,
+    /// The session needs no audio before this; a keeper may.
+    pub(super) trim_to: SourceOffset,
+    pub(super) replication: Option<Replication>,
     /// What the event being handled brought.
     pub(super) heard: Utterance,
     pub(super) partial_text: String,
@@ -150,8 +193,14 @@ impl Actor for SessionActor {
         mut arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
         let mut out = Vec::new();
-        let opener = arguments.opener.take();
-        let machine = SessionMachine::new(arguments.clock.now(), arguments.config, &mut out);
+        let (opener, restored) = (arguments.opener.take(), arguments.restored.take());
+        let (now, config) = (arguments.clock.now(), arguments.config);
+        let machine = match &restored {
+            None => SessionMachine::new(now, config, &mut out),
+            Some(restored) => {
+                SessionMachine::restore(now, config, &restored.standing, restored.last_epoch, &mut out)
+            }
+        };
         let mut state = SessionState {
             room: Arc::new(Semaphore::new(arguments.journal_bytes)),
             notes: Arc::new(Semaphore::new(NOTES)),
@@ -167,6 +216,10 @@ impl Actor for SessionActor {
             welcome: None,
             admitted: false,
             finals: VecDeque::new(),
+            pushed: Segment(0),
+            done: None,
+            trim_to: SourceOffset(0),
+            replication: None,
             heard: Utterance::default(),
             partial_text: String::new(),
             refusal: None,
@@ -174,9 +227,13 @@ impl Actor for SessionActor {
             times: Times::default(),
             timer: None,
         };
-        state.attaching = opener;
-        let (last_final, have_from) = (None, SourceOffset(0));
-        state.drive(&myself, Event::Attach { epoch: Epoch(1), last_final, have_from });
+        if let Some(restored) = restored {
+            state.restore(&myself, *restored);
+        }
+        if let Some(Opener { epoch, last_final, have_from, reply }) = opener {
+            state.attaching = Some(reply);
+            state.drive(&myself, Event::Attach { epoch, last_final, have_from });
+        }
         state.perform(&myself, out);
         Ok(state)
     }
@@ -201,6 +258,11 @@ impl Actor for SessionActor {
             }
             SessionMessage::Input { epoch, input } => state.input(&myself, epoch, input),
             SessionMessage::Decoder(message) => state.decoder_says(&myself, message),
+            SessionMessage::Copy(event) => state.replicate(&myself, event),
+            SessionMessage::CopyOpened { tries, opened } => state.copy_opened(&myself, tries, opened),
+            SessionMessage::CopiesTimedOut => state.copies_timed_out(&myself),
+            SessionMessage::Relinquish { epoch, reply } => state.relinquish(&myself, epoch, reply),
+            SessionMessage::Report(reply) => drop(reply.send(state.report())),
             SessionMessage::TimedOut => {
                 state.timer = None;
                 state.drive(&myself, Event::TimedOut);
@@ -243,11 +305,66 @@ impl Actor for SessionActor {
 
 impl SessionState {
     pub(super) fn drive(&mut self, myself: &ActorRef<SessionMessage>, event: Event) {
+        self.look_at_pulse(myself);
         let mut out = Vec::new();
         self.machine.handle(self.arguments.clock.now(), event, &mut out);
         self.perform(myself, out);
         self.return_entries_room();
         self.arm(myself);
+    }
+
+    /// Takes up what a copy holds. The session was admitted before, elsewhere.
+    fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
+        let RestoredSession { standing, view, class, holders, .. } = restored;
+        self.admitted = true;
+        self.placed.class = class;
+        self.trim_to = standing.audio.start();
+        // What there is takes its room, even if that is more than a client would get: it is what was acknowledged.
+        let held = standing.audio.bytes().min(self.room.available_permits());
+        self.room.forget_permits(held);
+        self.store = standing.audio;
+        self.pushed = standing.confirmed;
+        self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
+        self.begin_copies(myself, view, holders);
+    }
+
+    fn relinquish(
+        &mut self,
+        myself: &ActorRef<SessionMessage>,
+        epoch: Epoch,
+        reply: oneshot::Sender<Result<Box<SessionCopy>, Epoch>>,
+    ) {
+        let last = self.machine.last_epoch();
+        if epoch <= last {
+            let _ = reply.send(Err(last));
+            return;
+        }
+        let copy = self.as_copy();
+        self.drive(myself, Event::Superseded);
+        // Without a copy, which would be a fault of this node's, those of the keepers count.
+        if let Some(copy) = copy {
+            let _ = reply.send(Ok(Box::new(copy)));
+        }
+    }
+
+    fn report(&self) -> SessionReport {
+        let rates = &self.arguments.config.rates;
+        let behind = self.machine.journal().decodable().since(self.machine.decoded_until());
+        SessionReport {
+            session: self.arguments.request.session,
+            dialect: self.arguments.request.dialect.label().to_owned(),
+            model: self.arguments.model.to_string(),
+            replicas: self.keepers(),
+            durable: self.is_durable(),
+            connected: self.machine.attached().is_some(),
+            decoder: self
+                .decoder
+                .as_ref()
+                .map(|_| self.placed.node.clone().unwrap_or_else(|| self.arguments.copies.own.clone())),
+            attempt: self.machine.attempt().0,
+            epoch: self.machine.last_epoch(),
+            lag_ms: behind * 1_000 / rates.decode_hz(),
+        }
     }
 
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
@@ -321,6 +438,7 @@ impl SessionState {
             Ok(grant) => {
                 if !self.admitted {
                     self.admitted = true;
+                    self.begin_copies(myself, View(0), Vec::new());
                     self.arguments.observer.observe(&Observation::SessionAdmitted {
                         dialect: self.arguments.request.dialect,
                         model: &self.arguments.model,

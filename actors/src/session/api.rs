@@ -18,6 +18,12 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The one that has this label.
+    #[must_use]
+    pub fn of_label(label: &str) -> Option<Self> {
+        [Self::Native, Self::Vosk, Self::Http].into_iter().find(|dialect| dialect.label() == label)
+    }
+
     /// The name used as a label.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -86,7 +92,18 @@ pub struct ResumeRequest {
 /// waits for a slow reader is bounded; finals never are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
-    /// Audio before this is held.
+    /// Where copies of the session are now.
+    View {
+        /// Which set of copies.
+        view: u64,
+        /// To be shown at a resume from now on.
+        token: String,
+        /// Whether what is acknowledged is in two copies.
+        durable: bool,
+        /// Where clients reach nodes with copies, `HOST:PORT`.
+        resume_at: Vec<String>,
+    },
+    /// Audio before this is held, by the nodes with copies too.
     Ack(SourceOffset),
     /// The text so far.
     Partial {

@@ -20,6 +20,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    view: Option<SessionEvent>,
     finals: VecDeque<Final>,
     partial: Option<SessionEvent>,
     ack: Option<SourceOffset>,
@@ -40,6 +41,11 @@ impl Outbox {
 
     pub(super) fn set_partial(&self, partial: SessionEvent) {
         self.change(|waiting| waiting.partial = Some(partial));
+    }
+
+    /// Goes out before any acknowledgement or final that is added later.
+    pub(super) fn set_view(&self, view: SessionEvent) {
+        self.change(|waiting| waiting.view = Some(view));
     }
 
     pub(super) fn set_ack(&self, until: SourceOffset) {
@@ -99,6 +105,9 @@ impl Outbox {
 
 impl Waiting {
     fn take(&mut self) -> Option<SessionEvent> {
+        if let Some(view) = self.view.take() {
+            return Some(view);
+        }
         if let Some(warning) = self.warning.take() {
             return Some(warning);
         }

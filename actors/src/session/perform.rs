@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use starling_core::pool::{Purpose, Refusal};
+use starling_core::replica::ReplicationEvent;
 use starling_core::session::{AttachRefusal, FailReason, LeaseKind, Outcome, SessionAction};
 use starling_protocol::lease::{Priority, ToHost};
 use starling_protocol::native::{ErrorBody, ErrorCode};
@@ -16,6 +17,7 @@ use super::api::{Ready, SessionEvent};
 use super::finals::{Place, make_final};
 use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
+use super::replication::{CommitFacts, KeptFinal};
 use crate::decoders::Ask;
 use crate::observe::Observation;
 
@@ -45,8 +47,8 @@ impl SessionState {
                     self.tell_decoder(|lease| ToHost::Partials { lease, interval_ms });
                 }
                 SessionAction::TrimSource { until } => {
-                    let freed = self.store.trim(until);
-                    self.room.add_permits(freed);
+                    self.trim_to = self.trim_to.max(until);
+                    self.let_go();
                 }
                 SessionAction::Welcome { epoch, have_until, resend_from, .. } => {
                     self.welcome(myself, epoch, have_until, resend_from);
@@ -61,20 +63,24 @@ impl SessionState {
                     self.finish(SessionEvent::Failed(ErrorBody::new(ErrorCode::Superseded, message)));
                 }
                 SessionAction::Ack { until } => {
-                    if let Some(outbox) = &self.outbox {
-                        outbox.set_ack(until);
-                    }
+                    self.replicate(myself, ReplicationEvent::AudioReceived { until });
+                }
+                SessionAction::Entered { entry, until } => {
+                    let (at, kind) = (entry.at, entry.control.into());
+                    self.replicate(myself, ReplicationEvent::Entered { at, kind, until });
                 }
                 SessionAction::ShowPartial { segment, from, until } => {
                     self.show_partial(segment, from, until);
                 }
-                SessionAction::Commit { segment, decode_from, from, to, cause } => {
-                    self.commit(Place { segment, decode_from, from, to, cause });
+                SessionAction::Commit { segment, decode_from, decode_to, from, to, cause, answered } => {
+                    let needed_from = self.machine.journal().needed_from();
+                    let facts = CommitFacts { to: decode_to, answered, needed_from };
+                    self.commit(Place { segment, decode_from, from, to, cause }, facts);
+                    self.replicate(myself, ReplicationEvent::Committed { segment });
                 }
                 SessionAction::ForgetFinals { through } => {
-                    while self.finals.front().is_some_and(|last| last.segment <= through) {
-                        self.finals.pop_front();
-                    }
+                    self.replicate(myself, ReplicationEvent::Confirmed { through });
+                    self.let_go();
                 }
                 SessionAction::ReportProgress { until, recovering } => {
                     if let Some(outbox) = &self.outbox {
@@ -83,7 +89,8 @@ impl SessionState {
                 }
                 SessionAction::CaughtUp { replayed, .. } => self.caught_up(replayed),
                 SessionAction::AnnounceDone { segments, frames } => {
-                    self.finish(SessionEvent::Done { segments, frames });
+                    self.done = Some(SessionEvent::Done { segments, frames });
+                    self.finish_when_told();
                 }
                 SessionAction::End(outcome) => self.end(myself, outcome),
             }
@@ -152,10 +159,14 @@ impl SessionState {
         self.store.forget_odd_byte();
         let resumed = epoch > Epoch(1);
         let outbox = Arc::new(Outbox::default());
-        for last in self.finals.iter().filter(|last| last.segment >= resend_from) {
-            outbox.push_final(last.clone());
-        }
+        self.replicate(myself, ReplicationEvent::EpochRaised { epoch });
         self.outbox = Some(Arc::clone(&outbox));
+        self.pushed = resend_from;
+        self.push_finals();
+        let (acked, _) = self.released();
+        if acked > SourceOffset(0) {
+            outbox.set_ack(acked);
+        }
         let request = &self.arguments.request;
         if resumed {
             self.arguments.observer.observe(&Observation::SessionResumed { dialect: request.dialect });
@@ -163,12 +174,12 @@ impl SessionState {
         let ready = Ready {
             session: request.session,
             epoch,
-            token: self.arguments.token.to_string(),
+            token: self.token(),
             model: self.arguments.model.to_string(),
             have_until,
             next_segment: resend_from,
             resumed,
-            durable: false,
+            durable: self.is_durable(),
             linger: request.linger,
             warnings: self.arguments.warnings.clone(),
         };
@@ -218,7 +229,7 @@ impl SessionState {
         outbox.set_partial(SessionEvent::Partial { segment, from, until, text });
     }
 
-    fn commit(&mut self, place: Place) {
+    fn commit(&mut self, place: Place, facts: CommitFacts) {
         // What follows is other audio: nobody has failed at it yet.
         self.placed.failed.clear();
         let heard = std::mem::take(&mut self.heard);
@@ -230,10 +241,7 @@ impl SessionState {
         if place.cause == CutCause::GivenUp {
             self.arguments.observer.observe(&Observation::SegmentGivenUp { model });
         }
-        if let Some(outbox) = &self.outbox {
-            outbox.push_final(last.clone());
-        }
-        self.finals.push_back(last);
+        self.finals.push_back(KeptFinal { last, commit: Some(facts) });
     }
 
     fn caught_up(&mut self, replayed: u64) {
@@ -251,7 +259,7 @@ impl SessionState {
         }
     }
 
-    fn finish(&mut self, event: SessionEvent) {
+    pub(super) fn finish(&mut self, event: SessionEvent) {
         if let Some(outbox) = self.outbox.take() {
             outbox.finish(event);
         }
@@ -270,7 +278,15 @@ impl SessionState {
             }
             Outcome::LingeredOut => "lingered_out",
             Outcome::Abandoned => "abandoned",
+            Outcome::Superseded => {
+                let message = "the session goes on at another node";
+                self.finish(SessionEvent::Failed(ErrorBody::new(ErrorCode::Superseded, message)));
+                "superseded"
+            }
         };
+        // Whoever goes on elsewhere needs the copies.
+        let forget = !matches!(outcome, Outcome::Superseded | Outcome::Failed(FailReason::ShuttingDown));
+        self.replicate(myself, ReplicationEvent::Ended { forget });
         let hz = self.arguments.config.rates.source_hz() as f64;
         let audio = Duration::from_secs_f64(self.machine.journal().received().0 as f64 / hz);
         debug!(session = %self.arguments.request.session, outcome = label, ?audio, "session over");

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, Capabilities, Dialect, HostLauncher, ModelArguments, NodeArguments, NodeHandle, OpenRequest,
-    Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
+    Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, ModelArguments, NodeArguments,
+    NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;
 use starling_protocol::SessionId;
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, Final, SessionOptions, WarningCode};
+
+use super::memory_link::name;
 
 pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
     ModelArguments {
@@ -52,6 +54,7 @@ pub async fn start_among(
         limits,
         observer: Arc::new(SilentObserver),
         peers,
+        copies: CopyArguments::alone(name("alone")),
     };
     NodeHandle::start(arguments).await.expect("starts")
 }
@@ -120,7 +123,7 @@ impl Heard {
                 return true;
             }
             SessionEvent::Warning(code, _) => self.warnings.push(code),
-            SessionEvent::Ack(_) | SessionEvent::Progress { .. } => {}
+            SessionEvent::View { .. } | SessionEvent::Ack(_) | SessionEvent::Progress { .. } => {}
         }
         false
     }

@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use starling_actors::{IncomingStream, IncomingStreams, LinkError, LinkedPeers, PeerLink, PeerStream, Peers};
-use starling_core::placement::Candidate;
-use starling_protocol::NodeName;
+use starling_actors::{
+    CopyPeers, IncomingStream, IncomingStreams, LinkError, LinkedPeers, NodeHandle, PeerLink, PeerStream,
+    Peers,
+};
+use starling_core::placement::{Candidate, Keeper};
+use starling_protocol::control::ReplicaReply;
+use starling_protocol::{Epoch, NodeName, SessionId};
 use tokio::sync::{mpsc, watch};
 
 /// What a stream's pipe holds.
@@ -27,6 +31,63 @@ pub struct Net {
     nodes: Arc<Mutex<HashMap<NodeName, mpsc::Sender<IncomingStream>>>>,
     ways: Arc<Mutex<HashMap<Pair, watch::Sender<Way>>>>,
     candidates: Arc<Mutex<Vec<Candidate>>>,
+}
+
+/// Nodes in memory as keepers of copies. Each is in a zone of its own, so that copies spread.
+pub struct MemoryCopies {
+    net: Net,
+    link: Arc<MemoryLink>,
+    handles: Handles,
+}
+
+/// Nodes by name, for whoever asks them to obey.
+pub type Handles = Arc<Mutex<HashMap<NodeName, NodeHandle>>>;
+
+impl MemoryCopies {
+    pub fn new(net: &Net, link: &Arc<MemoryLink>, handles: &Handles) -> Self {
+        Self { net: net.clone(), link: Arc::clone(link), handles: Arc::clone(handles) }
+    }
+
+    fn is_open(&self, node: &NodeName) -> bool {
+        *self.net.way(&self.link.own, node).borrow() == Way::Open
+    }
+}
+
+impl CopyPeers for MemoryCopies {
+    fn keepers(&self) -> Vec<Keeper> {
+        let handles = self.handles.lock().expect("no panic");
+        let others = handles.keys().filter(|node| **node != self.link.own);
+        let keeper = |node: &NodeName| Keeper {
+            node: node.clone(),
+            zone: node.to_string(),
+            class: String::new(),
+            weight: 1,
+            draining: false,
+        };
+        others.map(keeper).collect()
+    }
+
+    fn own_zone(&self) -> String {
+        self.link.own.to_string()
+    }
+
+    fn open(&self, node: &NodeName) -> BoxFuture<'static, Result<PeerStream, LinkError>> {
+        self.link.open(node)
+    }
+
+    fn promote(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        epoch: Epoch,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let handle = self.handles.lock().expect("no panic").get(node).cloned().filter(|_| self.is_open(node));
+        Box::pin(async move { Some(handle?.promote(session, epoch).await) })
+    }
+
+    fn client_address(&self, node: &NodeName) -> Option<String> {
+        Some(format!("{node}:1"))
+    }
 }
 
 pub fn name(text: &str) -> NodeName {
@@ -59,6 +120,16 @@ impl Net {
             all.iter().filter(|candidate| candidate.node != own).cloned().collect()
         };
         Arc::new(LinkedPeers { link, directory })
+    }
+
+    /// From now on nothing passes between the two, and what was open breaks.
+    pub fn cut(&self, a: &str, b: &str) {
+        self.way(&name(a), &name(b)).send_replace(Way::Broken);
+    }
+
+    /// The way between the two is open again.
+    pub fn mend(&self, a: &str, b: &str) {
+        self.way(&name(a), &name(b)).send_replace(Way::Open);
     }
 
     /// From now on nothing passes between the two, and nobody is told.

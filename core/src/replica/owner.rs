@@ -106,8 +106,10 @@ impl ReplicationMachine {
             }
             ReplicationEvent::Confirmed { through } => self.tell(CopyItem::Confirmed { through }),
             ReplicationEvent::EpochRaised { epoch } => {
-                self.epoch = self.epoch.max(epoch);
-                self.tell(CopyItem::Epoch { epoch: self.epoch });
+                if epoch > self.epoch {
+                    self.epoch = epoch;
+                    self.tell(CopyItem::Epoch { epoch });
+                }
             }
             ReplicationEvent::KeepersFound { nodes } => self.found(now, nodes, out),
             ReplicationEvent::Opened { tries, standing } => self.opened(now, tries, &standing, out),

@@ -1,6 +1,7 @@
 //! Which copy a session goes on from when its owner is gone.
 
 use starling_protocol::control::CopySummary;
+use starling_protocol::replica::View;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 
 /// What a node said when it was asked to obey a new owner.
@@ -50,6 +51,14 @@ pub enum Choice {
     Gap,
     /// There is no copy that the session could go on from.
     Unknown,
+}
+
+/// Whether nothing that others could answer would be needed beyond this: a copy of the newest set has all that its owner let
+/// the client hear, and the client can send the rest.
+#[must_use]
+pub fn suffices(answer: &Answer, newest: View, wanted: &Wanted) -> bool {
+    let current = matches!(answer, Answer::Held(held) if held.view >= newest.0 && newest > View::default());
+    current && matches!(choose(&[*answer], wanted), Choice::GoOn { skip_to: None, .. })
 }
 
 /// Chooses the copy to go on from. Copies rank by epoch, set, commits and audio, in that order: never by length alone, for

@@ -49,6 +49,15 @@ pub(super) struct Stream {
 }
 
 impl SessionMachine {
+    /// How far the present decoder has come; as far as is committed while there is none.
+    #[must_use]
+    pub const fn decoded_until(&self) -> DecodeOffset {
+        match &self.decoder {
+            Decoder::Leased(stream) => stream.decoded,
+            Decoder::Closed | Decoder::Requested { .. } => self.journal.committed(),
+        }
+    }
+
     pub(super) fn request_decoder(&mut self, out: &mut Vec<SessionAction>) {
         let kind = if self.suspicion.quarantine { LeaseKind::Quarantine } else { LeaseKind::Shared };
         self.attempt = self.attempt.next();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment};
+use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment, SourceOffset};
 
 use super::decoder::Decoder;
 use super::link::Link;
@@ -114,6 +114,18 @@ impl SessionMachine {
     #[must_use]
     pub const fn open_segment(&self) -> Segment {
         self.ledger.next()
+    }
+
+    /// Where the last final ended.
+    #[must_use]
+    pub const fn final_end(&self) -> SourceOffset {
+        self.ledger.end()
+    }
+
+    /// The first final that the client has not confirmed.
+    #[must_use]
+    pub const fn confirmed(&self) -> Segment {
+        self.confirmed
     }
 
     /// The last attempt that was begun.

@@ -13,8 +13,8 @@ use starling_actors::trust::Trust;
 use starling_actors::{Clock, ClusterView, MembershipHandle, NodeHandle, PeerLink};
 use starling_protocol::NodeId;
 use starling_protocol::control::{
-    ModelPool, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest, Replica,
-    ReplicaReply, ReplicaRequest, Service,
+    MAX_STATUS_SESSIONS, ModelPool, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply,
+    PoolRequest, Replica, ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -70,6 +70,12 @@ impl ControlPlane {
             .await
             .map_err(|error| Failure::new(Exit::Software, anyhow!(error)))?;
         Ok(Self { handle, changes })
+    }
+
+    /// The way to ask peers.
+    #[must_use]
+    pub fn handle(&self) -> ControlHandle {
+        self.handle.clone()
     }
 
     /// Keeps links to the members, and drops the data plane's connections with those that are lost: a process that ends
@@ -139,9 +145,19 @@ impl ControlServices for Services {
         std::future::ready(ModelPool::unknown()).boxed()
     }
 
-    fn replica(&self, _from: NodeId, _request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {
-        // No copies are kept of other nodes' sessions.
-        std::future::ready(Replica::unknown()).boxed()
+    fn replica(&self, from: NodeId, request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {
+        let node = self.node.clone();
+        async move {
+            match request {
+                ReplicaRequest::Promote { session, epoch, .. } => {
+                    tracing::debug!(%session, %epoch, %from, "a peer goes on with a session");
+                    node.promote(session, epoch).await
+                }
+                ReplicaRequest::Status { session } => node.held(session).await,
+                _ => Replica::unknown(),
+            }
+        }
+        .boxed()
     }
 }
 
@@ -160,7 +176,7 @@ async fn report(node: &NodeHandle, uptime_ms: u128) -> NodeReport {
         draining: status.draining,
         uptime_ms: u64::try_from(uptime_ms).unwrap_or(u64::MAX),
         models: models.collect(),
-        sessions: Vec::new(),
+        sessions: node.session_reports(MAX_STATUS_SESSIONS).await,
         sessions_total: count(status.sessions),
     }
 }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use starling_actors::{ClusterView, Member, NodeStatus};
-use starling_core::placement::Candidate;
-use starling_protocol::NodeName;
+use starling_core::placement::{Candidate, Keeper};
 use starling_protocol::gossip::{LoadRecord, ModelLoad};
+use starling_protocol::{NodeId, NodeName};
 use tokio::sync::watch;
 
 use super::load::determinism_class;
@@ -57,6 +57,29 @@ impl Directory {
         peers.filter_map(|member| self.candidate(member, model)).collect()
     }
 
+    /// Peers that keep copies of others' sessions.
+    #[must_use]
+    pub fn keepers(&self) -> Vec<Keeper> {
+        let Some(view) = self.view.get() else { return Vec::new() };
+        let view = view.borrow().clone();
+        let peers = view.active().filter(|member| member.id != view.me);
+        peers.filter_map(keeper).collect()
+    }
+
+    /// The latest run of a peer.
+    #[must_use]
+    pub fn run_of(&self, node: &NodeName) -> Option<NodeId> {
+        let view = self.view.get()?.borrow().clone();
+        view.get(node).map(|member| member.id.clone())
+    }
+
+    /// Where clients reach a peer.
+    #[must_use]
+    pub fn http_of(&self, node: &NodeName) -> Option<SocketAddr> {
+        let view = self.view.get()?.borrow().clone();
+        view.get(node)?.load.as_ref()?.addresses.http
+    }
+
     fn candidate(&self, member: &Member, model: &str) -> Option<Candidate> {
         let record: &LoadRecord = member.load.as_deref()?;
         let load = record.models.iter().find(|load| load.name == model)?;
@@ -79,6 +102,20 @@ impl Directory {
             _ => String::new(),
         }
     }
+}
+
+fn keeper(member: &Member) -> Option<Keeper> {
+    let record: &LoadRecord = member.load.as_deref()?;
+    record.addresses.data?;
+    // Powers of two: a weight that changes with every message would move copies about.
+    let weight = record.replica_bytes_free.checked_ilog2().map_or(0, |bits| 1u64 << bits >> 20);
+    Some(Keeper {
+        node: member.id.name.clone(),
+        zone: record.zone.clone(),
+        class: String::new(),
+        weight,
+        draining: record.draining || record.leaving,
+    })
 }
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ pub(super) fn report(facts: &Facts, status: Option<&NodeStatus>, stopping: bool)
         roles: facts.roles,
         draining: stopping || status.is_some_and(|status| status.draining),
         addresses: facts.addresses,
-        // No copies are kept of other nodes' sessions.
-        replica_bytes_free: 0,
+        replica_bytes_free: status.map_or(0, |status| status.copies_free_bytes),
         models: models.iter().map(|model| model_load(model, facts.models.get(&model.name))).collect(),
     }
 }

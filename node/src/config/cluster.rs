@@ -42,6 +42,14 @@ pub struct ClusterSettings {
     pub cert_file: PathBuf,
     /// The certificate's key.
     pub key_file: PathBuf,
+    /// Copies of each session on other nodes.
+    pub copies: u8,
+    /// Memory for copies of other nodes' sessions.
+    #[serde(with = "units::bytes")]
+    pub copy_memory: u64,
+    /// How long a session waits for a new copy when its last is lost.
+    #[serde(with = "units::duration")]
+    pub copy_patience: Duration,
     /// How often another node is probed.
     #[serde(with = "units::duration")]
     pub probe: Duration,
@@ -76,6 +84,9 @@ impl Default for ClusterSettings {
             ca_file: PathBuf::new(),
             cert_file: PathBuf::new(),
             key_file: PathBuf::new(),
+            copies: 1,
+            copy_memory: 256 << 20,
+            copy_patience: Duration::from_secs(2),
             probe: timings.probe,
             suspicion: timings.suspicion,
         }

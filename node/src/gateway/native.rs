@@ -237,6 +237,9 @@ async fn write(
 async fn tell(writer: &mut Writer, event: SessionEvent) -> Result<Option<Closing>, SendError> {
     let (message, closing) = match event {
         SessionEvent::Progress { .. } => return Ok(None),
+        SessionEvent::View { view, token, durable, resume_at } => {
+            (ServerMessage::View { view, token, durable, resume_at }, None)
+        }
         SessionEvent::Ack(until) => (ServerMessage::Ack { until }, None),
         SessionEvent::Partial { segment, from, until, text } => {
             (ServerMessage::Partial { segment, from, until, text }, None)

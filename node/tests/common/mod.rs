@@ -227,7 +227,7 @@ impl FakeNode {
         let sessions = Arc::new(FakeSessions {
             played: sender,
             refusal: Mutex::new(None),
-            status: Mutex::new(NodeStatus { models: Vec::new(), sessions: 0, relayed: 0, draining: false }),
+            status: Mutex::new(NodeStatus::default()),
         });
         let gateway = Gateway {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,

@@ -25,9 +25,14 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
         }],
         sessions: vec![SessionReport {
             session: session(),
-            replicas: vec![node("b")],
-            decoder: Some(node("c")),
+            dialect: "native".into(),
+            model: "m".into(),
+            replicas: vec![node("b").name],
+            durable: true,
+            connected: true,
+            decoder: Some(node("c").name),
             attempt: 2,
+            epoch: Epoch(3),
             lag_ms: 300,
         }],
         sessions_total: 1,
@@ -184,9 +189,14 @@ fn what_is_too_long_is_not_sent() {
 fn the_longest_status_fits() {
     let busy = SessionReport {
         session: session(),
-        replicas: vec![node(&"r".repeat(NodeName::MAX_BYTES)); 2],
-        decoder: Some(node(&"d".repeat(NodeName::MAX_BYTES))),
+        dialect: "kaldi-gstreamer".into(),
+        model: "m".repeat(64),
+        replicas: vec![node(&"r".repeat(NodeName::MAX_BYTES)).name; 2],
+        durable: true,
+        connected: true,
+        decoder: Some(node(&"d".repeat(NodeName::MAX_BYTES)).name),
         attempt: u32::MAX,
+        epoch: Epoch(u64::MAX),
         lag_ms: u64::MAX,
     };
     let report = NodeReport {

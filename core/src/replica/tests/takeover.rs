@@ -1,9 +1,10 @@
 //! Which copy is gone on from.
 
 use starling_protocol::control::CopySummary;
+use starling_protocol::replica::View;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 
-use crate::replica::{Answer, Choice, Wanted, choose};
+use crate::replica::{Answer, Choice, Wanted, choose, suffices};
 
 fn held(epoch: u64, view: u64, next_segment: u64, audio_end: u64) -> Answer {
     Answer::Held(CopySummary {
@@ -62,4 +63,16 @@ fn audio_that_nobody_has_is_a_gap() {
     let answers = [held(1, 1, 0, 1_000)];
     assert_eq!(choose(&answers, &wanted(None, None, 1_001)), Choice::Gap);
     assert_eq!(choose(&answers, &wanted(Some(0), Some(1_200), 1_201)), Choice::Gap);
+}
+
+#[test]
+fn a_copy_of_the_newest_set_needs_no_other() {
+    let wanted = wanted(Some(0), Some(100), 100);
+    assert!(suffices(&held(1, 2, 1, 1_000), View(2), &wanted));
+    for answer in
+        [held(1, 1, 1, 1_000), held(1, 2, 0, 1_000), held(1, 2, 1, 50), Answer::NotHeld, Answer::Silent]
+    {
+        assert!(!suffices(&answer, View(2), &wanted), "{answer:?}");
+    }
+    assert!(!suffices(&held(1, 0, 1, 1_000), View(0), &wanted), "its owner alone had it all");
 }

@@ -109,5 +109,13 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         resident_bytes: 0,
         last_error: None,
     };
-    NodeStatus { models: vec![model], sessions: 0, relayed: 0, draining: false }
+    NodeStatus {
+        models: vec![model],
+        sessions: 0,
+        relayed: 0,
+        copies: 0,
+        copies_bytes: 0,
+        copies_free_bytes: 0,
+        draining: false,
+    }
 }

@@ -100,7 +100,7 @@ impl Lockstep {
             }
             SessionEvent::Failed(error) => self.ended = Some(Ended::Failed(error)),
             SessionEvent::Done { .. } => self.ended = Some(Ended::Done),
-            SessionEvent::Ack(_) | SessionEvent::Warning(..) => {}
+            SessionEvent::View { .. } | SessionEvent::Ack(_) | SessionEvent::Warning(..) => {}
         }
     }
 

@@ -1,0 +1,142 @@
+//! Clients that come back: to a session that lives here, or to one that lived elsewhere.
+//!
+//! Owns: the search for a session's copies, one at a time for each session. Must never: choose among them (see
+//! `starling_core::replica::choose`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use starling_core::session::Restored;
+use starling_protocol::Epoch;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::token::TokenError;
+use tracing::{debug, warn};
+
+use super::supervisor::{NodeMessage, SupervisorState, stopping};
+use crate::replica::{TakenOver, TakeoverRequest, take_over};
+use crate::session::{
+    AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
+};
+
+impl SupervisorState {
+    pub(super) fn resume(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        request: ResumeRequest,
+        reply: AttachReply,
+    ) {
+        let token = match self.copies.sealer.open(&request.resume.token) {
+            Ok(token) if token.session == request.session => token,
+            refused => {
+                let message = match refused {
+                    Err(TokenError::Expired) => "resume.token has expired",
+                    _ => "resume.token is not one that this session's ready or view carried",
+                };
+                let _ = reply.send(Err(ErrorBody::new(ErrorCode::BadToken, message)));
+                return;
+            }
+        };
+        if let Some(session) = self.sessions.get(&request.session) {
+            let (epoch, last_final) = (Some(request.resume.epoch), request.resume.last_final);
+            let have_from = request.resume.have_from;
+            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            return;
+        }
+        if self.draining {
+            let _ = reply.send(Err(stopping()));
+            return;
+        }
+        if let Some(waiting) = self.takeovers.get_mut(&request.session) {
+            // The client has given up the attempt before; it is the same client.
+            if let Some((_, earlier)) = waiting.replace((request, reply)) {
+                let message = "a later attempt of the same client goes on with the session";
+                let _ = earlier.send(Err(ErrorBody::new(ErrorCode::Superseded, message)));
+            }
+            return;
+        }
+        self.takeovers.insert(request.session, None);
+        let (supervisor, copies, keeper) = (myself.clone(), self.copies.clone(), self.keeper.clone());
+        tokio::spawn(async move {
+            let takeover = TakeoverRequest { token, resume: request.resume.clone() };
+            let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
+            let _ = supervisor.cast(NodeMessage::TakenOver { resume: request, found, reply });
+        });
+    }
+
+    pub(super) async fn taken_over(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        resume: ResumeRequest,
+        found: Result<Box<TakenOver>, ErrorBody>,
+        reply: AttachReply,
+    ) {
+        let session = resume.session;
+        match found {
+            Ok(taken) => self.go_on(myself, resume, *taken, reply).await,
+            Err(body) => {
+                debug!(%session, reason = body.message, "a session can't go on here");
+                let _ = reply.send(Err(body));
+            }
+        }
+        if let Some(Some((request, reply))) = self.takeovers.remove(&session) {
+            self.resume(myself, request, reply);
+        }
+    }
+
+    async fn go_on(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        resume: ResumeRequest,
+        taken: TakenOver,
+        reply: AttachReply,
+    ) {
+        if let Some(session) = self.sessions.get(&resume.session) {
+            // It was found twice, which takes a filter that had to be worked out between.
+            let (epoch, last_final) = (Some(resume.resume.epoch), resume.resume.last_final);
+            let have_from = resume.resume.have_from;
+            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            return;
+        }
+        let resolved = match self.models.resume(taken.copy.facts(), &self.limits) {
+            Ok(resolved) => resolved,
+            Err(body) => {
+                warn!(session = %resume.session, reason = body.message, "a session can't go on here");
+                let _ = reply.send(Err(body));
+                return;
+            }
+        };
+        let rates = resolved.config.rates;
+        let Some(resampler) = self.models.resampler(rates) else {
+            let found = Ok(Box::new(taken));
+            self.make_resampler(myself, rates, NodeMessage::TakenOver { resume, found, reply });
+            return;
+        };
+        let TakenOver { copy, skip_to, holders } = taken;
+        let facts = copy.facts();
+        let request = OpenRequest {
+            session: resume.session,
+            dialect: Dialect::of_label(&facts.dialect).unwrap_or(Dialect::Native),
+            model: Some(facts.model.clone()),
+            sample_rate: facts.source_hz,
+            options: facts.options.clone(),
+            linger: Duration::from_millis(facts.linger_ms),
+            trace: facts.trace.clone(),
+        };
+        let (view, class) = (copy.view(), Arc::from(facts.class.as_str()));
+        let restored = RestoredSession {
+            standing: Restored::from_copy(copy, rates, skip_to),
+            last_epoch: Epoch(resume.resume.epoch.0.saturating_sub(1)),
+            view,
+            class,
+            holders,
+        };
+        let opener = Opener {
+            epoch: resume.resume.epoch,
+            last_final: resume.resume.last_final,
+            have_from: resume.resume.have_from,
+            reply,
+        };
+        self.spawn(myself, request, resolved, resampler, opener, Some(Box::new(restored))).await;
+    }
+}

@@ -1,0 +1,393 @@
+//! The actor that keeps copies of other nodes' sessions.
+//!
+//! Owns: the copies, the streams that fill them. Must never: apply what comes on a stream that its machine does not obey.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
+use starling_core::Timestamp;
+use starling_core::replica::{
+    CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, SessionCopy,
+    Shape, StreamId,
+};
+use starling_protocol::control::ReplicaReply;
+use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamRefusal};
+use starling_protocol::replica::{CopyHeader, FetchHeader, FromReplica, MAX_COPY_FRAME_BYTES, ToReplica};
+use starling_protocol::{Epoch, NodeName, SessionId};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::data::refuse;
+use crate::frames::{FrameSource, Writer, write_frame};
+use crate::task::AbortOnDrop;
+
+/// Messages of one stream that wait to be applied. Past it the stream is not read.
+const WAITING: usize = 16;
+
+/// An owner that does not read its confirmations for so long has lost interest.
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
+
+/// Longest time that a copy takes to be read by who goes on with it. A caller waits, and has given up by then.
+const FETCH: Duration = Duration::from_secs(10);
+
+/// A copy is kept for as long as its session waits for its client, and so much longer: the owner's loss is noticed after the
+/// client's.
+const BEYOND_LINGER: Duration = Duration::from_secs(30);
+
+/// How long an epoch is remembered without a copy. Nothing of an owner that was passed over is on its way for so long.
+const REMEMBER: Duration = Duration::from_secs(60);
+
+/// Sessions that are known at once; a node serves a few hundred.
+const MOST_SESSIONS: usize = 16_384;
+
+/// A copy that a peer wants to be kept.
+pub(crate) struct CopyRequest {
+    pub(crate) from: NodeName,
+    pub(crate) header: CopyHeader,
+    pub(crate) frames: FrameSource,
+    pub(crate) writer: Writer,
+}
+
+/// A copy that a peer goes on with.
+pub(crate) struct FetchRequest {
+    pub(crate) header: FetchHeader,
+    pub(crate) writer: Writer,
+}
+
+pub(crate) struct KeeperActor;
+
+pub(crate) struct KeeperArguments {
+    pub(crate) memory_bytes: u64,
+    pub(crate) clock: Clock,
+    /// What is kept, for whoever tells others.
+    pub(crate) kept: watch::Sender<Kept>,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Kept {
+    pub(crate) copies: usize,
+    pub(crate) bytes: u64,
+    pub(crate) free_bytes: u64,
+}
+
+pub(crate) enum KeeperMessage {
+    Copy(Box<CopyRequest>),
+    Fetch(Box<FetchRequest>),
+    /// An owner says something. The permit lets its stream be read on.
+    Said(StreamId, Box<ToReplica>, OwnedSemaphorePermit),
+    /// A stream is over.
+    Ended(StreamId),
+    /// Somebody wants to go on with a session.
+    Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
+    /// What is held of a session?
+    Status(SessionId, RpcReplyPort<ReplicaReply>),
+    /// A session of this node's was handed over.
+    Adopt(Box<SessionCopy>),
+    /// The copy, for this node itself to go on with.
+    Take(SessionId, Epoch, RpcReplyPort<Option<SessionCopy>>),
+    TimedOut,
+}
+
+/// The way to the keeper of this node.
+pub(crate) type KeeperHandle = ActorRef<KeeperMessage>;
+
+pub(crate) struct KeeperState {
+    machine: KeeperMachine,
+    clock: Clock,
+    copies: HashMap<SessionId, SessionCopy>,
+    streams: HashMap<StreamId, Stream>,
+    last_stream: u64,
+    timer: Option<Timestamp>,
+    kept: watch::Sender<Kept>,
+    /// Who is being promoted: the answer to the event that is handled.
+    answer: Option<PromoteAnswer>,
+}
+
+struct Stream {
+    session: SessionId,
+    filling: Option<SessionCopy>,
+    applied: u64,
+    replies: mpsc::Sender<FromReplica>,
+    waiting: Option<(FrameSource, Writer, mpsc::Receiver<FromReplica>)>,
+    _reading: Option<AbortOnDrop>,
+}
+
+impl Message for KeeperMessage {}
+
+impl Actor for KeeperActor {
+    type Msg = KeeperMessage;
+    type State = KeeperState;
+    type Arguments = KeeperArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<KeeperMessage>,
+        arguments: KeeperArguments,
+    ) -> Result<KeeperState, ActorProcessingErr> {
+        let config = KeeperConfig {
+            max_bytes: arguments.memory_bytes,
+            max_sessions: MOST_SESSIONS,
+            remember: REMEMBER,
+        };
+        let state = KeeperState {
+            machine: KeeperMachine::new(config),
+            clock: arguments.clock,
+            copies: HashMap::new(),
+            streams: HashMap::new(),
+            last_stream: 0,
+            timer: None,
+            kept: arguments.kept,
+            answer: None,
+        };
+        state.tell();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<KeeperMessage>,
+        message: KeeperMessage,
+        state: &mut KeeperState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            KeeperMessage::Copy(request) => state.open(&myself, *request),
+            KeeperMessage::Fetch(request) => state.fetch(*request),
+            KeeperMessage::Said(stream, message, permit) => {
+                state.said(&myself, stream, *message);
+                drop(permit);
+            }
+            KeeperMessage::Ended(stream) => {
+                state.drive(&myself, KeeperEvent::Closed { stream });
+                state.streams.remove(&stream);
+            }
+            KeeperMessage::Promote(session, epoch, reply) => {
+                state.drive(&myself, KeeperEvent::Promote { session, epoch });
+                let answer = match state.answer.take() {
+                    Some(PromoteAnswer::Promoted(summary)) => {
+                        info!(%session, %epoch, "a session goes on elsewhere");
+                        ReplicaReply::Promoted(summary)
+                    }
+                    Some(PromoteAnswer::Fenced { epoch }) => ReplicaReply::Fenced { epoch },
+                    Some(PromoteAnswer::NotHeld) | None => ReplicaReply::NotHeld,
+                };
+                let _ = reply.send(answer);
+            }
+            KeeperMessage::Status(session, reply) => {
+                let held = state.machine.held(session);
+                let _ = reply.send(held.map_or(ReplicaReply::NotHeld, ReplicaReply::Held));
+            }
+            KeeperMessage::Adopt(copy) => {
+                let (session, shape) = (copy.facts().session, shape(&copy));
+                state.copies.insert(session, *copy);
+                state.drive(&myself, KeeperEvent::Adopted { session, shape });
+            }
+            KeeperMessage::Take(session, epoch, reply) => {
+                let copy = state.copy_for(session, epoch).cloned();
+                let _ = reply.send(copy);
+            }
+            KeeperMessage::TimedOut => {
+                state.timer = None;
+                state.drive(&myself, KeeperEvent::TimedOut);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KeeperState {
+    fn drive(&mut self, myself: &ActorRef<KeeperMessage>, event: KeeperEvent) {
+        let mut out = Vec::new();
+        self.machine.handle(self.clock.now(), event, &mut out);
+        for action in out {
+            self.perform(myself, action);
+        }
+        self.tell();
+        if let Some(at) = self.machine.next_timeout()
+            && self.timer.is_none_or(|armed| at < armed)
+        {
+            self.timer = Some(at);
+            myself.send_after(at.since(self.clock.now()), || KeeperMessage::TimedOut);
+        }
+    }
+
+    fn perform(&mut self, myself: &ActorRef<KeeperMessage>, action: KeeperAction) {
+        match action {
+            KeeperAction::Accept { stream } => self.accept(myself, stream),
+            KeeperAction::Refuse { stream, refusal } => {
+                let reason = match refusal {
+                    Refusal::Fenced { epoch } => StreamRefusal::Fenced { epoch },
+                    Refusal::Full => StreamRefusal::Full,
+                };
+                if let Some((_, writer, _)) = self.streams.remove(&stream).and_then(|stream| stream.waiting) {
+                    tokio::spawn(refuse(writer, reason));
+                }
+            }
+            KeeperAction::Confirm { stream } => {
+                let Some(kept) = self.streams.get_mut(&stream) else { return };
+                kept.applied += 1;
+                let count = kept.applied;
+                // An owner has a window of unanswered messages; one that reads nothing is not confirmed, and gives up.
+                let _ = kept.replies.try_send(FromReplica::Applied { count });
+            }
+            KeeperAction::Install { stream, session } => {
+                if let Some(copy) = self.streams.get_mut(&stream).and_then(|stream| stream.filling.take()) {
+                    debug!(%session, bytes = copy.bytes(), "a copy is whole");
+                    self.copies.insert(session, copy);
+                }
+            }
+            KeeperAction::DropFill { stream } => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.filling = None;
+                }
+            }
+            KeeperAction::DropCopy { session } => drop(self.copies.remove(&session)),
+            KeeperAction::Cut { stream, reason } => self.cut(stream, reason),
+            KeeperAction::Answer(answer) => self.answer = Some(answer),
+        }
+    }
+
+    fn open(&mut self, myself: &ActorRef<KeeperMessage>, request: CopyRequest) {
+        let CopyRequest { from, header, frames, writer } = request;
+        if header.version != DATA_PROTOCOL {
+            let reason = StreamRefusal::Version { offered: header.version, spoken: DATA_PROTOCOL };
+            tokio::spawn(refuse(writer, reason));
+            return;
+        }
+        self.last_stream += 1;
+        let stream = StreamId(self.last_stream);
+        let (session, epoch) = (header.session, header.epoch);
+        debug!(%from, %session, %epoch, "a peer wants a copy to be kept");
+        // As many confirmations as messages may be unanswered, and a last word.
+        let (replies, queue) = mpsc::channel(2 * super::stream::WINDOW as usize);
+        let waiting = Some((frames, writer, queue));
+        let kept = Stream { session, filling: None, applied: 0, replies, waiting, _reading: None };
+        self.streams.insert(stream, kept);
+        self.drive(myself, KeeperEvent::Opened { stream, session, epoch });
+    }
+
+    fn accept(&mut self, myself: &ActorRef<KeeperMessage>, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some((frames, writer, queue)) = stream.waiting.take() else { return };
+        let keeper = myself.clone();
+        stream._reading = Some(AbortOnDrop::spawn(read(frames, id, keeper)));
+        let session = stream.session;
+        tokio::spawn(async move {
+            if let Err(error) = confirm(writer, queue).await {
+                debug!(%session, %error, "an owner's stream broke");
+            }
+        });
+    }
+
+    fn said(&mut self, myself: &ActorRef<KeeperMessage>, id: StreamId, message: ToReplica) {
+        if !self.machine.obeys(id) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let session = stream.session;
+        let applied = match message {
+            ToReplica::Begin(start) if start.facts.session == session && stream.filling.is_none() => {
+                stream.filling = Some(SessionCopy::begin(*start));
+                Ok(())
+            }
+            message => match stream.filling.as_mut().or_else(|| self.copies.get_mut(&session)) {
+                Some(copy) => copy.apply(message),
+                None => Err(starling_core::replica::Unfit("a copy has to be begun")),
+            },
+        };
+        if let Err(problem) = applied {
+            warn!(%session, %problem, "a copy does not fit and is dropped");
+            return self.drive(myself, KeeperEvent::Unfit { stream: id });
+        }
+        let copy = self.streams.get(&id).and_then(|stream| stream.filling.as_ref());
+        if let Some(copy) = copy.or_else(|| self.copies.get(&session)) {
+            let (shape, over) = (shape(copy), copy.is_over());
+            self.drive(myself, KeeperEvent::Applied { stream: id, shape, over });
+        }
+    }
+
+    fn cut(&mut self, id: StreamId, reason: CutReason) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        let last = match reason {
+            CutReason::Fenced { epoch } => FromReplica::Fenced { epoch },
+            CutReason::Full => FromReplica::Full,
+            CutReason::Unfit => FromReplica::Unfit,
+            // The stream's end says enough.
+            CutReason::Replaced | CutReason::Over => return,
+        };
+        debug!(session = %stream.session, ?reason, "a copy's stream is cut");
+        let _ = stream.replies.try_send(last);
+    }
+
+    fn copy_for(&self, session: SessionId, epoch: Epoch) -> Option<&SessionCopy> {
+        self.copies.get(&session).filter(|_| self.machine.is_promoted(session, epoch))
+    }
+
+    fn fetch(&self, request: FetchRequest) {
+        let FetchRequest { header, writer } = request;
+        let Some(copy) = self.copy_for(header.session, header.epoch) else {
+            tokio::spawn(refuse(writer, StreamRefusal::NotHeld));
+            return;
+        };
+        let copy = Arc::new(copy.clone());
+        tokio::spawn(async move {
+            let session = header.session;
+            match tokio::time::timeout(FETCH, hand_over(writer, &copy)).await {
+                Ok(Ok(())) => debug!(%session, "a copy was handed over"),
+                Ok(Err(error)) => debug!(%session, %error, "a copy could not be handed over"),
+                Err(_) => debug!(%session, "a copy was not read in time"),
+            }
+        });
+    }
+
+    fn tell(&self) {
+        let now = Kept {
+            copies: self.machine.copies(),
+            bytes: self.machine.bytes(),
+            free_bytes: self.machine.free(),
+        };
+        self.kept.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+}
+
+fn shape(copy: &SessionCopy) -> Shape {
+    Shape {
+        epoch: copy.epoch(),
+        view: copy.view(),
+        next_segment: copy.next_segment(),
+        audio_end: copy.audio_end(),
+        bytes: copy.bytes() as u64,
+        whole: copy.is_whole(),
+        keep: Duration::from_millis(copy.facts().linger_ms).saturating_add(BEYOND_LINGER),
+    }
+}
+
+async fn read(frames: FrameSource, stream: StreamId, keeper: ActorRef<KeeperMessage>) {
+    let room = Arc::new(Semaphore::new(WAITING));
+    let mut frames = frames.limit(MAX_COPY_FRAME_BYTES);
+    while let Ok(Some(message)) = frames.next::<ToReplica>().await {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        if keeper.cast(KeeperMessage::Said(stream, Box::new(message), permit)).is_err() {
+            return;
+        }
+    }
+    let _ = keeper.cast(KeeperMessage::Ended(stream));
+}
+
+async fn confirm(mut writer: Writer, replies: mpsc::Receiver<FromReplica>) -> std::io::Result<()> {
+    let accepting = write_frame(&mut writer, &HeaderReply::Accepted, MAX_HEADER_BYTES);
+    tokio::time::timeout(TAKES_NOTHING, accepting).await??;
+    crate::frames::write_frames(writer, replies, TAKES_NOTHING).await
+}
+
+async fn hand_over(mut writer: Writer, copy: &SessionCopy) -> std::io::Result<()> {
+    write_frame(&mut writer, &HeaderReply::Accepted, MAX_HEADER_BYTES).await?;
+    for message in copy.messages() {
+        write_frame(&mut writer, &message, MAX_COPY_FRAME_BYTES).await?;
+    }
+    writer.shutdown().await
+}

@@ -1,0 +1,180 @@
+//! Going on with a session whose owner is gone: who has copies is asked to obey, and the best copy is read.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use starling_core::replica::{Answer, Choice, SessionCopy, Wanted, choose, suffices};
+use starling_protocol::control::ReplicaReply;
+use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamHeader};
+use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
+use starling_protocol::replica::{FetchHeader, MAX_COPY_FRAME_BYTES, ToReplica};
+use starling_protocol::token::TokenBody;
+use starling_protocol::{Epoch, NodeName, Segment, SessionId, SourceOffset};
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use super::keeper::{KeeperHandle, KeeperMessage};
+use super::{CopyArguments, CopyPeers};
+use crate::data::PeerStream;
+use crate::frames::{FrameSource, write_frame};
+
+/// The own keeper answers at once, busy as it may be.
+const OWN: Duration = Duration::from_secs(1);
+
+/// Reading a copy: 4 MiB at most over a network between nodes.
+const FETCH: Duration = Duration::from_secs(3);
+
+/// A session that is to go on here.
+pub(crate) struct TakeoverRequest {
+    pub(crate) token: TokenBody,
+    pub(crate) resume: Resume,
+}
+
+/// What it goes on from.
+pub(crate) struct TakenOver {
+    pub(crate) copy: SessionCopy,
+    /// See [`Choice::GoOn`].
+    pub(crate) skip_to: Option<(Segment, SourceOffset)>,
+    /// Who holds copies, this node apart: where the session could be found again until it has new ones.
+    pub(crate) holders: Vec<NodeName>,
+}
+
+/// Asks all who may have a copy, and reads the best.
+pub(crate) async fn take_over(
+    request: &TakeoverRequest,
+    copies: &CopyArguments,
+    keeper: &KeeperHandle,
+) -> Result<TakenOver, ErrorBody> {
+    let TakeoverRequest { token, resume } = request;
+    let (session, epoch) = (token.session, resume.epoch);
+    let named = std::iter::once(&token.owner).chain(&token.keepers);
+    let mut nodes: Vec<NodeName> = named.filter(|node| **node != copies.own).cloned().collect();
+    nodes.dedup();
+    let wanted =
+        Wanted { last_final: resume.last_final, final_to: resume.final_to, have_from: resume.have_from };
+    let mut answers = vec![Answer::Silent; nodes.len() + 1];
+    answers[0] = ask_own(keeper, session, epoch).await;
+    let asking = nodes.iter().enumerate().map(|(index, node)| {
+        let asked = ask(copies.peers.as_ref(), node, session, epoch);
+        async move { (index + 1, asked.await) }
+    });
+    let mut asking: FuturesUnordered<_> = asking.collect();
+    // Who does not answer is waited for only while the others' answers leave something open.
+    while !answers.iter().any(|answer| suffices(answer, token.view, &wanted))
+        && let Some((index, answer)) = asking.next().await
+    {
+        answers[index] = answer;
+    }
+    debug!(%session, %epoch, ?nodes, ?answers, "who has copies was asked");
+    match choose(&answers, &wanted) {
+        Choice::GoOn { index, skip_to } => {
+            let copy = match index.checked_sub(1) {
+                None => own_copy(keeper, session, epoch).await,
+                Some(index) => fetch(copies.peers.as_ref(), &nodes[index], session, epoch).await,
+            };
+            let copy = copy.ok_or_else(|| {
+                ErrorBody::new(ErrorCode::Internal, "the session's copy could not be read; come back")
+            })?;
+            let from = index.checked_sub(1).map_or(&copies.own, |index| &nodes[index]);
+            info!(%session, %epoch, %from, segment = copy.next_segment().0, audio = copy.audio_end().0, "a session goes on here");
+            let held = |(_, answer): &(&NodeName, &Answer)| matches!(answer, Answer::Held(_));
+            let holders = nodes.iter().zip(&answers[1..]).filter(held).map(|(node, _)| node.clone());
+            Ok(TakenOver { copy, skip_to, holders: holders.collect() })
+        }
+        Choice::Superseded { epoch } => {
+            let message = format!("epoch {epoch} speaks for this session; come back with a higher one");
+            Err(ErrorBody::new(ErrorCode::Superseded, message))
+        }
+        Choice::Gap => Err(ErrorBody::new(
+            ErrorCode::Gap,
+            "resume.have_from lies beyond the audio that any node has: what is between is lost",
+        )),
+        Choice::Unknown => Err(unknown()),
+    }
+}
+
+/// What a client is told of a session that is nowhere.
+pub(crate) fn unknown() -> ErrorBody {
+    let message = "no such session: it has ended, was waited for long enough, or every copy of it is gone";
+    ErrorBody::new(ErrorCode::UnknownSession, message)
+}
+
+async fn ask(
+    peers: Option<&Arc<dyn CopyPeers>>,
+    node: &NodeName,
+    session: SessionId,
+    epoch: Epoch,
+) -> Answer {
+    let Some(peers) = peers else { return Answer::Silent };
+    match peers.promote(node, session, epoch).await {
+        Some(ReplicaReply::Promoted(summary)) => Answer::Held(summary),
+        Some(ReplicaReply::Fenced { epoch }) => Answer::Fenced { epoch },
+        Some(ReplicaReply::NotHeld) => Answer::NotHeld,
+        _ => Answer::Silent,
+    }
+}
+
+async fn ask_own(keeper: &KeeperHandle, session: SessionId, epoch: Epoch) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    let _ = keeper.cast(KeeperMessage::Promote(session, epoch, reply.into()));
+    match tokio::time::timeout(OWN, answer).await {
+        Ok(Ok(ReplicaReply::Promoted(summary))) => Answer::Held(summary),
+        Ok(Ok(ReplicaReply::Fenced { epoch })) => Answer::Fenced { epoch },
+        Ok(Ok(_)) => Answer::NotHeld,
+        _ => Answer::Silent,
+    }
+}
+
+async fn own_copy(keeper: &KeeperHandle, session: SessionId, epoch: Epoch) -> Option<SessionCopy> {
+    let (reply, answer) = oneshot::channel();
+    keeper.cast(KeeperMessage::Take(session, epoch, reply.into())).ok()?;
+    tokio::time::timeout(OWN, answer).await.ok()?.ok()?
+}
+
+async fn fetch(
+    peers: Option<&Arc<dyn CopyPeers>>,
+    node: &NodeName,
+    session: SessionId,
+    epoch: Epoch,
+) -> Option<SessionCopy> {
+    let stream = peers?.open(node);
+    let reading = async {
+        let stream = stream.await.map_err(io::Error::other)?;
+        read(stream, FetchHeader { version: DATA_PROTOCOL, session, epoch }).await
+    };
+    match tokio::time::timeout(FETCH, reading).await {
+        Ok(Ok(copy)) => Some(copy),
+        Ok(Err(error)) => {
+            warn!(%session, %node, %error, "a copy could not be read");
+            None
+        }
+        Err(_) => {
+            warn!(%session, %node, "a copy was not handed over in time");
+            None
+        }
+    }
+}
+
+async fn read(stream: PeerStream, header: FetchHeader) -> io::Result<SessionCopy> {
+    let session = header.session;
+    let PeerStream { reader, mut writer } = stream;
+    write_frame(&mut writer, &StreamHeader::Fetch(header), MAX_HEADER_BYTES).await?;
+    let mut frames = FrameSource::new(reader).limit(MAX_COPY_FRAME_BYTES);
+    match frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)? {
+        HeaderReply::Accepted => {}
+        HeaderReply::Refused { reason } => return Err(io::Error::other(reason)),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    }
+    let mut copy = match frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)? {
+        ToReplica::Begin(start) if start.facts.session == session => SessionCopy::begin(*start),
+        _ => return Err(io::Error::other("it begins with something else")),
+    };
+    while !copy.is_whole() {
+        let message = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        copy.apply(message).map_err(io::Error::other)?;
+    }
+    Ok(copy)
+}

@@ -1,0 +1,383 @@
+//! Nodes in one process that keep copies of each other's sessions, on paused time: owners that die, are cut off, or hand over.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_actors::{
+    Attachment, CopyArguments, NodeArguments, NodeHandle, ResumeRequest, SessionEvent, SessionInput,
+    SessionLimits, SessionOutput, SilentObserver, TokenSealer,
+};
+use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
+use starling_protocol::{Epoch, SessionId, SourceOffset};
+use support::client::{Heard, bytes, request, scripted_model, speech};
+use support::fake_host::FakeLauncher;
+use support::memory_link::{Handles, MemoryCopies, Net, name};
+use tokio::time::{Instant, sleep, timeout};
+
+const STEP: Duration = Duration::from_millis(100);
+const STEP_BYTES: usize = 3_200;
+
+/// Nodes that each decode for themselves and keep copies of the others' sessions.
+struct Cluster {
+    net: Net,
+    handles: Handles,
+    sealer: Arc<TokenSealer>,
+}
+
+impl Cluster {
+    async fn start(names: &[&str]) -> Self {
+        let net = Net::default();
+        let sealer = Arc::new(TokenSealer::random());
+        let cluster = Self { net, handles: Handles::default(), sealer };
+        for node in names {
+            cluster.join(node, 1, FakeLauncher::default()).await;
+        }
+        cluster
+    }
+
+    async fn join(&self, node: &str, copies: u8, launcher: FakeLauncher) {
+        let (link, streams) = self.net.join(node);
+        let copies = CopyArguments {
+            own: name(node),
+            peers: Some(Arc::new(MemoryCopies::new(&self.net, &link, &self.handles))),
+            copies,
+            memory_bytes: 64 << 20,
+            patience: Duration::from_secs(2),
+            sealer: Arc::clone(&self.sealer),
+            pulse: None,
+        };
+        let arguments = NodeArguments {
+            models: vec![scripted_model(2, 4)],
+            launcher: Arc::new(launcher),
+            limits: SessionLimits::default(),
+            observer: Arc::new(SilentObserver),
+            peers: None,
+            copies,
+        };
+        let handle = NodeHandle::start(arguments).await.expect("starts");
+        let serving = handle.clone();
+        tokio::spawn(async move { serving.serve_peers(streams).await });
+        self.handles.lock().expect("no panic").insert(name(node), handle);
+    }
+
+    fn node(&self, node: &str) -> NodeHandle {
+        self.handles.lock().expect("no panic")[&name(node)].clone()
+    }
+
+    /// The node is gone as far as anybody can tell.
+    fn kill(&self, node: &str) {
+        let mut handles = self.handles.lock().expect("no panic");
+        handles.remove(&name(node));
+        handles.keys().for_each(|other| self.net.cut(node, other.as_str()));
+    }
+
+    async fn copies(&self) -> usize {
+        let handles: Vec<NodeHandle> = self.handles.lock().expect("no panic").values().cloned().collect();
+        let mut copies = 0;
+        for handle in handles {
+            copies += handle.status().await.copies;
+        }
+        copies
+    }
+}
+
+/// Longer than copies are kept whose owner is gone.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A client that keeps all its audio and goes on wherever it is let.
+struct Caller {
+    session: SessionId,
+    audio: Vec<u8>,
+    input: SessionInput,
+    output: SessionOutput,
+    token: String,
+    epoch: Epoch,
+    sent: usize,
+    acked: u64,
+    durable: Vec<bool>,
+    resume_at: Vec<String>,
+    heard: Heard,
+    over: bool,
+}
+
+impl Caller {
+    async fn open(node: &NodeHandle, audio: &[i16]) -> Self {
+        let request = request();
+        let session = request.session;
+        let Attachment { ready, input, output } = node.open(request).await.expect("is admitted");
+        Self {
+            session,
+            audio: bytes(audio),
+            input,
+            output,
+            token: ready.token,
+            epoch: ready.epoch,
+            sent: 0,
+            acked: 0,
+            durable: vec![ready.durable],
+            resume_at: Vec::new(),
+            heard: Heard::default(),
+            over: false,
+        }
+    }
+
+    /// Speaks for so long, or to the end, and listens meanwhile.
+    async fn speak(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && self.sent < self.audio.len() {
+            let end = (self.sent + STEP_BYTES).min(self.audio.len());
+            if self.input.audio(&self.audio[self.sent..end]).await.is_ok() {
+                self.sent = end;
+            }
+            self.listen(STEP).await;
+        }
+    }
+
+    async fn listen(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Ok(Some(event)) = tokio::time::timeout_at(deadline, self.output.next()).await {
+            match event {
+                SessionEvent::View { token, durable, resume_at, .. } => {
+                    (self.token, self.resume_at) = (token, resume_at);
+                    self.durable.push(durable);
+                }
+                SessionEvent::Ack(until) => {
+                    assert!(until.0 >= self.acked, "acknowledgements grow");
+                    self.acked = until.0;
+                }
+                event => self.over |= self.heard.take(event),
+            }
+        }
+        sleep(deadline.saturating_duration_since(Instant::now())).await;
+    }
+
+    fn resume(&mut self) -> ResumeRequest {
+        self.epoch = self.epoch.next();
+        let last = self.heard.finals.last();
+        let resume = Resume {
+            token: self.token.clone(),
+            epoch: self.epoch,
+            last_final: last.map(|last| last.segment),
+            final_to: last.map(|last| last.to),
+            have_from: last.map_or(SourceOffset(0), |last| last.to),
+        };
+        ResumeRequest { session: self.session, resume }
+    }
+
+    async fn resume_on(&mut self, node: &NodeHandle) -> Result<(), ErrorBody> {
+        let request = self.resume();
+        let Attachment { ready, input, output } = node.resume(request).await?;
+        assert!(ready.resumed);
+        (self.input, self.output) = (input, output);
+        self.sent = ready.have_until.0 as usize * 2;
+        self.token = ready.token;
+        // What was acknowledged while there was one copy alone may be gone with it.
+        self.acked = 0;
+        self.durable.push(ready.durable);
+        self.heard.failed = None;
+        self.over = false;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Self {
+        self.speak(Duration::from_secs(600)).await;
+        self.input.end().await.expect("is open");
+        for _ in 0..100 {
+            if self.over {
+                break;
+            }
+            self.listen(STEP).await;
+        }
+        assert!(self.heard.done, "{:?}", self.heard.failed);
+        if let Some(last) = self.heard.finals.last() {
+            let _ = self.input.confirm(last.segment).await;
+        }
+        self
+    }
+}
+
+async fn calm(audio: &[i16]) -> Heard {
+    let cluster = Cluster::start(&["calm"]).await;
+    Caller::open(&cluster.node("calm"), audio).await.finish().await.heard
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_when_its_node_is_gone() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    for (step, to) in [(0, "b"), (700, "c"), (1_500, "b"), (2_300, "c"), (3_900, "b")] {
+        let cluster = Cluster::start(&["a", "b", "c"]).await;
+        let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+        caller.speak(Duration::from_millis(1_000 + step)).await;
+        assert_eq!(caller.durable.last(), Some(&true), "there is a copy");
+        assert_eq!(caller.resume_at.len(), 1);
+        let acked = caller.acked;
+        assert!(acked > 0, "audio is acknowledged");
+        cluster.kill("a");
+        caller.resume_on(&cluster.node(to)).await.expect("goes on");
+        assert!(caller.sent as u64 / 2 >= acked, "I4: what was acknowledged is there");
+        let caller = caller.finish().await;
+        assert_eq!(caller.heard.finals, wanted.finals, "after {step} ms, on {to}");
+        assert_eq!(caller.durable.last(), Some(&true), "there is a new copy");
+        until("I10: copies go with their session", async || cluster.copies().await == 0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_die_one_after_the_other() {
+    let audio = speech(6, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    for (round, at) in ["b", "c", "a", "b", "c"].into_iter().enumerate() {
+        caller.speak(Duration::from_millis(1_800)).await;
+        let dead = ["a", "b", "c"][round % 3];
+        cluster.kill(dead);
+        caller.resume_on(&cluster.node(at)).await.expect("goes on");
+        // It comes back as a new node: empty.
+        ["a", "b", "c"]
+            .iter()
+            .filter(|other| **other != dead)
+            .for_each(|other| cluster.net.mend(dead, other));
+        cluster.join(dead, 1, FakeLauncher::default()).await;
+    }
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_is_fenced_when_it_is_back() {
+    let audio = speech(5, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let old = cluster.node("a");
+    let mut caller = Caller::open(&old, &audio).await;
+    caller.speak(Duration::from_millis(1_500)).await;
+    let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    let other = if keeper == "b" { "c" } else { "b" };
+    // Nothing passes any more, and nobody is told.
+    ["b", "c"].iter().for_each(|node| cluster.net.silence("a", node));
+    let (acked, finals) = (caller.acked, caller.heard.finals.len());
+    // Its client speaks on, and is told nothing: what would count on a copy has none.
+    caller.speak(Duration::from_millis(700)).await;
+    assert!(caller.acked <= acked + 1_600 && caller.heard.finals.len() <= finals + 1);
+    caller.resume_on(&cluster.node(other)).await.expect("goes on");
+    caller.speak(Duration::from_millis(500)).await;
+    ["b", "c"].iter().for_each(|node| cluster.net.mend("a", node));
+    until("the zombie ends", async || old.status().await.sessions == 0).await;
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_living_owner_hands_over() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b"]).await;
+    // Without copies elsewhere all depends on the owner.
+    cluster.join("c", 0, FakeLauncher::default()).await;
+    let old = cluster.node("c");
+    let mut caller = Caller::open(&old, &audio).await;
+    caller.speak(Duration::from_millis(2_500)).await;
+    assert_eq!(caller.durable, [false], "it has no copy, and said so");
+    assert!(caller.acked > 0, "it publishes on its own copy");
+    let before = (caller.sent, caller.acked);
+    caller.resume_on(&cluster.node("a")).await.expect("goes on");
+    assert!(caller.sent >= before.0, "nothing has to be sent again");
+    until("the old one ends", async || old.status().await.sessions == 0).await;
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_lost_is_made_anew_and_one_that_cannot_be_is_said() {
+    let audio = speech(8, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    caller.speak(Duration::from_millis(1_000)).await;
+    let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    cluster.kill(&keeper);
+    caller.speak(Duration::from_millis(1_000)).await;
+    assert_eq!(caller.durable, [false, true, true], "another view, without a break");
+    assert_ne!(caller.resume_at, [format!("{keeper}:1")]);
+    let acked = caller.acked;
+    let last = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    cluster.kill(&last);
+    caller.speak(Duration::from_millis(1_500)).await;
+    assert!(caller.acked <= acked + 1_600, "nothing is told while another copy is sought");
+    caller.speak(Duration::from_millis(1_500)).await;
+    assert_eq!(caller.durable.last(), Some(&false));
+    assert!(caller.acked > acked + 1_600, "then it goes on alone, and says so");
+    cluster.join("d", 1, FakeLauncher::default()).await;
+    caller.speak(Duration::from_millis(2_000)).await;
+    assert_eq!(caller.durable.last(), Some(&true), "and it says when there is a copy again");
+    assert_eq!(caller.resume_at, ["d:1"]);
+    cluster.kill("a");
+    caller.resume_on(&cluster.node("d")).await.expect("goes on");
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_both_copies_gone_or_a_forged_token_the_session_is_nowhere() {
+    let audio = speech(2, 8);
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    caller.speak(Duration::from_millis(1_000)).await;
+    let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    let other = if keeper == "b" { "c" } else { "b" };
+    let token = std::mem::replace(&mut caller.token, "no token".into());
+    let refused = caller.resume_on(&cluster.node(other)).await.map(|()| String::new());
+    assert_eq!(refused.map_err(|body| body.code), Err(ErrorCode::BadToken));
+    caller.token = token;
+    cluster.kill("a");
+    cluster.kill(&keeper);
+    let refused = caller.resume_on(&cluster.node(other)).await.map(|()| String::new());
+    assert_eq!(refused.map_err(|body| body.code), Err(ErrorCode::UnknownSession));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_more_than_the_copy_has_goes_on_from_there() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    caller.speak(Duration::from_millis(900)).await;
+    assert_eq!(caller.durable.last(), Some(&true));
+    let token = caller.token.clone();
+    // Cut off, the owner goes on alone after a while, and its client gets finals that no copy has.
+    cluster.net.cut("a", "b");
+    caller.speak(Duration::from_millis(4_500)).await;
+    assert_eq!(caller.durable.last(), Some(&false));
+    assert!(!caller.heard.finals.is_empty(), "finals went out");
+    cluster.kill("a");
+    caller.token = token;
+    caller.resume_on(&cluster.node("b")).await.expect("goes on after the client's last final");
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_were_given_up_do_not_stand_in_the_way() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    caller.speak(Duration::from_millis(1_800)).await;
+    cluster.kill("a");
+    // Both are asked, and nobody waits for the first answers.
+    for node in ["b", "c", "b"] {
+        let (node, request) = (cluster.node(node), caller.resume());
+        drop(timeout(Duration::from_nanos(1), node.resume(request)).await);
+    }
+    let mut tries = 0;
+    while caller.resume_on(&cluster.node("c")).await.is_err() {
+        tries += 1;
+        assert!(tries < 5, "a higher epoch wins");
+    }
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}

@@ -1,0 +1,79 @@
+//! Other nodes as keepers of copies: who they are, how they are asked, where clients reach them.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use starling_actors::control::ControlHandle;
+use starling_actors::{CopyPeers, LinkError, PeerLink, PeerStream};
+use starling_core::placement::Keeper;
+use starling_protocol::control::{Replica, ReplicaReply, ReplicaRequest};
+use starling_protocol::{Epoch, NodeName, SessionId};
+
+use super::Directory;
+
+/// How long a node may take to say whether it obeys a new owner. A caller waits; a dead node's link is closed before.
+const PROMOTE: Duration = Duration::from_millis(700);
+
+/// See the module.
+pub struct ClusterCopies {
+    directory: Arc<Directory>,
+    link: Arc<dyn PeerLink>,
+    zone: String,
+    control: OnceLock<ControlHandle>,
+}
+
+impl ClusterCopies {
+    /// Peers reached over `link`. Nobody is asked before [`ClusterCopies::ask_over`].
+    #[must_use]
+    pub const fn new(directory: Arc<Directory>, link: Arc<dyn PeerLink>, zone: String) -> Self {
+        Self { directory, link, zone, control: OnceLock::new() }
+    }
+
+    /// The control plane, once there is one.
+    pub fn ask_over(&self, control: ControlHandle) {
+        // A node has one.
+        let _ = self.control.set(control);
+    }
+}
+
+impl CopyPeers for ClusterCopies {
+    fn keepers(&self) -> Vec<Keeper> {
+        self.directory.keepers()
+    }
+
+    fn own_zone(&self) -> String {
+        self.zone.clone()
+    }
+
+    fn open(&self, node: &NodeName) -> BoxFuture<'static, Result<PeerStream, LinkError>> {
+        self.link.open(node)
+    }
+
+    fn promote(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        epoch: Epoch,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let asked = self.directory.run_of(node).zip(self.control.get().cloned());
+        async move {
+            let (run, control) = asked?;
+            let request = ReplicaRequest::Promote { session, epoch, trace: None };
+            match control.request::<Replica>(&run, &request, PROMOTE).await {
+                Ok(reply) => Some(reply),
+                Err(problem) => {
+                    tracing::debug!(%session, %run, %problem, "a node does not say whether it has a copy");
+                    None
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn client_address(&self, node: &NodeName) -> Option<String> {
+        self.directory.http_of(node).map(|address: SocketAddr| address.to_string())
+    }
+}
