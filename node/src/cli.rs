@@ -37,8 +37,10 @@ pub enum Command {
     /// List, fetch, verify, remove or import models
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Show the nodes of a cluster and what they serve
+    /// Show a cluster: its nodes, what they serve, and to whom
     Status(StatusArguments),
+    /// Let a node go: it takes nothing new, hands over what it has, and ends
+    Drain(DrainArguments),
     /// Check a configuration and print what would be in force
     CheckConfig(ConfigArguments),
     /// Print the completions for a shell
@@ -146,6 +148,19 @@ pub struct StatusArguments {
     /// As JSON; with --watch one line each time
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `drain` is given.
+#[derive(Debug, Args)]
+pub struct DrainArguments {
+    /// The node's name
+    pub node: String,
+    /// A node of the cluster, on this machine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
+    pub server: String,
+    /// Longest time that sessions may go on [default: the setting shutdown.drain_deadline of the node that is asked]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub deadline: Option<Duration>,
 }
 
 /// How a transcript is printed.
@@ -283,6 +298,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
+        Command::Drain(arguments) => on_runtime(crate::status::drain(arguments)),
         Command::Models(command) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),
         Command::Completions { shell } => {

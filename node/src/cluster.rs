@@ -28,6 +28,7 @@ mod data;
 mod directory;
 mod load;
 mod name;
+mod operate;
 mod report;
 mod trust;
 
@@ -36,7 +37,8 @@ pub use copies::ClusterCopies;
 pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
 pub use load::ModelDigests;
-pub use report::{ClusterReport, ModelReport, NodeReport, SlotsReport};
+pub use operate::DrainError;
+pub use report::{ClusterReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 pub use trust::{token_key, trust};
 
 /// How often the others are told how loaded this node is.
@@ -49,6 +51,7 @@ pub struct Cluster {
     facts: Facts,
     membership: Option<MembershipHandle>,
     directory: Arc<Directory>,
+    operating: operate::Operating,
 }
 
 /// What does not change while a node runs.
@@ -107,6 +110,7 @@ impl Cluster {
             facts: Facts::default(),
             membership: None,
             directory: Arc::default(),
+            operating: operate::Operating::default(),
         })
     }
 

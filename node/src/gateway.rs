@@ -109,6 +109,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/models", get(operator::models))
         .route("/v1/cluster", get(operator::cluster))
+        .route("/v1/cluster/drain", post(operator::drain))
         .route("/healthz", get(operator::alive))
         .route("/readyz", get(operator::ready))
         .route("/metrics", get(operator::metrics))

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -68,6 +69,7 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Li
 }
 
 async fn serve(stream: Lingering, peer: SocketAddr, router: Router, serving: Serving) {
+    let router = router.layer(Extension(ConnectInfo(peer)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head_timeout)

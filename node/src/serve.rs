@@ -88,8 +88,10 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
                 ..CopyArguments::alone(name.clone())
             };
             let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers()), copies).await?;
-            let control = ControlPlane::start(cluster.node().clone(), control, &trust, node.clone()).await?;
+            let id = cluster.node().clone();
+            let control = ControlPlane::start(id, control, &trust, node.clone(), &cluster).await?;
             keepers.ask_over(control.handle());
+            cluster.operate_over(control.handle());
             tokio::spawn(control.run(membership.clone(), data.link()));
             tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
             node
@@ -120,9 +122,15 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         tracing::info!(model = model.info.name, engine = model.info.engine, "model is being loaded");
     }
 
+    let mut drain_deadline = settings.shutdown.drain_deadline;
     let end = tokio::select! {
         signal = signals.next() => {
-            tracing::info!(signal, deadline = ?settings.shutdown.drain_deadline, "stopping; a second signal stops at once");
+            tracing::info!(signal, deadline = ?drain_deadline, "stopping; a second signal stops at once");
+            Ok(())
+        }
+        deadline = cluster.drain_requested() => {
+            drain_deadline = deadline;
+            tracing::info!(deadline = ?drain_deadline, "told to drain; a signal stops at once");
             Ok(())
         }
         by = cluster.superseded() => Err(superseded(&cluster, by)),
@@ -130,7 +138,7 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
             return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
         }
     };
-    let stopping = stop(node, &cluster, telling, listening, settings.shutdown.drain_deadline);
+    let stopping = stop(node, &cluster, telling, listening, drain_deadline);
     tokio::select! {
         () = stopping => {
             tracing::info!("stopped");

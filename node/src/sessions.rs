@@ -8,6 +8,7 @@ use starling_actors::{
     Attachment, NodeHandle, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
 };
 use starling_protocol::Segment;
+use starling_protocol::control::SessionReport;
 use starling_protocol::native::ErrorBody;
 
 /// A node's sessions.
@@ -27,6 +28,9 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// How things stand.
     async fn status(&self) -> NodeStatus;
+
+    /// How single sessions are, `most` of them.
+    async fn session_reports(&self, most: usize) -> Vec<SessionReport>;
 }
 
 /// A connection's hold on a session.
@@ -84,6 +88,10 @@ impl Sessions for NodeHandle {
 
     async fn status(&self) -> NodeStatus {
         Self::status(self).await
+    }
+
+    async fn session_reports(&self, most: usize) -> Vec<SessionReport> {
+        Self::session_reports(self, most).await
     }
 }
 

@@ -1,16 +1,16 @@
-//! `starling status`: the cluster, as one of its nodes sees it.
+//! `starling status` and `starling drain`: the cluster, as one of its nodes sees it, and what is asked of it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode, Uri, header};
+use axum::http::{Method, Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
-use crate::cli::StatusArguments;
+use crate::cli::{DrainArguments, StatusArguments};
 use crate::cluster::ClusterReport;
 use crate::exit::{Exit, Failure};
 
@@ -48,6 +48,26 @@ pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
     }
 }
 
+/// Lets a node go.
+///
+/// # Errors
+/// Exit code 69 if the server can't be reached or the node is unknown, 64 if the server's address is none.
+pub async fn drain(arguments: DrainArguments) -> Result<(), Failure> {
+    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let deadline = arguments
+        .deadline
+        .map_or_else(String::new, |deadline| format!("&deadline_ms={}", deadline.as_millis()));
+    // A node's name has no character that would have to be escaped; what is none is refused by the server.
+    let name: String =
+        arguments.node.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
+    let path = format!("/v1/cluster/drain?node={name}{deadline}");
+    let asked = timeout(ANSWER, ask(&authority, Method::POST, &path)).await;
+    let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")));
+    let asked = asked.with_context(|| format!("node {} was not told to drain", arguments.node));
+    asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    print(&format!("{} drains; `starling status` shows when it is gone\n", arguments.node))
+}
+
 fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     // Whoever read it may have gone: `status --watch | head`.
@@ -82,22 +102,23 @@ fn authority(server: &str) -> anyhow::Result<String> {
 }
 
 async fn fetched(authority: &str) -> Result<Vec<u8>, Failure> {
-    let answer = timeout(ANSWER, fetch(authority)).await;
+    let answer = timeout(ANSWER, ask(authority, Method::GET, "/v1/cluster")).await;
     let answer = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")));
     let answer = answer.with_context(|| format!("{authority} cannot be asked for the cluster's status"));
     answer.map_err(|error| Failure::new(Exit::Unavailable, error))
 }
 
-async fn fetch(authority: &str) -> anyhow::Result<Vec<u8>> {
+async fn ask(authority: &str, method: Method, path: &str) -> anyhow::Result<Vec<u8>> {
     let stream = TcpStream::connect(authority).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/v1/cluster").header(header::HOST, authority).body(Body::empty())?;
+    let request = Request::builder().method(method).uri(path).header(header::HOST, authority);
+    let request = request.body(Body::empty())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = to_bytes(Body::new(response.into_body()), MOST_BYTES).await?;
     connection.abort();
-    if status != StatusCode::OK {
+    if !status.is_success() {
         return Err(anyhow!("it answered {status}: {}", String::from_utf8_lossy(&body)));
     }
     Ok(body.to_vec())
@@ -129,7 +150,26 @@ fn table(report: &ClusterReport) -> String {
     });
     let nodes = columns(&["NODE", "STATE", "ZONE", "ROLES", "GENERATION", "VERSION"], nodes.collect());
     let models = columns(&["MODEL", "NODES", "SLOTS", "BUSY", "IDLE", "REAL-TIME FACTOR"], models.collect());
-    format!("{nodes}\n{models}")
+    if report.sessions.is_empty() {
+        return format!("{nodes}\n{models}");
+    }
+    let sessions = report.sessions.iter().map(|session| {
+        let copies = session.copies.join(",");
+        vec![
+            // As much of the id as tells it from others on a screen.
+            session.session.chars().take(8).collect(),
+            session.owner.clone(),
+            if session.durable { copies } else { format!("{copies}(not durable)") },
+            session.decoder.clone().unwrap_or_else(|| "-".to_owned()),
+            session.attempt.to_string(),
+            format!("{:.1} s", session.lag_ms as f64 / 1_000.0),
+            session.model.clone(),
+            session.dialect.clone() + if session.connected { "" } else { " (away)" },
+        ]
+    });
+    let titles = ["SESSION", "OWNER", "COPIES", "DECODER", "ATTEMPT", "LAG", "MODEL", "CLIENT"];
+    let sessions = columns(&titles, sessions.collect());
+    format!("{nodes}\n{models}\n{sessions}")
 }
 
 fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
@@ -17,8 +18,9 @@ use starling_protocol::control::{
     PoolRequest, Replica, ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use super::Cluster;
 use crate::build;
 use crate::config::ClusterSettings;
 use crate::config::load::variable_of;
@@ -56,6 +58,7 @@ impl ControlPlane {
         listener: TcpListener,
         trust: &Trust,
         node: NodeHandle,
+        cluster: &Cluster,
     ) -> Result<Self, Failure> {
         let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
         let arguments = ControlArguments {
@@ -63,7 +66,7 @@ impl ControlPlane {
             listener,
             server: Arc::new(trust.server_config(ALPN).map_err(unusable)?),
             client: Arc::new(trust.client_config(ALPN).map_err(unusable)?),
-            services: Arc::new(Services { node, clock: Clock::start() }),
+            services: Arc::new(Services { node, drain: cluster.drain_sender(), clock: Clock::start() }),
             clock: Clock::start(),
         };
         let (handle, changes) = ControlHandle::start(arguments)
@@ -125,14 +128,21 @@ fn members(view: &ClusterView) -> Vec<Member> {
 
 struct Services {
     node: NodeHandle,
+    /// Told when a peer's operator wants this node to go.
+    drain: watch::Sender<Option<Duration>>,
     clock: Clock,
 }
 
 impl ControlServices for Services {
-    fn node(&self, _from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
-        let (node, uptime) = (self.node.clone(), self.clock.now());
+    fn node(&self, from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
+        let (node, uptime, drain) = (self.node.clone(), self.clock.now(), self.drain.clone());
         async move {
             match request {
+                NodeRequest::Drain { deadline_ms } => {
+                    tracing::info!(%from, deadline_ms, "a peer asks this node to drain");
+                    drain.send_replace(Some(Duration::from_millis(deadline_ms)));
+                    NodeReply::Draining
+                }
                 NodeRequest::Status => NodeReply::Status(Box::new(report(&node, uptime.0.as_millis()).await)),
                 _ => NodeAgent::unknown(),
             }

@@ -17,6 +17,36 @@ pub struct ClusterReport {
     pub nodes: Vec<NodeReport>,
     /// What they serve together; nodes that are gone don't count.
     pub models: Vec<ModelReport>,
+    /// Sessions, of the nodes that answered.
+    #[serde(default)]
+    pub sessions: Vec<SessionEntry>,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// Its id.
+    pub session: String,
+    /// The node that it lives on.
+    pub owner: String,
+    /// Which way its client came in.
+    pub dialect: String,
+    /// Its model.
+    pub model: String,
+    /// Nodes with a copy.
+    pub copies: Vec<String>,
+    /// Whether what its client was told is in two copies.
+    pub durable: bool,
+    /// Whether its client is there.
+    pub connected: bool,
+    /// The node that decodes it; `None` while there is none.
+    pub decoder: Option<String>,
+    /// Which decoder that is.
+    pub attempt: u32,
+    /// Which connection speaks for it.
+    pub epoch: u64,
+    /// Audio received and not decoded, in milliseconds.
+    pub lag_ms: u64,
 }
 
 /// One node.
@@ -67,9 +97,9 @@ pub struct SlotsReport {
 }
 
 impl ClusterReport {
-    /// What `view` has.
+    /// What `view` has, and these sessions.
     #[must_use]
-    pub fn new(view: &ClusterView) -> Self {
+    pub fn new(view: &ClusterView, sessions: Vec<SessionEntry>) -> Self {
         let mut models: BTreeMap<&str, Vec<&ModelLoad>> = BTreeMap::new();
         let loads = view.active().filter_map(|member| member.load.as_deref());
         for model in loads.flat_map(|load| &load.models) {
@@ -79,6 +109,7 @@ impl ClusterReport {
             node: view.me.name.to_string(),
             nodes: view.members.iter().map(|member| node(member, &view.me)).collect(),
             models: models.values().filter_map(|loads| together(loads)).collect(),
+            sessions,
         }
     }
 }

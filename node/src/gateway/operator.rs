@@ -1,17 +1,21 @@
 //! What an operator and a load balancer ask: models, health, readiness, metrics.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use starling_actors::{ModelStatus, NodeStatus};
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
 use super::{GatewayState, ModelInfo};
-use crate::cluster::{ClusterReport, Directory};
+use crate::cluster::{ClusterReport, Directory, DrainError};
 
 #[derive(Serialize)]
 struct ModelList<'a> {
@@ -82,8 +86,65 @@ fn entry<'a>(
 
 /// The nodes of the cluster and what they serve, as this one sees them.
 pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
-    let status = state.sessions.status().await;
-    Json(ClusterReport::new(&state.cluster.view(&status))).into_response()
+    let (status, sessions) =
+        tokio::join!(state.sessions.status(), state.cluster.sessions(state.sessions.as_ref()));
+    Json(ClusterReport::new(&state.cluster.view(&status), sessions)).into_response()
+}
+
+/// What `POST /v1/cluster/drain` is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainQuery {
+    node: String,
+    deadline_ms: Option<u64>,
+}
+
+/// Longest time that a drain may take, in milliseconds: a day, as in the settings.
+const LONGEST_DRAIN_MS: u64 = 24 * 3_600_000;
+
+/// Tells a node of the cluster to go.
+pub(super) async fn drain(
+    State(state): State<GatewayState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    query: Result<Query<DrainQuery>, QueryRejection>,
+) -> Response {
+    if let Err(refused) = only_loopback(peer) {
+        return refused.into_response();
+    }
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => {
+            let error = ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
+            return HttpError::from(error).into_response();
+        }
+    };
+    let own = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
+    let deadline_ms = query.deadline_ms.unwrap_or(own);
+    if deadline_ms > LONGEST_DRAIN_MS {
+        let allowed = format!("at most {LONGEST_DRAIN_MS}");
+        return HttpError::from(ErrorBody::field("deadline_ms", deadline_ms.to_string(), allowed))
+            .into_response();
+    }
+    match state.cluster.drain(&query.node, Duration::from_millis(deadline_ms)).await {
+        Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
+        Err(error @ DrainError::Unknown { .. }) => {
+            HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
+                .into_response()
+        }
+        Err(error @ DrainError::Unanswered { .. }) => {
+            HttpError::new(StatusCode::BAD_GATEWAY, ErrorBody::new(ErrorCode::Internal, error.to_string()))
+                .into_response()
+        }
+    }
+}
+
+/// Who changes anything has to be on this machine, as long as nobody can prove who they are.
+fn only_loopback(peer: SocketAddr) -> Result<(), HttpError> {
+    if peer.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let message = "this is for operators on the node's own machine (a loopback address)";
+    Err(HttpError::new(StatusCode::FORBIDDEN, ErrorBody::new(ErrorCode::BadRequest, message)))
 }
 
 /// The process answers: that is all it says.
@@ -158,7 +219,8 @@ pub(super) async fn not_found(uri: Uri) -> HttpError {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
-    let allowed = if uri.path() == "/v1/transcriptions" { "POST" } else { "GET" };
+    let posted = ["/v1/transcriptions", "/v1/cluster/drain"];
+    let allowed = if posted.contains(&uri.path()) { "POST" } else { "GET" };
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorBody::field("method", method.to_string(), allowed))
 }
 

@@ -17,6 +17,7 @@ use starling_node::gateway::{Gateway, GatewayState, ModelInfo, http_router, vosk
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
 use starling_node::sessions::{Attached, Input, Output, Sessions};
+use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, Final};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
 use tokio::net::{TcpListener, TcpStream};
@@ -201,6 +202,10 @@ impl Sessions for FakeSessions {
 
     async fn status(&self) -> NodeStatus {
         self.status.lock().expect("lock").clone()
+    }
+
+    async fn session_reports(&self, _: usize) -> Vec<SessionReport> {
+        Vec::new()
     }
 }
 

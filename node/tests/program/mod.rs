@@ -76,7 +76,12 @@ pub struct Program {
 impl Program {
     /// Starts `serve` on ports of the system's choice and waits until it is ready.
     pub async fn serve(arguments: &[&str], hosts: usize) -> Self {
-        let mut program = Self::start(arguments).await;
+        Self::serve_at("127.0.0.1:0", arguments, hosts).await
+    }
+
+    /// The same, on an address of the caller's choice.
+    pub async fn serve_at(http: &str, arguments: &[&str], hosts: usize) -> Self {
+        let mut program = Self::start_at(http, arguments).await;
         poll("readiness", async || {
             if let Some(status) = program.child.try_wait().expect("can be asked") {
                 panic!("the node ended with {status}:\n{}", program.log());
@@ -96,11 +101,15 @@ impl Program {
 
     /// Starts `serve` and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", arguments).await
+    }
+
+    async fn start_at(http: &str, arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let mut command = starling();
         command
-            .args(["serve", "--http", "127.0.0.1:0", "--vosk", "127.0.0.1:0", "--log-format", "json"])
+            .args(["serve", "--http", http, "--vosk", "127.0.0.1:0", "--log-format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
