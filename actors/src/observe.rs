@@ -53,13 +53,23 @@ pub enum Observation<'a> {
         /// How it came in.
         dialect: Dialect,
     },
+    /// A session that lived on another node goes on here.
+    SessionTakenOver {
+        /// How it came in.
+        dialect: Dialect,
+    },
+    /// A session's last copy is gone, and no other was made in time.
+    SessionLeftAlone {
+        /// How it came in.
+        dialect: Dialect,
+    },
     /// A session is over.
     SessionEnded {
         /// How it came in.
         dialect: Dialect,
         /// The model.
         model: &'a str,
-        /// `done`, `failed`, `abandoned` or `lingered_out`.
+        /// `done`, `failed`, `abandoned`, `lingered_out` or `superseded`.
         outcome: &'static str,
         /// Audio it heard.
         audio: Duration,

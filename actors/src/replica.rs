@@ -14,13 +14,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use starling_core::placement::Keeper;
 use starling_protocol::control::ReplicaReply;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeName, SessionId};
 
 pub(crate) use self::keeper::{
     CopyRequest, FetchRequest, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept,
 };
 pub(crate) use self::stream::{CopyStream, OpenedStream, WINDOW, open_copy};
-pub(crate) use self::takeover::{TakenOver, TakeoverRequest, take_over};
+pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over};
 pub use self::token::TokenSealer;
 use crate::data::{LinkError, PeerStream};
 use crate::membership::Pulse;
@@ -42,7 +43,11 @@ pub trait CopyPeers: Send + Sync + 'static {
         node: &NodeName,
         session: SessionId,
         epoch: Epoch,
+        trace: Option<TraceContext>,
     ) -> BoxFuture<'static, Option<ReplicaReply>>;
+
+    /// Asks a node what it has of a session; `None` as above.
+    fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>>;
 
     /// Where clients reach a node, `HOST:PORT`, if that is known.
     fn client_address(&self, node: &NodeName) -> Option<String>;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, CopyArguments, NodeArguments, NodeHandle, ResumeRequest, SessionEvent, SessionInput,
-    SessionLimits, SessionOutput, SilentObserver, TokenSealer,
+    Attachment, CopyArguments, NodeArguments, NodeHandle, OpenRequest, ResumeRequest, SessionEvent,
+    SessionInput, SessionLimits, SessionOutput, SilentObserver, TokenSealer,
 };
 use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
@@ -169,7 +169,7 @@ impl Caller {
             final_to: last.map(|last| last.to),
             have_from: last.map_or(SourceOffset(0), |last| last.to),
         };
-        ResumeRequest { session: self.session, resume }
+        ResumeRequest { session: self.session, resume, trace: None }
     }
 
     async fn resume_on(&mut self, node: &NodeHandle) -> Result<(), ErrorBody> {
@@ -380,4 +380,45 @@ async fn attempts_that_were_given_up_do_not_stand_in_the_way() {
         assert!(tries < 5, "a higher epoch wins");
     }
     assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_nothing_but_its_id_comes_back_to_any_node() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    for gone in [true, false] {
+        let cluster = Cluster::start(&["a", "b", "c"]).await;
+        let opening = OpenRequest { by_id: true, ..request() };
+        let Attachment { ready, mut input, mut output } =
+            cluster.node("a").open(opening.clone()).await.expect("opens");
+        assert!(!ready.resumed);
+        let mut heard = Heard::default();
+        let pcm = bytes(&audio);
+        let half = pcm.len() / 2 / STEP_BYTES * STEP_BYTES;
+        for piece in pcm[..half].chunks(STEP_BYTES) {
+            input.audio(piece).await.expect("is taken");
+            sleep(STEP).await;
+        }
+        // It reads the first final, and is gone before it reads the others.
+        while heard.finals.is_empty() {
+            heard.take(output.next().await.expect("goes on"));
+        }
+        input.confirm(heard.finals[0].segment).await.expect("is taken");
+        sleep(STEP).await;
+        drop((input, output));
+        if gone {
+            cluster.kill("a");
+        }
+        let Attachment { ready, mut input, mut output } =
+            cluster.node("b").open(opening).await.expect("goes on");
+        assert!(ready.resumed);
+        assert_eq!(ready.have_until.0 as usize * 2, half, "all that was sent is there");
+        for piece in pcm[half..].chunks(STEP_BYTES) {
+            input.audio(piece).await.expect("is taken");
+            sleep(STEP).await;
+        }
+        input.end().await.expect("is taken");
+        while !heard.take(output.next().await.expect("goes on")) {}
+        assert_eq!(heard.finals, wanted.finals, "the first node gone: {gone}");
+    }
 }

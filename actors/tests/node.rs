@@ -121,7 +121,7 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
         final_to: None,
         have_from: SourceOffset(0),
     };
-    let again = ResumeRequest { session, resume: resume.clone() };
+    let again = ResumeRequest { session, resume: resume.clone(), trace: None };
     let Attachment { ready, input, output } = node.resume(again.clone()).await.expect("goes on");
     assert!(ready.resumed);
     let rest = audio[ready.have_until.0 as usize * 2..].to_vec();
@@ -131,7 +131,11 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
 
     let refused = |request| async { node.resume(request).await.err().map(|body| body.code) };
     assert_eq!(refused(again.clone()).await, Some(ErrorCode::Superseded));
-    let forged = ResumeRequest { session, resume: Resume { token: "x".into(), epoch: Epoch(9), ..resume } };
+    let forged = ResumeRequest {
+        session,
+        resume: Resume { token: "x".into(), epoch: Epoch(9), ..resume },
+        trace: None,
+    };
     assert_eq!(refused(forged).await, Some(ErrorCode::BadToken));
     let foreign = ResumeRequest { session: starling_protocol::SessionId::random(), ..again.clone() };
     assert_eq!(refused(foreign).await, Some(ErrorCode::BadToken), "a token is one session's");

@@ -89,6 +89,8 @@ struct Counters {
     admitted: Family<AdmittedLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     resumed: Family<DialectLabel, Counter>,
+    taken_over: Counter,
+    copies_lost: Counter,
     ended: Family<EndedLabels, Counter>,
     audio: Family<DialectLabel, SecondsCounter>,
     finals: Family<CauseLabels, Counter>,
@@ -105,6 +107,8 @@ struct Counters {
 #[derive(Default)]
 struct Gauges {
     sessions: Gauge,
+    copies: Gauge,
+    copies_bytes: Gauge,
     draining: Gauge,
     slots: Family<ModelLabel, Gauge>,
     slots_busy: Family<ModelLabel, Gauge>,
@@ -178,6 +182,10 @@ fn register_counters(registry: &mut Registry, counters: &Counters) {
     add(registry, "sessions_admitted", "Sessions that got a slot", &counters.admitted);
     add(registry, "sessions_refused", "Sessions that were refused", &counters.refused);
     add(registry, "sessions_resumed", "Connections that went on with a session", &counters.resumed);
+    let help = "Sessions of other nodes that went on here";
+    add(registry, "sessions_taken_over", help, &counters.taken_over);
+    let help = "Times that a session had no copy any more and went on alone";
+    add(registry, "sessions_left_alone", help, &counters.copies_lost);
     add(registry, "sessions_ended", "Sessions that are over", &counters.ended);
     add(registry, "audio_received_seconds", "Audio taken from clients", &counters.audio);
     add(registry, "finals", "Segments committed, by why they ended", &counters.finals);
@@ -203,6 +211,8 @@ fn register_counters(registry: &mut Registry, counters: &Counters) {
 
 fn register_gauges(registry: &mut Registry, gauges: &Gauges) {
     add(registry, "sessions", "Sessions that are open", &gauges.sessions);
+    add(registry, "copies", "Copies of other nodes' sessions", &gauges.copies);
+    add(registry, "copies_bytes", "Memory of copies of other nodes' sessions", &gauges.copies_bytes);
     add(registry, "draining", "1 while the node is stopping", &gauges.draining);
     add(registry, "slots", "Streams that can be decoded at once", &gauges.slots);
     add(registry, "slots_busy", "Slots in use", &gauges.slots_busy);
@@ -290,6 +300,8 @@ impl Metrics {
 impl Gauges {
     fn set(&self, status: &NodeStatus) {
         self.sessions.set(whole(status.sessions));
+        self.copies.set(whole(status.copies));
+        self.copies_bytes.set(whole(status.copies_bytes));
         self.draining.set(i64::from(status.draining));
         for model in &status.models {
             let label = label(&model.name);
@@ -332,6 +344,8 @@ impl Observer for Metrics {
                 let labels = RefusedLabels { dialect: dialect.label(), reason: error_label(reason) };
                 counters.refused.get_or_create(&labels).inc();
             }
+            Observation::SessionTakenOver { .. } => drop(self.counters.taken_over.inc()),
+            Observation::SessionLeftAlone { .. } => drop(self.counters.copies_lost.inc()),
             Observation::SessionResumed { dialect } => {
                 counters.resumed.get_or_create(&DialectLabel { dialect: dialect.label() }).inc();
             }

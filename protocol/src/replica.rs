@@ -43,6 +43,9 @@ pub struct FetchHeader {
     pub session: SessionId,
     /// The epoch that the asking node was promoted at; refused if another was promoted since.
     pub epoch: Epoch,
+    /// The trace of the client that comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// Which set of copies, counted over a session's life.

@@ -6,15 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::ActorRef;
+use ractor::{ActorRef, RpcReplyPort};
 use starling_core::session::Restored;
-use starling_protocol::Epoch;
+use starling_protocol::control::ReplicaReply;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::token::TokenError;
+use starling_protocol::{Epoch, SessionId};
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::supervisor::{NodeMessage, SupervisorState, stopping};
-use crate::replica::{TakenOver, TakeoverRequest, take_over};
+use super::supervisor::{HAND_OVER, NodeMessage, SupervisorState, stopping};
+use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take_over};
 use crate::session::{
     AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
@@ -58,9 +60,56 @@ impl SupervisorState {
         self.takeovers.insert(request.session, None);
         let (supervisor, copies, keeper) = (myself.clone(), self.copies.clone(), self.keeper.clone());
         tokio::spawn(async move {
-            let takeover = TakeoverRequest { token, resume: request.resume.clone() };
+            let takeover =
+                TakeoverRequest { token, resume: request.resume.clone(), trace: request.trace.clone() };
             let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
             let _ = supervisor.cast(NodeMessage::TakenOver { resume: request, found, reply });
+        });
+    }
+
+    /// A client came back by its id alone: the session may live on any node.
+    pub(super) fn look_for(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        request: OpenRequest,
+        reply: AttachReply,
+    ) {
+        let session = request.session;
+        if self.takeovers.contains_key(&session) {
+            let body =
+                ErrorBody::new(ErrorCode::Superseded, "another connection is coming back to this session");
+            let _ = reply.send(Err(body));
+            return;
+        }
+        self.takeovers.insert(session, None);
+        let (supervisor, copies, keeper) = (myself.clone(), self.copies.clone(), self.keeper.clone());
+        tokio::spawn(async move {
+            let message = match find_by_id(session, &copies, &keeper).await {
+                None => NodeMessage::NotFound(Box::new(request), reply),
+                Some(takeover) => {
+                    let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
+                    let resume = ResumeRequest { session, resume: takeover.resume, trace: request.trace };
+                    NodeMessage::TakenOver { resume, found, reply }
+                }
+            };
+            let _ = supervisor.cast(message);
+        });
+    }
+
+    /// What this node has of a session: a copy, or the session itself.
+    pub(super) fn held(&self, session: SessionId, reply: RpcReplyPort<ReplicaReply>) {
+        let Some(owner) = self.sessions.get(&session).cloned() else {
+            let _ = self.keeper.cast(KeeperMessage::Status(session, reply));
+            return;
+        };
+        tokio::spawn(async move {
+            let (ask, summary) = oneshot::channel();
+            let _ = owner.cast(SessionMessage::Summarize(ask));
+            let answer = tokio::time::timeout(HAND_OVER, summary).await;
+            let _ = reply.send(match answer {
+                Ok(Ok(summary)) => ReplicaReply::Held(summary),
+                _ => ReplicaReply::Busy,
+            });
         });
     }
 
@@ -121,6 +170,7 @@ impl SupervisorState {
             sample_rate: facts.source_hz,
             options: facts.options.clone(),
             linger: Duration::from_millis(facts.linger_ms),
+            by_id: false,
             trace: facts.trace.clone(),
         };
         let (view, class) = (copy.view(), Arc::from(facts.class.as_str()));

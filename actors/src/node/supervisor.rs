@@ -64,6 +64,8 @@ pub(super) enum NodeMessage {
         found: Result<Box<TakenOver>, ErrorBody>,
         reply: AttachReply,
     },
+    /// No node has the session that a client came back to by its id.
+    NotFound(Box<OpenRequest>, AttachReply),
     /// The sessions, for whoever wants to ask them.
     Sessions(RpcReplyPort<Vec<ActorRef<SessionMessage>>>),
     /// The models and their pools, for whoever wants to ask them.
@@ -75,7 +77,7 @@ pub(super) enum NodeMessage {
 }
 
 /// A session hands itself over between two messages.
-const HAND_OVER: Duration = Duration::from_millis(500);
+pub(super) const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// What is known of a model apart from its pool's state.
 pub(super) struct PoolEntry {
@@ -183,8 +185,10 @@ impl Actor for NodeSupervisor {
                 let _ = state.keeper.cast(KeeperMessage::Fetch(request));
             }
             NodeMessage::Promote(session, epoch, reply) => state.promote(session, epoch, reply),
-            NodeMessage::Held(session, reply) => {
-                let _ = state.keeper.cast(KeeperMessage::Status(session, reply));
+            NodeMessage::Held(session, reply) => state.held(session, reply),
+            NodeMessage::NotFound(request, reply) => {
+                state.takeovers.remove(&request.session);
+                state.open_new(&myself, *request, reply).await;
             }
             NodeMessage::TakenOver { resume, found, reply } => {
                 state.taken_over(&myself, resume, found, reply).await;
@@ -243,13 +247,20 @@ impl Actor for NodeSupervisor {
 
 impl SupervisorState {
     async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
-        let dialect = request.dialect;
         if let Some(session) = self.sessions.get(&request.session) {
             // The answer to an earlier hello was lost on its way.
             let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
             let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
             return;
         }
+        if request.by_id && !self.draining && self.copies.peers.is_some() {
+            return self.look_for(myself, request, reply);
+        }
+        self.open_new(myself, request, reply).await;
+    }
+
+    async fn open_new(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
+        let dialect = request.dialect;
         if let Err((body, reply)) = self.start(myself, request, reply).await {
             self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
             let _ = reply.send(Err(body));

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use starling_core::replica::{Answer, Choice, SessionCopy, Wanted, choose, suffices};
-use starling_protocol::control::ReplicaReply;
+use starling_protocol::control::{CopySummary, ReplicaReply};
 use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamHeader};
+use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
-use starling_protocol::replica::{FetchHeader, MAX_COPY_FRAME_BYTES, ToReplica};
+use starling_protocol::replica::{FetchHeader, MAX_COPY_FRAME_BYTES, ToReplica, View};
 use starling_protocol::token::TokenBody;
 use starling_protocol::{Epoch, NodeName, Segment, SessionId, SourceOffset};
 use tokio::sync::oneshot;
@@ -31,6 +33,7 @@ const FETCH: Duration = Duration::from_secs(3);
 pub(crate) struct TakeoverRequest {
     pub(crate) token: TokenBody,
     pub(crate) resume: Resume,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What it goes on from.
@@ -48,7 +51,7 @@ pub(crate) async fn take_over(
     copies: &CopyArguments,
     keeper: &KeeperHandle,
 ) -> Result<TakenOver, ErrorBody> {
-    let TakeoverRequest { token, resume } = request;
+    let TakeoverRequest { token, resume, trace } = request;
     let (session, epoch) = (token.session, resume.epoch);
     let named = std::iter::once(&token.owner).chain(&token.keepers);
     let mut nodes: Vec<NodeName> = named.filter(|node| **node != copies.own).cloned().collect();
@@ -58,7 +61,7 @@ pub(crate) async fn take_over(
     let mut answers = vec![Answer::Silent; nodes.len() + 1];
     answers[0] = ask_own(keeper, session, epoch).await;
     let asking = nodes.iter().enumerate().map(|(index, node)| {
-        let asked = ask(copies.peers.as_ref(), node, session, epoch);
+        let asked = ask(copies.peers.as_ref(), node, session, epoch, trace.clone());
         async move { (index + 1, asked.await) }
     });
     let mut asking: FuturesUnordered<_> = asking.collect();
@@ -73,7 +76,10 @@ pub(crate) async fn take_over(
         Choice::GoOn { index, skip_to } => {
             let copy = match index.checked_sub(1) {
                 None => own_copy(keeper, session, epoch).await,
-                Some(index) => fetch(copies.peers.as_ref(), &nodes[index], session, epoch).await,
+                Some(index) => {
+                    let header = FetchHeader { version: DATA_PROTOCOL, session, epoch, trace: trace.clone() };
+                    fetch(copies.peers.as_ref(), &nodes[index], header).await
+                }
             };
             let copy = copy.ok_or_else(|| {
                 ErrorBody::new(ErrorCode::Internal, "the session's copy could not be read; come back")
@@ -96,6 +102,48 @@ pub(crate) async fn take_over(
     }
 }
 
+/// Looks for a session of which nothing is known but its id, on all nodes. `None` when nobody has it.
+pub(crate) async fn find_by_id(
+    session: SessionId,
+    copies: &CopyArguments,
+    keeper: &KeeperHandle,
+) -> Option<TakeoverRequest> {
+    let peers = copies.peers.as_ref()?;
+    let nodes: Vec<NodeName> = peers.keepers().into_iter().map(|keeper| keeper.node).collect();
+    let others = join_all(nodes.iter().map(|node| peers.held(node, session)));
+    let (own, others) = tokio::join!(held_here(keeper, session), others);
+    let own = (copies.own.clone(), own);
+    let answers = std::iter::once(own).chain(nodes.into_iter().zip(others));
+    let held: Vec<(NodeName, CopySummary)> = answers
+        .filter_map(|(node, reply)| match reply {
+            Some(ReplicaReply::Held(summary)) => Some((node, summary)),
+            _ => None,
+        })
+        .collect();
+    let epoch = held.iter().map(|(_, summary)| summary.epoch).max()?.next();
+    let mut holders = held.into_iter().map(|(node, _)| node);
+    let token = TokenBody {
+        session,
+        tenant: String::new(),
+        model: String::new(),
+        digest: String::new(),
+        // Of no set that would need no other: all are asked.
+        view: View::default(),
+        owner: holders.next()?,
+        keepers: holders.collect(),
+        expires_unix_s: 0,
+    };
+    let (last_final, final_to, have_from) = (None, None, SourceOffset(0));
+    let resume = Resume { token: String::new(), epoch, last_final, final_to, have_from };
+    Some(TakeoverRequest { token, resume, trace: None })
+}
+
+async fn held_here(keeper: &KeeperHandle, session: SessionId) -> Option<ReplicaReply> {
+    let (reply, answer) = oneshot::channel();
+    keeper.cast(KeeperMessage::Status(session, reply.into())).ok()?;
+    tokio::time::timeout(OWN, answer).await.ok()?.ok()
+}
+
 /// What a client is told of a session that is nowhere.
 pub(crate) fn unknown() -> ErrorBody {
     let message = "no such session: it has ended, was waited for long enough, or every copy of it is gone";
@@ -107,9 +155,10 @@ async fn ask(
     node: &NodeName,
     session: SessionId,
     epoch: Epoch,
+    trace: Option<TraceContext>,
 ) -> Answer {
     let Some(peers) = peers else { return Answer::Silent };
-    match peers.promote(node, session, epoch).await {
+    match peers.promote(node, session, epoch, trace).await {
         Some(ReplicaReply::Promoted(summary)) => Answer::Held(summary),
         Some(ReplicaReply::Fenced { epoch }) => Answer::Fenced { epoch },
         Some(ReplicaReply::NotHeld) => Answer::NotHeld,
@@ -137,13 +186,13 @@ async fn own_copy(keeper: &KeeperHandle, session: SessionId, epoch: Epoch) -> Op
 async fn fetch(
     peers: Option<&Arc<dyn CopyPeers>>,
     node: &NodeName,
-    session: SessionId,
-    epoch: Epoch,
+    header: FetchHeader,
 ) -> Option<SessionCopy> {
+    let session = header.session;
     let stream = peers?.open(node);
     let reading = async {
         let stream = stream.await.map_err(io::Error::other)?;
-        read(stream, FetchHeader { version: DATA_PROTOCOL, session, epoch }).await
+        read(stream, header).await
     };
     match tokio::time::timeout(FETCH, reading).await {
         Ok(Ok(copy)) => Some(copy),

@@ -8,7 +8,7 @@ use starling_core::Timestamp;
 use starling_core::audio::{Resampler, SourceStore};
 use starling_core::replica::{OpenFailure, ReplicationEvent, SessionCopy, Tries};
 use starling_core::session::{LossCause, Restored, SessionConfig, SessionEvent as Event, SessionMachine};
-use starling_protocol::control::SessionReport;
+use starling_protocol::control::{CopySummary, SessionReport};
 use starling_protocol::lease::{DecodeOptions, FromHost};
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
 use starling_protocol::replica::View;
@@ -95,6 +95,8 @@ pub(crate) enum SessionMessage {
     CopiesTimedOut,
     /// Another node speaks for the session as this epoch: hand it over, or say which epoch is obeyed.
     Relinquish { epoch: Epoch, reply: oneshot::Sender<Result<Box<SessionCopy>, Epoch>> },
+    /// How far the session has come.
+    Summarize(oneshot::Sender<CopySummary>),
     /// How the session is.
     Report(oneshot::Sender<SessionReport>),
     /// The machine's timer.
@@ -262,6 +264,7 @@ impl Actor for SessionActor {
             SessionMessage::CopyOpened { tries, opened } => state.copy_opened(&myself, tries, opened),
             SessionMessage::CopiesTimedOut => state.copies_timed_out(&myself),
             SessionMessage::Relinquish { epoch, reply } => state.relinquish(&myself, epoch, reply),
+            SessionMessage::Summarize(reply) => drop(reply.send(state.summary())),
             SessionMessage::Report(reply) => drop(reply.send(state.report())),
             SessionMessage::TimedOut => {
                 state.timer = None;
@@ -325,6 +328,8 @@ impl SessionState {
         self.store = standing.audio;
         self.pushed = standing.confirmed;
         self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
+        let dialect = self.arguments.request.dialect;
+        self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
         self.begin_copies(myself, view, holders);
     }
 

@@ -50,6 +50,9 @@ pub struct OpenRequest {
     pub options: SessionOptions,
     /// How long the session outlives its connection; zero for dialects that can't come back.
     pub linger: Duration,
+    /// The id is what the client comes back by, and all it has: if a session of that id lives on any node, it goes on here,
+    /// and the client gets the finals first that it has not read.
+    pub by_id: bool,
     /// The client's trace.
     pub trace: Option<TraceContext>,
 }
@@ -86,6 +89,8 @@ pub struct ResumeRequest {
     pub session: SessionId,
     /// What the client holds.
     pub resume: Resume,
+    /// The client's trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// Something a client is to be told, in this order. Partials, acks and progress that were overtaken are left out, so what

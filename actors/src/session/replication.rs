@@ -14,6 +14,7 @@ use starling_core::replica::{
     SessionCopy, Standing, Tries,
 };
 use starling_core::session::SessionEvent as Event;
+use starling_protocol::control::CopySummary;
 use starling_protocol::data::DATA_PROTOCOL;
 use starling_protocol::native::Final;
 use starling_protocol::replica::{
@@ -25,6 +26,7 @@ use tracing::{debug, info};
 
 use super::actor::{SessionMessage, SessionState};
 use super::api::SessionEvent;
+use crate::observe::Observation;
 use crate::replica::{CopyStream, OpenedStream, WINDOW, open_copy};
 use crate::task::AbortOnDrop;
 
@@ -198,6 +200,10 @@ impl SessionState {
                 ReplicationAction::SetDurable { durable, view, keepers } => {
                     let session = self.arguments.request.session;
                     info!(%session, durable, view = view.0, ?keepers, "the session's copies have changed");
+                    if !durable {
+                        let dialect = self.arguments.request.dialect;
+                        self.arguments.observer.observe(&Observation::SessionLeftAlone { dialect });
+                    }
                     self.tell_view();
                 }
                 ReplicationAction::ReleaseAck { until } => {
@@ -316,6 +322,16 @@ impl SessionState {
             committed: self.machine.journal().committed(),
             audio_from: standing.audio_from,
             ended: self.machine.journal().ended(),
+        }
+    }
+
+    /// How far it goes, in the words of copies.
+    pub(super) fn summary(&self) -> CopySummary {
+        CopySummary {
+            epoch: self.machine.last_epoch(),
+            view: self.set().0.0,
+            next_segment: self.machine.open_segment(),
+            audio_end: self.machine.journal().received(),
         }
     }
 

@@ -67,6 +67,7 @@ pub fn request() -> OpenRequest {
         sample_rate: scripted::SAMPLE_RATE,
         options: SessionOptions { words: true, ..SessionOptions::default() },
         linger: Duration::from_secs(60),
+        by_id: false,
         trace: None,
     }
 }

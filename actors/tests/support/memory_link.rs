@@ -11,6 +11,7 @@ use starling_actors::{
 };
 use starling_core::placement::{Candidate, Keeper};
 use starling_protocol::control::ReplicaReply;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeName, SessionId};
 use tokio::sync::{mpsc, watch};
 
@@ -80,9 +81,15 @@ impl CopyPeers for MemoryCopies {
         node: &NodeName,
         session: SessionId,
         epoch: Epoch,
+        _: Option<TraceContext>,
     ) -> BoxFuture<'static, Option<ReplicaReply>> {
         let handle = self.handles.lock().expect("no panic").get(node).cloned().filter(|_| self.is_open(node));
         Box::pin(async move { Some(handle?.promote(session, epoch).await) })
+    }
+
+    fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let handle = self.handles.lock().expect("no panic").get(node).cloned().filter(|_| self.is_open(node));
+        Box::pin(async move { Some(handle?.held(session).await) })
     }
 
     fn client_address(&self, node: &NodeName) -> Option<String> {

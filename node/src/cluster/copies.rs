@@ -10,12 +10,13 @@ use starling_actors::control::ControlHandle;
 use starling_actors::{CopyPeers, LinkError, PeerLink, PeerStream};
 use starling_core::placement::Keeper;
 use starling_protocol::control::{Replica, ReplicaReply, ReplicaRequest};
+use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeName, SessionId};
 
 use super::Directory;
 
-/// How long a node may take to say whether it obeys a new owner. A caller waits; a dead node's link is closed before.
-const PROMOTE: Duration = Duration::from_millis(700);
+/// How long a node may take to say what it has, and whether it obeys a new owner. A caller waits; a dead node's link is closed before.
+const ANSWER: Duration = Duration::from_millis(700);
 
 /// See the module.
 pub struct ClusterCopies {
@@ -39,6 +40,28 @@ impl ClusterCopies {
     }
 }
 
+impl ClusterCopies {
+    fn ask(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        request: ReplicaRequest,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let asked = self.directory.run_of(node).zip(self.control.get().cloned());
+        async move {
+            let (run, control) = asked?;
+            match control.request::<Replica>(&run, &request, ANSWER).await {
+                Ok(reply) => Some(reply),
+                Err(problem) => {
+                    tracing::debug!(%session, %run, %problem, "a node does not say whether it has a copy");
+                    None
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
 impl CopyPeers for ClusterCopies {
     fn keepers(&self) -> Vec<Keeper> {
         self.directory.keepers()
@@ -57,20 +80,13 @@ impl CopyPeers for ClusterCopies {
         node: &NodeName,
         session: SessionId,
         epoch: Epoch,
+        trace: Option<TraceContext>,
     ) -> BoxFuture<'static, Option<ReplicaReply>> {
-        let asked = self.directory.run_of(node).zip(self.control.get().cloned());
-        async move {
-            let (run, control) = asked?;
-            let request = ReplicaRequest::Promote { session, epoch, trace: None };
-            match control.request::<Replica>(&run, &request, PROMOTE).await {
-                Ok(reply) => Some(reply),
-                Err(problem) => {
-                    tracing::debug!(%session, %run, %problem, "a node does not say whether it has a copy");
-                    None
-                }
-            }
-        }
-        .boxed()
+        self.ask(node, session, ReplicaRequest::Promote { session, epoch, trace })
+    }
+
+    fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>> {
+        self.ask(node, session, ReplicaRequest::Status { session })
     }
 
     fn client_address(&self, node: &NodeName) -> Option<String> {

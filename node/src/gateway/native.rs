@@ -84,7 +84,10 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Ref
         Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
     };
     let attached = match (hello.session, hello.resume.clone()) {
-        (Some(session), Some(resume)) => state.sessions.resume(ResumeRequest { session, resume }).await?,
+        (Some(session), Some(resume)) => {
+            let trace = trace_of(&hello);
+            state.sessions.resume(ResumeRequest { session, resume, trace }).await?
+        }
         (None, Some(_)) => {
             return Err(ErrorBody::field("session", "absent", "the id of the session that is resumed").into());
         }
@@ -94,7 +97,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Ref
 }
 
 fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
-    let trace = hello.traceparent.filter(|parent| parent.len() <= MAX_TRACE_BYTES);
+    let trace = trace_of(&hello);
     OpenRequest {
         session: hello.session.unwrap_or_else(SessionId::random),
         dialect: Dialect::Native,
@@ -102,11 +105,17 @@ fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
         sample_rate: hello.format.sample_rate,
         options: hello.options,
         linger: state.linger,
-        trace: trace.map(|traceparent| TraceContext {
-            traceparent,
-            tracestate: hello.tracestate.filter(|state| state.len() <= MAX_TRACE_BYTES).unwrap_or_default(),
-        }),
+        by_id: false,
+        trace,
     }
+}
+
+fn trace_of(hello: &Hello) -> Option<TraceContext> {
+    let short = |text: &&String| text.len() <= MAX_TRACE_BYTES;
+    Some(TraceContext {
+        traceparent: hello.traceparent.as_ref().filter(short)?.clone(),
+        tracestate: hello.tracestate.as_ref().filter(short).cloned().unwrap_or_default(),
+    })
 }
 
 /// `None` when nobody is there to be told.

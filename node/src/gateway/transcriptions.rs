@@ -130,6 +130,7 @@ fn open_request(
             ..SessionOptions::default()
         },
         linger: Duration::ZERO,
+        by_id: false,
         trace: None,
     })
 }

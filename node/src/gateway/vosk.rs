@@ -323,6 +323,7 @@ impl Settings {
                 batch: false,
             },
             linger: Duration::ZERO,
+            by_id: false,
             trace: None,
         })
     }
