@@ -6,6 +6,7 @@
 mod actor;
 mod api;
 mod finals;
+mod handover;
 mod io;
 mod outbox;
 mod perform;

@@ -316,62 +316,6 @@ impl SessionState {
         self.arm(myself);
     }
 
-    /// Takes up what a copy holds. The session was admitted before, elsewhere.
-    fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
-        let RestoredSession { standing, view, class, holders, .. } = restored;
-        self.admitted = true;
-        self.placed.class = class;
-        self.trim_to = standing.audio.start();
-        // What there is takes its room, even if that is more than a client would get: it is what was acknowledged.
-        let held = standing.audio.bytes().min(self.room.available_permits());
-        self.room.forget_permits(held);
-        self.store = standing.audio;
-        self.pushed = standing.confirmed;
-        self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
-        let dialect = self.arguments.request.dialect;
-        self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
-        self.begin_copies(myself, view, holders);
-    }
-
-    fn relinquish(
-        &mut self,
-        myself: &ActorRef<SessionMessage>,
-        epoch: Epoch,
-        reply: oneshot::Sender<Result<Box<SessionCopy>, Epoch>>,
-    ) {
-        let last = self.machine.last_epoch();
-        if epoch <= last {
-            let _ = reply.send(Err(last));
-            return;
-        }
-        let copy = self.as_copy();
-        self.drive(myself, Event::Superseded);
-        // Without a copy, which would be a fault of this node's, those of the keepers count.
-        if let Some(copy) = copy {
-            let _ = reply.send(Ok(Box::new(copy)));
-        }
-    }
-
-    fn report(&self) -> SessionReport {
-        let rates = &self.arguments.config.rates;
-        let behind = self.machine.journal().decodable().since(self.machine.decoded_until());
-        SessionReport {
-            session: self.arguments.request.session,
-            dialect: self.arguments.request.dialect.label().to_owned(),
-            model: self.arguments.model.to_string(),
-            replicas: self.keepers(),
-            durable: self.is_durable(),
-            connected: self.machine.attached().is_some(),
-            decoder: self
-                .decoder
-                .as_ref()
-                .map(|_| self.placed.node.clone().unwrap_or_else(|| self.arguments.copies.own.clone())),
-            attempt: self.machine.attempt().0,
-            epoch: self.machine.last_epoch(),
-            lag_ms: behind * 1_000 / rates.decode_hz(),
-        }
-    }
-
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
     fn arm(&mut self, myself: &ActorRef<SessionMessage>) {
         let Some(at) = self.machine.next_timeout() else { return };

@@ -11,10 +11,9 @@ use starling_core::Timestamp;
 use starling_core::placement::{Copies, keepers};
 use starling_core::replica::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, ReplicationMachine,
-    SessionCopy, Standing, Tries,
+    Standing, Tries,
 };
 use starling_core::session::SessionEvent as Event;
-use starling_protocol::control::CopySummary;
 use starling_protocol::data::DATA_PROTOCOL;
 use starling_protocol::native::Final;
 use starling_protocol::replica::{
@@ -124,7 +123,8 @@ impl SessionState {
         let Some(replication) = &mut self.replication else { return };
         let (seen, was_overdue) = replication.pauses;
         replication.pauses = (pauses, overdue);
-        if (overdue && !was_overdue) || (pauses != seen && !was_overdue) {
+        // One that was seen before it was counted is the same one.
+        if (overdue || pauses != seen) && !was_overdue {
             debug!(session = %self.arguments.request.session, "this process stood still; the session's keepers are asked");
             self.replicate(myself, ReplicationEvent::StoodStill);
         }
@@ -183,7 +183,7 @@ impl SessionState {
                     actions.extend(out);
                 }
                 ReplicationAction::Open { tries, node, epoch } => {
-                    self.open_stream_to(myself, tries, node, epoch)
+                    self.open_stream_to(myself, tries, node, epoch);
                 }
                 ReplicationAction::Send { tries, item } => {
                     let message = self.copy_message(item);
@@ -264,7 +264,7 @@ impl SessionState {
     }
 
     /// The session as it is now.
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let journal = self.machine.journal();
         let entries = (0..journal.pending_entries()).filter_map(|index| journal.entry(index));
         Standing {
@@ -276,7 +276,7 @@ impl SessionState {
         }
     }
 
-    fn copy_message(&self, item: CopyItem) -> Option<ToReplica> {
+    pub(super) fn copy_message(&self, item: CopyItem) -> Option<ToReplica> {
         let kept = |segment: Segment| self.finals.iter().find(|kept| kept.last.segment == segment);
         Some(match item {
             CopyItem::Begin { view } => ToReplica::Begin(Box::new(self.copy_start(view))),
@@ -296,7 +296,7 @@ impl SessionState {
         })
     }
 
-    fn copy_start(&self, view: View) -> CopyStart {
+    pub(super) fn copy_start(&self, view: View) -> CopyStart {
         let (arguments, standing) = (&self.arguments, self.standing());
         let rates = &arguments.config.rates;
         let hz = |hz: u64| u32::try_from(hz).unwrap_or(u32::MAX);
@@ -323,35 +323,6 @@ impl SessionState {
             audio_from: standing.audio_from,
             ended: self.machine.journal().ended(),
         }
-    }
-
-    /// How far it goes, in the words of copies.
-    pub(super) fn summary(&self) -> CopySummary {
-        CopySummary {
-            epoch: self.machine.last_epoch(),
-            view: self.set().0.0,
-            next_segment: self.machine.open_segment(),
-            audio_end: self.machine.journal().received(),
-        }
-    }
-
-    /// The session as a copy, for another node to go on with.
-    pub(super) fn as_copy(&self) -> Option<SessionCopy> {
-        let standing = self.standing();
-        let view = self.replication.as_ref().map_or(View(0), |replication| replication.machine.view());
-        let mut copy = SessionCopy::begin(self.copy_start(view));
-        let finals = (standing.finals_from.0..standing.next_segment.0)
-            .map(|segment| CopyItem::Kept { segment: Segment(segment) });
-        let piece = MAX_COPY_AUDIO_BYTES / 2;
-        let audio = (standing.audio_from.0..standing.audio_to.0).step_by(piece).map(|from| CopyItem::Audio {
-            from: SourceOffset(from),
-            to: SourceOffset((from + piece as u64).min(standing.audio_to.0)),
-        });
-        let entries = standing.entries.iter().map(|&(at, kind)| CopyItem::Entry { at, kind });
-        for item in finals.chain(audio).chain(entries).chain([CopyItem::Whole]) {
-            copy.apply(self.copy_message(item)?).ok()?;
-        }
-        Some(copy)
     }
 
     /// Hands finals to the connection that may go out and were not yet.
@@ -423,7 +394,7 @@ impl SessionState {
             .map_or_else(Vec::new, |replication| replication.machine.keepers().cloned().collect())
     }
 
-    fn set(&self) -> (View, Vec<NodeName>, bool) {
+    pub(super) fn set(&self) -> (View, Vec<NodeName>, bool) {
         self.replication.as_ref().map_or((View(0), Vec::new(), false), Replication::set)
     }
 

@@ -204,7 +204,7 @@ impl SessionCopy {
         if from != self.audio.end() {
             return Err(Unfit("audio does not adjoin"));
         }
-        if pcm.len() % 2 != 0 || pcm.len() > MAX_COPY_AUDIO_BYTES {
+        if !pcm.len().is_multiple_of(2) || pcm.len() > MAX_COPY_AUDIO_BYTES {
             return Err(Unfit("a piece of audio has no allowed length"));
         }
         self.audio.append(pcm);

@@ -171,7 +171,7 @@ impl World {
                     self.tell(ReplicationEvent::KeepersFound { nodes });
                 }
                 ReplicationAction::Open { tries, node, epoch } => {
-                    self.opening.push_back((tries, node, epoch))
+                    self.opening.push_back((tries, node, epoch));
                 }
                 ReplicationAction::Send { tries, item } => self.send(tries, item),
                 ReplicationAction::Close { tries } => {

@@ -1,0 +1,102 @@
+//! A session between two nodes: taken up from a copy, handed over as one, and what is told of it.
+//!
+//! Must never: hand over what a higher epoch has not asked for.
+
+use ractor::ActorRef;
+use starling_core::replica::{CopyItem, SessionCopy};
+use starling_core::session::SessionEvent as Event;
+use starling_protocol::control::{CopySummary, SessionReport};
+use starling_protocol::replica::MAX_COPY_AUDIO_BYTES;
+use starling_protocol::{Epoch, Segment, SourceOffset};
+use tokio::sync::oneshot;
+
+use super::actor::{RestoredSession, SessionMessage, SessionState};
+use super::replication::KeptFinal;
+use crate::observe::Observation;
+
+impl SessionState {
+    /// Takes up what a copy holds. The session was admitted before, elsewhere.
+    pub(super) fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
+        let RestoredSession { standing, view, class, holders, .. } = restored;
+        self.admitted = true;
+        self.placed.class = class;
+        self.trim_to = standing.audio.start();
+        // What there is takes its room, even if that is more than a client would get: it is what was acknowledged.
+        let held = standing.audio.bytes().min(self.room.available_permits());
+        self.room.forget_permits(held);
+        self.store = standing.audio;
+        self.pushed = standing.confirmed;
+        self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
+        let dialect = self.arguments.request.dialect;
+        self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
+        self.begin_copies(myself, view, holders);
+    }
+
+    pub(super) fn relinquish(
+        &mut self,
+        myself: &ActorRef<SessionMessage>,
+        epoch: Epoch,
+        reply: oneshot::Sender<Result<Box<SessionCopy>, Epoch>>,
+    ) {
+        let last = self.machine.last_epoch();
+        if epoch <= last {
+            let _ = reply.send(Err(last));
+            return;
+        }
+        let copy = self.as_copy();
+        self.drive(myself, Event::Superseded);
+        // Without a copy, which would be a fault of this node's, those of the keepers count.
+        if let Some(copy) = copy {
+            let _ = reply.send(Ok(Box::new(copy)));
+        }
+    }
+
+    pub(super) fn report(&self) -> SessionReport {
+        let rates = &self.arguments.config.rates;
+        let behind = self.machine.journal().decodable().since(self.machine.decoded_until());
+        SessionReport {
+            session: self.arguments.request.session,
+            dialect: self.arguments.request.dialect.label().to_owned(),
+            model: self.arguments.model.to_string(),
+            replicas: self.keepers(),
+            durable: self.is_durable(),
+            connected: self.machine.attached().is_some(),
+            decoder: self
+                .decoder
+                .as_ref()
+                .map(|_| self.placed.node.clone().unwrap_or_else(|| self.arguments.copies.own.clone())),
+            attempt: self.machine.attempt().0,
+            epoch: self.machine.last_epoch(),
+            lag_ms: behind * 1_000 / rates.decode_hz(),
+        }
+    }
+
+    /// How far it goes, in the words of copies.
+    pub(super) fn summary(&self) -> CopySummary {
+        CopySummary {
+            epoch: self.machine.last_epoch(),
+            view: self.set().0.0,
+            next_segment: self.machine.open_segment(),
+            audio_end: self.machine.journal().received(),
+        }
+    }
+
+    /// The session as a copy, for another node to go on with.
+    fn as_copy(&self) -> Option<SessionCopy> {
+        let standing = self.standing();
+        let view = self.set().0;
+        let mut copy = SessionCopy::begin(self.copy_start(view));
+        let finals = (standing.finals_from.0..standing.next_segment.0)
+            .map(|segment| CopyItem::Kept { segment: Segment(segment) });
+        let piece = MAX_COPY_AUDIO_BYTES / 2;
+        let audio = (standing.audio_from.0..standing.audio_to.0).step_by(piece).map(|from| CopyItem::Audio {
+            from: SourceOffset(from),
+            to: SourceOffset((from + piece as u64).min(standing.audio_to.0)),
+        });
+        let entries = standing.entries.iter().map(|&(at, kind)| CopyItem::Entry { at, kind });
+        for item in finals.chain(audio).chain(entries).chain([CopyItem::Whole]) {
+            copy.apply(self.copy_message(item)?).ok()?;
+        }
+        Some(copy)
+    }
+}
