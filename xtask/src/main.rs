@@ -31,8 +31,8 @@ struct Cli {
 enum Task {
     /// Fetch engines, models, recordings and tools into .starling/
     Setup,
-    /// Show a decoder killed in mid-sentence, and the transcript going on
-    Demo,
+    /// Show decoders and nodes killed in mid-sentence, and the transcript going on
+    Demo(demo::Options),
     /// Run all tests
     Test {
         /// Passed on to the test runner, such as the name of a test
@@ -52,7 +52,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Setup => setup::everything(),
-        Task::Demo => demo::run(),
+        Task::Demo(options) => demo::run(&options),
         Task::Test { args } => test::run(&args),
         Task::Check => check::run(),
         Task::Bench { args } => bench::run(&args),

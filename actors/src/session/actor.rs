@@ -14,7 +14,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
 use starling_protocol::replica::View;
 use starling_protocol::{Attempt, Epoch, NodeName, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
-use tracing::error;
+use tracing::{error, info};
 
 use super::api::{OpenRequest, SessionEvent};
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
@@ -367,9 +367,10 @@ impl SessionState {
         if self.times.lost.is_none() {
             self.times.lost = Some(self.arguments.clock.now());
         }
-        let model = &*self.arguments.model;
+        let (model, session) = (&*self.arguments.model, self.arguments.request.session);
         self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
         if attempt == self.machine.attempt() {
+            info!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
             self.placed.failed.extend(self.placed.node.take());
         }
         self.drive(myself, Event::LeaseLost { attempt, cause });

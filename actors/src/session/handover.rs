@@ -19,6 +19,7 @@ impl SessionState {
     pub(super) fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
         let RestoredSession { standing, view, class, holders, .. } = restored;
         self.admitted = true;
+        self.times.lost = Some(self.arguments.clock.now());
         self.placed.class = class;
         self.trim_to = standing.audio.start();
         // What there is takes its room, even if that is more than a client would get: it is what was acknowledged.
