@@ -22,6 +22,7 @@ mod membership;
 mod node;
 mod observe;
 mod pool;
+mod reservations;
 mod session;
 mod task;
 pub mod trust;
@@ -41,6 +42,7 @@ pub use node::{
     StartError,
 };
 pub use observe::{Observation, Observer, SilentObserver};
+pub use reservations::{NoAnswer, Reservations};
 pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
     SessionOutput,

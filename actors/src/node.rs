@@ -6,6 +6,7 @@ mod arguments;
 mod handle;
 mod models;
 mod relays;
+mod reservations;
 mod supervisor;
 
 pub use arguments::{Capabilities, ModelArguments, NodeArguments, SessionLimits};

@@ -28,6 +28,7 @@ mod directory;
 mod load;
 mod name;
 mod report;
+mod reservations;
 mod trust;
 
 pub use control::{ControlPlane, bind as bind_control};
@@ -35,6 +36,7 @@ pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
 pub use load::ModelDigests;
 pub use report::{ClusterReport, ModelReport, NodeReport, SlotsReport};
+pub use reservations::ControlReservations;
 pub use trust::trust;
 
 /// How often the others are told how loaded this node is.

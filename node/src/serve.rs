@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
-use starling_actors::{NodeArguments, NodeHandle, Observer, Peers, SessionLimits};
+use starling_actors::{NodeArguments, NodeHandle, Observer, Peers, Reservations, SessionLimits};
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, ControlPlane, DataPlane, Facts};
+use crate::cluster::{self, Cluster, ControlPlane, ControlReservations, DataPlane, Facts};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
@@ -74,8 +74,11 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
             let name = &cluster.node().name;
             let trust = cluster::trust(&settings.cluster, &secret, name)?;
             let (data, incoming) = DataPlane::start(name, data, &trust, cluster.directory())?;
-            let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers())).await?;
+            let reservations = Arc::<ControlReservations>::default();
+            let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
+            let node = start(&settings, &served, Arc::clone(&metrics), Some(peers)).await?;
             let control = ControlPlane::start(cluster.node().clone(), control, &trust, node.clone()).await?;
+            reservations.reach_by(control.handle());
             tokio::spawn(control.run(membership.clone(), data.link()));
             tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
             node

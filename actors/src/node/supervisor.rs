@@ -63,6 +63,8 @@ pub(super) struct PoolEntry {
     pub(super) engine: starling_protocol::lease::EngineKind,
     pub(super) capabilities: super::arguments::Capabilities,
     pub(super) sample_rate: u32,
+    /// Hosts to keep; 0 where peers alone decode.
+    pub(super) hosts: u16,
     pub(super) pool: ActorRef<PoolMessage>,
 }
 
@@ -101,6 +103,7 @@ impl Actor for NodeSupervisor {
         let clock = Clock::start();
         let names = Arc::new(AtomicU64::new(0));
         let peers = node.peers.map(|peers| PeerArguments { peers, names, clock });
+        let reservation_names = Arc::new(AtomicU64::new(0));
         let mut models = Models::default();
         for model in node.models {
             let pool = PoolArguments {
@@ -110,6 +113,8 @@ impl Actor for NodeSupervisor {
                 launcher: Arc::clone(&node.launcher),
                 clock,
                 observer: Arc::clone(&node.observer),
+                others: peers.as_ref().map(|peers| peers.others(&model)),
+                reservation_names: Arc::clone(&reservation_names),
             };
             let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
             models.all.push(Model::new(model, pool, peers.as_ref(), &node.limits));
@@ -237,7 +242,6 @@ impl SupervisorState {
             decoders: resolved.decoders,
             resampler,
             journal_bytes: self.limits.journal_bytes,
-            retry_after: self.limits.retry_after,
             token: Arc::clone(&token),
             warnings: resolved.warnings,
             opener: Some(reply),
@@ -299,6 +303,7 @@ impl SupervisorState {
             engine: model.arguments.engine,
             capabilities: model.arguments.capabilities,
             sample_rate: model.arguments.sample_rate,
+            hosts: model.arguments.hosts,
             pool: model.pool.clone(),
         };
         self.models.all.iter().map(entry).collect()

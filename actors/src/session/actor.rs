@@ -34,7 +34,6 @@ pub(crate) struct SessionArguments {
     pub(crate) decoders: Decoders,
     pub(crate) resampler: Arc<Resampler>,
     pub(crate) journal_bytes: usize,
-    pub(crate) retry_after: std::time::Duration,
     pub(crate) token: Arc<str>,
     pub(crate) warnings: Vec<(WarningCode, String)>,
     /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.
@@ -338,7 +337,7 @@ impl SessionState {
                 self.granted = None;
                 self.answer_welcome();
             }
-            Err(reason) => self.refuse(myself, reason),
+            Err(refused) => self.refuse(myself, refused),
         }
     }
 

@@ -13,7 +13,7 @@ use starling_actors::trust::Trust;
 use starling_actors::{Clock, ClusterView, MembershipHandle, NodeHandle, PeerLink};
 use starling_protocol::NodeId;
 use starling_protocol::control::{
-    ModelPool, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest, Replica,
+    ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest, Replica,
     ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
@@ -70,6 +70,12 @@ impl ControlPlane {
             .await
             .map_err(|error| Failure::new(Exit::Software, anyhow!(error)))?;
         Ok(Self { handle, changes })
+    }
+
+    /// The way to ask peers.
+    #[must_use]
+    pub fn handle(&self) -> ControlHandle {
+        self.handle.clone()
     }
 
     /// Keeps links to the members, and drops the data plane's connections with those that are lost: a process that ends
@@ -134,9 +140,9 @@ impl ControlServices for Services {
         .boxed()
     }
 
-    fn pool(&self, _from: NodeId, _request: PoolRequest) -> BoxFuture<'static, PoolReply> {
-        // A slot is asked for on the stream that is to use it.
-        std::future::ready(ModelPool::unknown()).boxed()
+    fn pool(&self, _from: NodeId, request: PoolRequest) -> BoxFuture<'static, PoolReply> {
+        let node = self.node.clone();
+        async move { node.ask_pool(request).await }.boxed()
     }
 
     fn replica(&self, _from: NodeId, _request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {
