@@ -19,10 +19,11 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub(crate) use self::accept::{LeaseRequest, PeerRequest, refuse, serve};
-pub(crate) use self::lease::{LeaseStream, ask};
+pub(crate) use self::lease::{AskError, LeaseStream, ask};
 pub use self::quic::{AddressOf, PeerName, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust};
 pub(crate) use self::relay::{RelayActor, RelayArguments, RelayMessage};
 use crate::frames::{Reader, Writer};
+use crate::reservations::Reservations;
 
 /// Both directions of one stream to a peer. Dropping it ends the stream.
 pub struct PeerStream {
@@ -78,6 +79,9 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Opens a stream to one of them.
     fn open(&self, node: &NodeName) -> BoxFuture<'static, Result<PeerStream, LinkError>>;
+
+    /// Asks them to keep slots; `None` where they are asked on the streams alone.
+    fn reservations(&self) -> Option<Arc<dyn Reservations>>;
 }
 
 /// Peers that somebody else knows of, reached over a link.
@@ -86,6 +90,8 @@ pub struct LinkedPeers<F> {
     pub link: Arc<dyn PeerLink>,
     /// Says who serves a model, by name and digest.
     pub directory: F,
+    /// The way to their pools, beside the link.
+    pub reservations: Option<Arc<dyn Reservations>>,
 }
 
 impl<F> Peers for LinkedPeers<F>
@@ -98,5 +104,9 @@ where
 
     fn open(&self, node: &NodeName) -> BoxFuture<'static, Result<PeerStream, LinkError>> {
         self.link.open(node)
+    }
+
+    fn reservations(&self) -> Option<Arc<dyn Reservations>> {
+        self.reservations.clone()
     }
 }

@@ -10,18 +10,19 @@ use std::time::Duration;
 use ractor::{Actor, ActorRef};
 use starling_core::Timestamp;
 use starling_core::placement::{Own, Place, Want, place};
-use starling_core::pool::{Purpose, Refusal};
+use starling_core::pool::{Purpose, Refusal, Refused};
 use starling_core::session::LeaseKind;
-use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose};
+use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose, StreamRefusal};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, SessionId};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
-use crate::data::{LeaseStream, Peers, ask};
+use crate::data::{AskError, LeaseStream, Peers, ask};
 use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, HolderMessage, Seat};
 use crate::pool::{Grant, PoolMessage, PoolSnapshot};
+use crate::reservations::{Kept, Wanted, reserve};
 use crate::session::SessionMessage;
 use crate::task::AbortOnDrop;
 
@@ -61,6 +62,8 @@ pub(crate) struct Elsewhere {
     pub(crate) own_hosts: bool,
     /// Longest time a new session waits.
     pub(crate) queue_wait: Duration,
+    /// What a refused client is told to wait when no peer says anything else.
+    pub(crate) retry_after: Duration,
     /// Places for new sessions that wait for a peer, where there is no pool of the node's own to wait in.
     pub(crate) queue: Arc<Semaphore>,
     /// Names for leases on peers, unique on this node.
@@ -108,7 +111,7 @@ impl Decoders {
 
 fn acquire(pool: &ActorRef<PoolMessage>, ask: &Ask, session: &ActorRef<SessionMessage>) {
     let (attempt, purpose, holder) = (ask.attempt, ask.purpose, session.get_derived());
-    let _ = pool.cast(PoolMessage::Acquire { attempt, purpose, holder });
+    let _ = pool.cast(PoolMessage::Acquire { attempt, purpose, claim: None, holder });
 }
 
 struct Searching {
@@ -116,6 +119,29 @@ struct Searching {
     elsewhere: Elsewhere,
     ask: Ask,
     session: ActorRef<SessionMessage>,
+}
+
+/// How far a search has come.
+struct Progress<'a> {
+    /// Peers that are not asked again for now.
+    excluded: Vec<NodeName>,
+    /// The session's place in the queue, once it needs one.
+    waiting: Option<SemaphorePermit<'a>>,
+    /// The earliest that a peer expects a slot.
+    retry_after: Option<Duration>,
+}
+
+/// A peer gave nothing.
+struct Denied {
+    problem: String,
+    /// When it is worth asking it again, if it said so.
+    retry_after: Option<Duration>,
+}
+
+impl<E: ToString> From<E> for Denied {
+    fn from(problem: E) -> Self {
+        Self { problem: problem.to_string(), retry_after: None }
+    }
 }
 
 /// What one round over all nodes came to.
@@ -136,20 +162,20 @@ impl Searching {
     async fn run(self) {
         let new = self.ask.purpose == Purpose::New;
         let deadline = self.elsewhere.clock.now().plus(self.elsewhere.queue_wait);
-        let mut excluded = self.ask.failed.clone();
+        let mut so_far = Progress { excluded: self.ask.failed.clone(), waiting: None, retry_after: None };
         let mut pause = FIRST_PAUSE;
-        let mut waiting = None;
         loop {
-            match self.round(deadline, &mut excluded, &mut waiting).await {
+            match self.round(deadline, &mut so_far).await {
                 Found::Own => return acquire(&self.pool, &self.ask, &self.session),
                 Found::Lease { node, lease, stream } => return self.deliver(node, lease, stream),
-                Found::Full => return self.refuse(Refusal::QueueFull),
+                Found::Full => return self.refuse(Refusal::QueueFull, &so_far),
                 Found::Nothing => {}
             }
             if new && self.elsewhere.clock.now() >= deadline {
-                return self.refuse(Refusal::WaitedTooLong);
+                return self.refuse(Refusal::WaitedTooLong, &so_far);
             }
             // With nobody else there, one that failed at it is asked again: it may have been its host alone.
+            let excluded = &mut so_far.excluded;
             let untried = excluded.iter().all(|node| self.ask.failed.contains(node)) && pause == FIRST_PAUSE;
             if excluded.is_empty() || !untried {
                 tokio::time::sleep(pause).await;
@@ -159,18 +185,15 @@ impl Searching {
         }
     }
 
-    fn refuse(&self, reason: Refusal) {
-        let answer = HolderMessage::Answer { attempt: self.ask.attempt, answer: Err(reason) };
+    fn refuse(&self, reason: Refusal, so_far: &Progress<'_>) {
+        let retry_after = so_far.retry_after.unwrap_or(self.elsewhere.retry_after);
+        let answer = Err(Refused { reason, retry_after });
+        let answer = HolderMessage::Answer { attempt: self.ask.attempt, answer };
         let _ = self.session.cast(SessionMessage::Decoder(answer));
     }
 
-    /// Asks everybody once, in the order of placement. `waiting` is the session's place in the queue, once it needs one.
-    async fn round<'a>(
-        &'a self,
-        deadline: Timestamp,
-        excluded: &mut Vec<NodeName>,
-        waiting: &mut Option<SemaphorePermit<'a>>,
-    ) -> Found {
+    /// Asks everybody once, in the order of placement.
+    async fn round<'a>(&'a self, deadline: Timestamp, so_far: &mut Progress<'a>) -> Found {
         let Elsewhere { peers, model, digest, own_hosts, .. } = &self.elsewhere;
         let alone = self.ask.purpose == Purpose::Continue(LeaseKind::Quarantine);
         if alone && *own_hosts {
@@ -189,9 +212,9 @@ impl Searching {
                 if *own_hosts {
                     break;
                 }
-                if waiting.is_none() {
+                if so_far.waiting.is_none() {
                     let Ok(permit) = self.elsewhere.queue.try_acquire() else { return Found::Full };
-                    *waiting = Some(permit);
+                    so_far.waiting = Some(permit);
                 }
             }
             loop {
@@ -202,7 +225,7 @@ impl Searching {
                     own,
                     class: &self.ask.class,
                     avoid_zone: lost.map(|lost| lost.zone.as_str()),
-                    excluded,
+                    excluded: &so_far.excluded,
                     crowded: *crowded,
                 };
                 let node = match place(&want, &candidates, random()) {
@@ -212,9 +235,10 @@ impl Searching {
                 };
                 match self.ask_peer(&node, self.patience(*crowded, deadline)).await {
                     Ok((lease, stream)) => return Found::Lease { node, lease, stream },
-                    Err(problem) => {
+                    Err(Denied { problem, retry_after }) => {
                         debug!(session = %self.ask.session, %node, problem, "a peer gives no decoder");
-                        excluded.push(node);
+                        so_far.excluded.push(node);
+                        so_far.retry_after = so_far.retry_after.into_iter().chain(retry_after).min();
                     }
                 }
             }
@@ -237,7 +261,15 @@ impl Searching {
         tokio::time::timeout(SNAPSHOT, answer).await.ok()?.ok()
     }
 
-    async fn ask_peer(&self, node: &NodeName, patience: Duration) -> Result<(LeaseId, LeaseStream), String> {
+    /// Asks for a slot that is free now by way of a reservation, if the session is a new one: a refusal costs one small
+    /// question then, and says when to come back. A session that goes on, or is to wait, asks on the stream at once, which
+    /// takes one round trip less.
+    async fn ask_peer(&self, node: &NodeName, patience: Duration) -> Result<(LeaseId, LeaseStream), Denied> {
+        let kept = if self.ask.purpose == Purpose::New && patience.is_zero() {
+            self.reserve(node).await?
+        } else {
+            None
+        };
         let lease = LeaseId(self.elsewhere.names.fetch_add(1, Ordering::Relaxed));
         let header = LeaseHeader {
             version: DATA_PROTOCOL,
@@ -254,16 +286,41 @@ impl Searching {
             },
             start: self.ask.start,
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            reservation: None,
+            reservation: kept.as_ref().and_then(Kept::number),
             trace: self.ask.trace.clone(),
         };
         let asking = async {
-            let stream = self.elsewhere.peers.open(node).await.map_err(|error| error.to_string())?;
-            ask(stream, header).await.map_err(|error| error.to_string())
+            let stream = self.elsewhere.peers.open(node).await?;
+            ask(stream, header).await.map_err(|error| match error {
+                AskError::Refused(StreamRefusal::BusyFor { retry_after_ms }) => Denied {
+                    problem: error.to_string(),
+                    retry_after: Some(Duration::from_millis(retry_after_ms.into())),
+                },
+                error => error.into(),
+            })
         };
         let answered = tokio::time::timeout(patience.saturating_add(ANSWER), asking).await;
-        let stream = answered.map_err(|_| "no answer in time".to_owned())??;
+        let stream = answered.map_err(|_| Denied::from("no answer in time"))??;
+        debug!(session = %self.ask.session, %node, reserved = kept.is_some(), "a peer gives a decoder");
+        if let Some(kept) = kept {
+            kept.was_used();
+        }
         Ok((lease, stream))
+    }
+
+    /// Has a peer keep a slot; `None` when it has to be asked on the stream.
+    async fn reserve(&self, node: &NodeName) -> Result<Option<Kept>, Denied> {
+        let Elsewhere { peers, model, digest, .. } = &self.elsewhere;
+        let Some(reservations) = peers.reservations() else { return Ok(None) };
+        let Ask { session, ref trace, .. } = self.ask;
+        let wanted = Wanted { model, digest, session, trace: trace.clone() };
+        match reserve(reservations, node, wanted, ANSWER).await {
+            Ok(kept) => Ok(kept),
+            Err(refused) => {
+                let retry_after = refused.retry_after();
+                Err(Denied { problem: refused.to_string(), retry_after })
+            }
+        }
     }
 
     /// Hands the lease to the session. In a task of its own, so that a search which ends now leaves no decoder behind: a

@@ -24,6 +24,7 @@ mod node;
 mod observe;
 mod pool;
 mod replica;
+mod reservations;
 mod session;
 mod task;
 pub mod trust;
@@ -44,6 +45,7 @@ pub use node::{
 };
 pub use observe::{Observation, Observer, SilentObserver};
 pub use replica::{CopyArguments, CopyPeers, TokenSealer};
+pub use reservations::{NoAnswer, Reservations};
 pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
     SessionOutput,

@@ -6,6 +6,7 @@ mod arguments;
 mod handle;
 mod models;
 mod relays;
+mod reservations;
 mod resume;
 mod supervisor;
 

@@ -5,5 +5,5 @@
 mod actor;
 mod messages;
 
-pub(crate) use actor::{ModelPoolActor, PoolArguments};
+pub(crate) use actor::{ModelPoolActor, OthersKnown, PoolArguments};
 pub(crate) use messages::{Grant, HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};

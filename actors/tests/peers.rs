@@ -2,73 +2,31 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use starling_actors::{Attachment, NodeHandle, PeerLink, PeerStream, ProcessEnd, SessionLimits};
+use starling_actors::{Attachment, PeerLink, ProcessEnd, SessionLimits};
 use starling_core::placement::Candidate;
 use starling_protocol::data::{
-    DATA_PROTOCOL, HeaderReply, LeaseHeader, LeaseLost, LeasePurpose, LeaseReply, MAX_HEADER_BYTES,
-    StreamHeader, StreamRefusal,
+    DATA_PROTOCOL, HeaderReply, LeaseHeader, LeaseLost, LeaseReply, MAX_HEADER_BYTES, StreamHeader,
+    StreamRefusal,
 };
-use starling_protocol::frame::{FrameReader, encode};
 use starling_protocol::lease::{DecodeOptions, FromHost, Priority, ToHost};
-use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
 use starling_protocol::native::{ErrorCode, WarningCode};
-use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, LeaseId, Segment, SessionId};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, LeaseId, Segment};
 use support::client::{
     Heard, bytes, listen, request, scripted_model, send, speak, speech, start, start_among,
 };
+use support::cluster::{LEASE, Raw, busy, decoder, gateway, header, member, until};
 use support::fake_host::FakeLauncher;
 use support::memory_link::{MemoryLink, Net, candidate, name};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 const REAL_TIME: Duration = Duration::from_millis(100);
 const KILLED: ProcessEnd = ProcessEnd::Signal(9);
-const LEASE: LeaseId = LeaseId(77);
-
-/// A node that decodes.
-async fn decoder(net: &Net, node: &str, launcher: &FakeLauncher) -> NodeHandle {
-    member(net, node, launcher, 2, 4).await.1
-}
-
-/// A node that has sessions and no hosts.
-async fn gateway(net: &Net) -> (Arc<MemoryLink>, NodeHandle) {
-    member(net, "gateway", &FakeLauncher::default(), 0, 4).await
-}
-
-async fn member(
-    net: &Net,
-    node: &str,
-    launcher: &FakeLauncher,
-    hosts: u16,
-    slots: u16,
-) -> (Arc<MemoryLink>, NodeHandle) {
-    let (link, streams) = net.join(node);
-    let peers = Some(net.peers(&link));
-    let limits = SessionLimits::default();
-    let handle = start_among(launcher.clone(), scripted_model(hosts, slots), limits, peers).await;
-    let serving = handle.clone();
-    tokio::spawn(async move { serving.serve_peers(streams).await });
-    (link, handle)
-}
 
 async fn calm(utterances: u32, words: u32) -> Heard {
     let node = start(FakeLauncher::default(), scripted_model(2, 4), SessionLimits::default()).await;
     speak(&node, &speech(utterances, words), REAL_TIME).await
-}
-
-async fn busy(node: &NodeHandle) -> usize {
-    node.status().await.models[0].slots_busy
-}
-
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition().await {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,53 +202,6 @@ async fn a_draining_node_lets_its_peers_leave_at_a_cut() {
     assert_eq!(heard.finals, wanted.finals);
 }
 
-/// A peer's own words on a stream.
-struct Raw {
-    stream: PeerStream,
-    frames: FrameReader,
-}
-
-impl Raw {
-    async fn open(link: &MemoryLink, to: &str) -> Self {
-        let stream = link.open(&name(to)).await.expect("is reached");
-        Self { stream, frames: FrameReader::new(MAX_LEASE_FRAME_BYTES) }
-    }
-
-    async fn say<M: serde::Serialize>(&mut self, message: &M) {
-        let mut out = Vec::new();
-        encode(message, MAX_LEASE_FRAME_BYTES, &mut out).expect("fits");
-        self.stream.writer.write_all(&out).await.expect("is taken");
-    }
-
-    async fn hear<M: serde::de::DeserializeOwned>(&mut self) -> Option<M> {
-        let mut buffer = [0; 4_096];
-        loop {
-            if let Some(message) = self.frames.next().expect("is a frame") {
-                return Some(message);
-            }
-            let count = self.stream.reader.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
-            self.frames.push(&buffer[..count]);
-        }
-    }
-}
-
-fn header() -> LeaseHeader {
-    LeaseHeader {
-        version: DATA_PROTOCOL,
-        lease: LEASE,
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        attempt: Attempt(1),
-        model: "scripted".into(),
-        digest: "scripted".into(),
-        purpose: LeasePurpose::New,
-        start: DecodeOffset(0),
-        patience_ms: 1_000,
-        reservation: None,
-        trace: None,
-    }
-}
-
 fn open_lease(window: u16) -> ToHost {
     ToHost::Open {
         lease: LEASE,
@@ -441,7 +352,7 @@ async fn a_relay_that_answers_nothing_is_sent_one_window_and_the_client_waits() 
     net.gossip(vec![candidate("other", 8)]);
     let opening = tokio::spawn(async move { node.open(request()).await });
     let stream = streams.recv().await.expect("the session asks").stream;
-    let mut relay = Raw { stream, frames: FrameReader::new(MAX_LEASE_FRAME_BYTES) };
+    let mut relay = Raw::of(stream);
     assert!(matches!(relay.hear().await, Some(StreamHeader::Lease(_))));
     relay.say(&HeaderReply::Accepted).await;
     relay.say(&LeaseReply::Granted { waited_ms: 0, determinism: String::new() }).await;

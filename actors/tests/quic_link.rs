@@ -23,7 +23,8 @@ const PACE: Duration = Duration::from_millis(20);
 
 fn peers(link: &QuinnLink, candidates: Vec<Candidate>) -> Option<Arc<dyn Peers>> {
     let link: Arc<dyn PeerLink> = Arc::new(link.clone());
-    Some(Arc::new(LinkedPeers { link, directory: move |_: &str, _: &str| candidates.clone() }))
+    let directory = move |_: &str, _: &str| candidates.clone();
+    Some(Arc::new(LinkedPeers { link, directory, reservations: None }))
 }
 
 async fn decoder(streams: IncomingStreams, launcher: &FakeLauncher) -> NodeHandle {

@@ -9,6 +9,8 @@
 
 use starling_protocol::{NodeName, SessionId};
 
+use crate::admission::NodeSlots;
+
 /// A peer that serves the wanted model, as last heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -18,10 +20,22 @@ pub struct Candidate {
     pub zone: String,
     /// What it decodes alike with; empty when that is not known.
     pub class: String,
-    /// Slots that a new session could have.
+    /// Slots for new sessions, free or not.
+    pub slots: u32,
+    /// Streams that it decodes, or keeps a slot for.
+    pub busy: u32,
+    /// Slots that a new session could have: none that is kept for another session, or for other nodes' streams.
     pub idle: u32,
     /// Whether it takes nothing new.
     pub draining: bool,
+}
+
+impl Candidate {
+    /// What it has, as admission counts it.
+    #[must_use]
+    pub const fn node_slots(&self) -> NodeSlots {
+        NodeSlots { total: self.slots, busy: self.busy, draining: self.draining }
+    }
 }
 
 /// This node's own decoders for the model.

@@ -30,6 +30,7 @@ mod load;
 mod name;
 mod operate;
 mod report;
+mod reservations;
 mod trust;
 
 pub use control::{ControlPlane, bind as bind_control};
@@ -39,6 +40,7 @@ pub use directory::Directory;
 pub use load::ModelDigests;
 pub use operate::DrainError;
 pub use report::{ClusterReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
+pub use reservations::ControlReservations;
 pub use trust::{token_key, trust};
 
 /// How often the others are told how loaded this node is.

@@ -125,7 +125,7 @@ pub struct SessionSettings {
     pub queue_wait: Duration,
     /// How many may wait at once for one model.
     pub queue_length: u32,
-    /// When a refused client is told to come back.
+    /// The least that a refused client is told to stay away.
     #[serde(with = "units::duration")]
     pub retry_after: Duration,
     /// How long a client may leave its finals unread once the journal is full.

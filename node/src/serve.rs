@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use axum::Router;
 use starling_actors::{
-    CopyArguments, CopyPeers, NodeArguments, NodeHandle, Observer, Peers, SessionLimits, TokenSealer,
+    CopyArguments, CopyPeers, NodeArguments, NodeHandle, Observer, Peers, Reservations, SessionLimits,
+    TokenSealer,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, DataPlane, Facts};
+use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
 use crate::exit::{Exit, Failure};
@@ -87,11 +88,14 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
                 pulse: Some(membership.pulse()),
                 ..CopyArguments::alone(name.clone())
             };
-            let node = start(&settings, &served, Arc::clone(&metrics), Some(data.peers()), copies).await?;
+            let reservations = Arc::<ControlReservations>::default();
+            let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
+            let node = start(&settings, &served, Arc::clone(&metrics), Some(peers), copies).await?;
             let id = cluster.node().clone();
             let control = ControlPlane::start(id, control, &trust, node.clone(), &cluster).await?;
             keepers.ask_over(control.handle());
             cluster.operate_over(control.handle());
+            reservations.reach_by(control.handle());
             tokio::spawn(control.run(membership.clone(), data.link()));
             tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
             node

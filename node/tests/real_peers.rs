@@ -26,7 +26,8 @@ async fn node(name: &str, role: &str, seeds: &str) -> Program {
     std::fs::write(settings.path(), text).expect("written");
     let path = settings.path().display().to_string();
     let cluster = ["--cluster-listen", "127.0.0.1:0", "--seeds", seeds];
-    let arguments = [&["--config", &path, "--node-id", name][..], &cluster].concat();
+    let log = ["--log-level", "info,starling_actors::decoders=debug"];
+    let arguments = [&["--config", &path, "--node-id", name][..], &cluster, &log].concat();
     Program::start(&arguments).await
 }
 
@@ -75,6 +76,13 @@ impl Cluster {
         .await
     }
 
+    /// Of each lease that the gateway was given by a decoder, whether it was reserved before.
+    fn leases(&self) -> Vec<bool> {
+        let log = self.gateway.log();
+        let lines = log.lines().filter(|line| line.contains("a peer gives a decoder"));
+        lines.map(|line| line.contains("\"reserved\":true")).collect()
+    }
+
     async fn transcribe(&self, how: &[&str]) -> String {
         said(&self.gateway.url(), how).await
     }
@@ -101,6 +109,8 @@ async fn callers_hear_nothing_of_decoder_nodes_that_die() {
     let undisturbed = cluster.transcribe(&[]).await;
     assert!(undisturbed.contains("try again"), "{undisturbed}");
 
+    assert_eq!(cluster.leases(), [true], "a slot was reserved over the control plane");
+
     cluster.all_idle().await;
     let speaking = cluster.speak();
     let first = cluster.busy(&[]).await;
@@ -114,6 +124,7 @@ async fn callers_hear_nothing_of_decoder_nodes_that_die() {
         "{}",
         cluster.gateway.log()
     );
+    assert_eq!(cluster.leases()[..3], [true, true, false], "who goes on asks on the stream");
     cluster.decoders[second].signal(Signal::CONT);
 }
 

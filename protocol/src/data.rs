@@ -133,6 +133,12 @@ pub enum StreamRefusal {
     /// No slot came free in time.
     #[error("no decoder is free")]
     Busy,
+    /// No slot came free in time, and the pool says when one may.
+    #[error("no decoder is free; one may be in {retry_after_ms} ms")]
+    BusyFor {
+        /// When it is worth asking again.
+        retry_after_ms: u32,
+    },
     /// The node is stopping.
     #[error("the node is stopping")]
     Draining,

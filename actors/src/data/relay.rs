@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use starling_core::credit::Credit;
-use starling_core::pool::{Purpose, Refusal};
+use starling_core::pool::{Claim, Purpose, Refusal, Refused};
 use starling_core::session::{LeaseKind, LossCause};
 use starling_protocol::CutCause;
 use starling_protocol::NodeName;
+use starling_protocol::control::ReservationId;
 use starling_protocol::data::{
     HeaderReply, LeaseHeader, LeasePurpose, LeaseReply, MAX_HEADER_BYTES, StreamRefusal,
 };
@@ -131,7 +132,9 @@ impl Actor for RelayActor {
             _ => Purpose::New,
         };
         let holder = myself.get_derived();
-        pool.cast(PoolMessage::Acquire { attempt: header.attempt, purpose, holder })?;
+        let session = header.session;
+        let claim = header.reservation.map(|id| Claim { reservation: ReservationId(id), session });
+        pool.cast(PoolMessage::Acquire { attempt: header.attempt, purpose, claim, holder })?;
         let patience = Duration::from_millis(u64::from(header.patience_ms));
         myself.send_after(patience.clamp(LEAST_PATIENCE, MOST_PATIENCE), || RelayMessage::Impatient);
         let listening = AbortOnDrop::spawn(listen(frames, myself));
@@ -155,7 +158,11 @@ impl Actor for RelayActor {
                 drop(permit);
             }
             RelayMessage::Ended => state.stage = Stage::Over,
-            RelayMessage::Impatient => state.refuse(StreamRefusal::Busy),
+            RelayMessage::Impatient => {
+                // The pool knows when it is worth asking again.
+                let (attempt, holder) = (state.header.attempt, myself.get_derived());
+                state.pool.cast(PoolMessage::GiveUp { attempt, holder })?;
+            }
             RelayMessage::Leave => {
                 // Who waits for a host of its own has nowhere else to go.
                 if state.header.purpose != LeasePurpose::Quarantine {
@@ -186,10 +193,15 @@ impl RelayState {
     fn decoder(&mut self, message: HolderMessage) {
         match message {
             HolderMessage::Answer { answer: Ok(grant), .. } => self.granted(grant),
-            HolderMessage::Answer { answer: Err(reason), .. } => self.refuse(match reason {
-                Refusal::Draining => StreamRefusal::Draining,
-                Refusal::QueueFull | Refusal::WaitedTooLong => StreamRefusal::Busy,
-            }),
+            HolderMessage::Answer { answer: Err(Refused { reason, retry_after }), .. } => {
+                self.refuse(match reason {
+                    Refusal::Draining => StreamRefusal::Draining,
+                    Refusal::QueueFull | Refusal::WaitedTooLong => {
+                        let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+                        StreamRefusal::BusyFor { retry_after_ms }
+                    }
+                });
+            }
             HolderMessage::Frame { frame, .. } => self.frame(frame),
             HolderMessage::Lost { cause, .. } => self.lose(cause),
             HolderMessage::Retiring { .. } => self.reply(LeaseReply::Retiring),

@@ -126,6 +126,7 @@ impl ModelArguments {
             slots_per_host: self.slots_per_host,
             queue_length: limits.queue_length,
             queue_wait: limits.queue_wait,
+            retry_after: limits.retry_after,
             load_deadline: self.load_deadline,
             quarantine_hosts: QUARANTINE_HOSTS,
             restarts: RestartLimits::default(),
@@ -145,7 +146,7 @@ pub struct SessionLimits {
     pub queue_wait: Duration,
     /// Most new sessions that wait, per model.
     pub queue_length: usize,
-    /// What a refused client is told to wait.
+    /// The least that a refused client is told to wait.
     pub retry_after: Duration,
     /// How long a client may leave too many finals unread.
     pub slow_reader: Duration,

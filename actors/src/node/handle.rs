@@ -79,9 +79,9 @@ pub struct ModelStatus {
     pub hosts_total: usize,
     /// Slots of ready hosts.
     pub slots_total: usize,
-    /// Leases held, those in the reserve counted.
+    /// Leases held, those in the reserve counted, and slots that are kept for leases to come.
     pub slots_busy: usize,
-    /// Slots that a new session could have now.
+    /// Slots that a new session could have now, without what is kept for the streams of other nodes.
     pub slots_idle: usize,
     /// Requests that wait for a slot.
     pub waiting: usize,
@@ -238,12 +238,15 @@ impl NodeHandle {
         let _ = self.supervisor.stop_and_wait(None, Some(ANSWER)).await;
     }
 
-    async fn pools(&self) -> Vec<PoolEntry> {
+    pub(super) async fn pools(&self) -> Vec<PoolEntry> {
         ask(&self.supervisor, NodeMessage::Pools).await.unwrap_or_default()
     }
 }
 
-async fn ask<M, T>(actor: &ActorRef<M>, message: impl FnOnce(ractor::RpcReplyPort<T>) -> M) -> Option<T>
+pub(super) async fn ask<M, T>(
+    actor: &ActorRef<M>,
+    message: impl FnOnce(ractor::RpcReplyPort<T>) -> M,
+) -> Option<T>
 where
     M: ractor::Message,
     T: Send + 'static,
@@ -266,7 +269,7 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         hosts_ready: counts.hosts_ready,
         hosts_total: counts.hosts_wanted,
         slots_total: counts.slots,
-        slots_busy: counts.leases,
+        slots_busy: counts.leases + counts.reserved,
         slots_idle: counts.idle,
         waiting: counts.waiting,
         restarts: counts.failures,

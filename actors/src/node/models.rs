@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use starling_core::audio::{RateMap, Resampler};
+use starling_core::placement::Candidate;
 use starling_core::session::SessionConfig;
 use starling_protocol::lease::DecodeOptions;
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
@@ -17,7 +18,7 @@ use super::arguments::{ModelArguments, SessionLimits};
 use crate::clock::Clock;
 use crate::data::Peers;
 use crate::decoders::{Decoders, Elsewhere};
-use crate::pool::PoolMessage;
+use crate::pool::{OthersKnown, PoolMessage};
 use crate::session::OpenRequest;
 
 /// Steps that may be on their way to a decoder: two seconds, so that a replay keeps its host busy and a short stall of
@@ -52,6 +53,7 @@ impl Model {
             digest: arguments.digest.as_str().into(),
             own_hosts: arguments.hosts > 0,
             queue_wait: limits.queue_wait,
+            retry_after: limits.retry_after,
             queue: Arc::new(Semaphore::new(limits.queue_length)),
             names: Arc::clone(&peers.names),
             clock: peers.clock,
@@ -66,6 +68,14 @@ pub(super) struct PeerArguments {
     pub(super) peers: Arc<dyn Peers>,
     pub(super) names: Arc<AtomicU64>,
     pub(super) clock: Clock,
+}
+
+impl PeerArguments {
+    /// What the peers have of a model, for this node's own pool.
+    pub(super) fn others(&self, model: &ModelArguments) -> OthersKnown {
+        let (peers, name, digest) = (Arc::clone(&self.peers), model.name.clone(), model.digest.clone());
+        Box::new(move || peers.candidates(&name, &digest).iter().map(Candidate::node_slots).collect())
+    }
 }
 
 /// What a new session is decided by.

@@ -87,6 +87,8 @@ pub(super) struct PoolEntry {
     pub(super) engine: starling_protocol::lease::EngineKind,
     pub(super) capabilities: super::arguments::Capabilities,
     pub(super) sample_rate: u32,
+    /// Hosts to keep; 0 where peers alone decode.
+    pub(super) hosts: u16,
     pub(super) pool: ActorRef<PoolMessage>,
 }
 
@@ -126,6 +128,7 @@ impl Actor for NodeSupervisor {
         let keeper = spawn_keeper(&myself, &node.copies, clock, &kept).await?;
         let names = Arc::new(AtomicU64::new(0));
         let peers = node.peers.map(|peers| PeerArguments { peers, names, clock });
+        let reservation_names = Arc::new(AtomicU64::new(0));
         let mut models = Models::default();
         for model in node.models {
             let pool = PoolArguments {
@@ -135,6 +138,8 @@ impl Actor for NodeSupervisor {
                 launcher: Arc::clone(&node.launcher),
                 clock,
                 observer: Arc::clone(&node.observer),
+                others: peers.as_ref().map(|peers| peers.others(&model)),
+                reservation_names: Arc::clone(&reservation_names),
             };
             let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
             models.all.push(Model::new(model, pool, peers.as_ref(), &node.limits));
@@ -310,7 +315,6 @@ impl SupervisorState {
             decoders: resolved.decoders,
             resampler,
             journal_bytes: self.limits.journal_bytes,
-            retry_after: self.limits.retry_after,
             copies: self.copies.clone(),
             warnings: resolved.warnings,
             opener: Some(opener),
@@ -376,6 +380,7 @@ impl SupervisorState {
             engine: model.arguments.engine,
             capabilities: model.arguments.capabilities,
             sample_rate: model.arguments.sample_rate,
+            hosts: model.arguments.hosts,
             pool: model.pool.clone(),
         };
         self.models.all.iter().map(entry).collect()

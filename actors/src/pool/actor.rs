@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::Timestamp;
+use starling_core::admission::Others;
 use starling_core::pool::{HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, PoolMachine, RequestId};
 use starling_core::session::LossCause;
+use starling_protocol::control::ReservationId;
 use starling_protocol::lease::{HostSpec, ToHost};
 use starling_protocol::{Attempt, LeaseId};
 use tracing::{error, warn};
 
-use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot};
+use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot, ReserveAnswer};
 use crate::clock::Clock;
 use crate::decoder::{
     DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage, Holder, HolderMessage, Seat,
@@ -29,7 +32,14 @@ pub(crate) struct PoolArguments {
     pub(crate) launcher: Arc<dyn HostLauncher>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
+    /// Says what the other nodes have; `None` for a node on its own.
+    pub(crate) others: Option<OthersKnown>,
+    /// Names for reservations, unique on this node: whoever gives one back names no model.
+    pub(crate) reservation_names: Arc<AtomicU64>,
 }
+
+/// What is known of the other nodes that decode a model.
+pub(crate) type OthersKnown = Box<dyn Fn() -> Others + Send + Sync>;
 
 struct Request {
     attempt: Attempt,
@@ -53,6 +63,7 @@ pub(crate) struct PoolState {
     /// Of hosts that are gone, so that totals never fall.
     past_load: HostLoad,
     requests: HashMap<RequestId, Request>,
+    reserving: HashMap<RequestId, RpcReplyPort<ReserveAnswer>>,
     leases: HashMap<LeaseId, Lease>,
     next_request: u64,
     timer: Option<Timestamp>,
@@ -83,6 +94,7 @@ impl Actor for ModelPoolActor {
             class: None,
             past_load: HostLoad::default(),
             requests: HashMap::new(),
+            reserving: HashMap::new(),
             leases: HashMap::new(),
             next_request: 0,
             timer: None,
@@ -101,24 +113,38 @@ impl Actor for ModelPoolActor {
         state: &mut PoolState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PoolMessage::Acquire { attempt, purpose, holder } => {
-                let request = RequestId(state.next_request);
-                state.next_request += 1;
+            PoolMessage::Acquire { attempt, purpose, claim, holder } => {
+                let request = state.name_request();
                 state.requests.insert(request, Request { attempt, holder });
-                state.drive(&myself, PoolEvent::Requested { request, purpose }).await?;
+                state.look_around(&myself).await?;
+                state.drive(&myself, PoolEvent::Requested { request, purpose, claim }).await?;
+            }
+            PoolMessage::Reserve { session, ttl, failover, reply } => {
+                let request = state.name_request();
+                let name = state.arguments.reservation_names.fetch_add(1, Ordering::Relaxed);
+                let reservation = ReservationId(name);
+                state.reserving.insert(request, reply);
+                state.look_around(&myself).await?;
+                let event = PoolEvent::ReservationRequested { request, reservation, session, ttl, failover };
+                state.drive(&myself, event).await?;
+            }
+            PoolMessage::Unreserve { reservation } => {
+                state.drive(&myself, PoolEvent::ReservationReleased { reservation }).await?;
             }
             PoolMessage::Withdraw { attempt, holder } => {
-                let wanted = |request: &Request| {
-                    request.attempt == attempt && request.holder.get_id() == holder.get_id()
-                };
-                let found = state.requests.iter().find(|(_, request)| wanted(request)).map(|(id, _)| *id);
-                if let Some(request) = found {
+                if let Some(request) = state.request_of(attempt, &holder) {
                     state.requests.remove(&request);
                     state.drive(&myself, PoolEvent::Withdrawn { request }).await?;
                 }
             }
+            PoolMessage::GiveUp { attempt, holder } => {
+                if let Some(request) = state.request_of(attempt, &holder) {
+                    state.drive(&myself, PoolEvent::PatienceEnded { request }).await?;
+                }
+            }
             PoolMessage::Released { lease } => {
                 if state.leases.remove(&lease).is_some() {
+                    state.look_around(&myself).await?;
                     state.drive(&myself, PoolEvent::Released { lease }).await?;
                 }
             }
@@ -130,6 +156,9 @@ impl Actor for ModelPoolActor {
                     _ => {}
                 }
                 if state.stopping.is_none() {
+                    if event == PoolEvent::TimedOut {
+                        state.look_around(&myself).await?;
+                    }
                     state.drive(&myself, event).await?;
                 }
                 state.end_if_stopped(&myself);
@@ -141,6 +170,7 @@ impl Actor for ModelPoolActor {
             PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
             PoolMessage::LoadFailed { message } => state.last_error = Some(message),
             PoolMessage::Snapshot(reply) => {
+                state.look_around(&myself).await?;
                 // Whoever asked may have gone.
                 let _ = reply.send(state.snapshot());
             }
@@ -171,6 +201,29 @@ impl Actor for ModelPoolActor {
 }
 
 impl PoolState {
+    const fn name_request(&mut self) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        request
+    }
+
+    fn request_of(&self, attempt: Attempt, holder: &Holder) -> Option<RequestId> {
+        let wanted =
+            |request: &Request| request.attempt == attempt && request.holder.get_id() == holder.get_id();
+        self.requests.iter().find(|(_, request)| wanted(request)).map(|(id, _)| *id)
+    }
+
+    /// Tells the machine what the other nodes have now, before it decides on what may be theirs.
+    async fn look_around(&mut self, myself: &ActorRef<PoolMessage>) -> Result<(), ActorProcessingErr> {
+        if let Some(known) = &self.arguments.others
+            && self.stopping.is_none()
+        {
+            let others = known();
+            self.drive(myself, PoolEvent::OthersChanged { others }).await?;
+        }
+        Ok(())
+    }
+
     async fn drive(
         &mut self,
         myself: &ActorRef<PoolMessage>,
@@ -207,10 +260,19 @@ impl PoolState {
                 PoolAction::Grant { request, lease, host, waited } => {
                     self.grant(myself, request, lease, host, waited).await?;
                 }
-                PoolAction::Refuse { request, reason } => {
+                PoolAction::Reserve { request, reservation, ttl } => {
+                    if let Some(reply) = self.reserving.remove(&request)
+                        && reply.send(Ok((reservation, ttl))).is_err()
+                    {
+                        let _ = myself.cast(PoolMessage::Unreserve { reservation });
+                    }
+                }
+                PoolAction::Refuse { request, refused } => {
                     if let Some(Request { attempt, holder }) = self.requests.remove(&request) {
-                        let answer = Err(reason);
+                        let answer = Err(refused);
                         let _ = holder.send_message(HolderMessage::Answer { attempt, answer });
+                    } else if let Some(reply) = self.reserving.remove(&request) {
+                        let _ = reply.send(Err(refused));
                     }
                 }
                 PoolAction::Lose { lease, cause } => {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::RpcReplyPort;
-use starling_core::pool::{HostId, PoolCounts, PoolEvent, Purpose, Refusal};
-use starling_protocol::{Attempt, LeaseId, NodeName};
+use starling_core::pool::{Claim, HostId, PoolCounts, PoolEvent, Purpose, Refused};
+use starling_protocol::control::ReservationId;
+use starling_protocol::{Attempt, LeaseId, NodeName, SessionId};
 
 use crate::decoder::{DecoderHandle, Holder};
 
@@ -20,7 +21,10 @@ pub(crate) struct Grant {
 }
 
 /// What whoever asked is answered.
-pub(crate) type LeaseAnswer = Result<Grant, Refusal>;
+pub(crate) type LeaseAnswer = Result<Grant, Refused>;
+
+/// A slot that is kept, and for how long, or why none is.
+pub(crate) type ReserveAnswer = Result<(ReservationId, Duration), Refused>;
 
 /// What a host's heartbeat said of its load.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,10 +45,16 @@ pub(crate) struct PoolSnapshot {
 }
 
 pub(crate) enum PoolMessage {
-    /// Somebody wants a lease; the answer is a `HolderMessage::Answer`.
-    Acquire { attempt: Attempt, purpose: Purpose, holder: Holder },
+    /// Somebody wants a lease, and may have had a slot kept for it; the answer is a `HolderMessage::Answer`.
+    Acquire { attempt: Attempt, purpose: Purpose, claim: Option<Claim>, holder: Holder },
     /// They do not want it any more, or are gone.
     Withdraw { attempt: Attempt, holder: Holder },
+    /// They wait no longer, and want to be told. Has no effect once they were answered.
+    GiveUp { attempt: Attempt, holder: Holder },
+    /// Somebody wants a slot kept. Answered at once.
+    Reserve { session: SessionId, ttl: Duration, failover: bool, reply: RpcReplyPort<ReserveAnswer> },
+    /// They don't want it any more. One that is not this pool's is none of its business.
+    Unreserve { reservation: ReservationId },
     /// A lease's host has closed it.
     Released { lease: LeaseId },
     /// Something of the machine's.

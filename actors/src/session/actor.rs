@@ -39,7 +39,6 @@ pub(crate) struct SessionArguments {
     pub(crate) decoders: Decoders,
     pub(crate) resampler: Arc<Resampler>,
     pub(crate) journal_bytes: usize,
-    pub(crate) retry_after: std::time::Duration,
     pub(crate) digest: Arc<str>,
     pub(crate) copies: CopyArguments,
     pub(crate) warnings: Vec<(WarningCode, String)>,
@@ -406,7 +405,7 @@ impl SessionState {
                 self.granted = None;
                 self.answer_welcome();
             }
-            Err(reason) => self.refuse(myself, reason),
+            Err(refused) => self.refuse(myself, refused),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use starling_core::pool::{Purpose, Refusal};
+use starling_core::pool::{Purpose, Refusal, Refused};
 use starling_core::replica::ReplicationEvent;
 use starling_core::session::{AttachRefusal, FailReason, LeaseKind, Outcome, SessionAction};
 use starling_protocol::lease::{Priority, ToHost};
@@ -198,14 +198,14 @@ impl SessionState {
         }
     }
 
-    pub(super) fn refuse(&mut self, myself: &ActorRef<SessionMessage>, reason: Refusal) {
-        let (code, message) = match reason {
+    pub(super) fn refuse(&mut self, myself: &ActorRef<SessionMessage>, refused: Refused) {
+        let (code, message) = match refused.reason {
             Refusal::QueueFull => (ErrorCode::Busy, "no decoder is free and too many wait for one"),
             Refusal::WaitedTooLong => (ErrorCode::Busy, "no decoder came free in time"),
             Refusal::Draining => (ErrorCode::ShuttingDown, "this node is stopping"),
         };
         let mut body = ErrorBody::new(code, message);
-        body.retry_after_ms = Some(self.arguments.retry_after.as_millis() as u64);
+        body.retry_after_ms = Some(refused.retry_after.as_millis() as u64);
         let dialect = self.arguments.request.dialect;
         self.arguments.observer.observe(&Observation::SessionRefused { dialect, reason: code });
         if let Some((reply, _)) = self.welcome.take() {

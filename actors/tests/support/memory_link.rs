@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use starling_actors::{
-    CopyPeers, IncomingStream, IncomingStreams, LinkError, LinkedPeers, NodeHandle, PeerLink, PeerStream,
-    Peers,
+    CopyPeers, IncomingStream, IncomingStreams, LinkError, LinkedPeers, NoAnswer, NodeHandle, PeerLink,
+    PeerStream, Peers, Reservations,
 };
 use starling_core::placement::{Candidate, Keeper};
-use starling_protocol::control::ReplicaReply;
+use starling_protocol::control::{ModelPool, PoolReply, PoolRequest, ReplicaReply, Service};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeName, SessionId};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +33,24 @@ pub struct Net {
     nodes: Arc<Mutex<HashMap<NodeName, mpsc::Sender<IncomingStream>>>>,
     ways: Arc<Mutex<HashMap<Pair, watch::Sender<Way>>>>,
     candidates: Arc<Mutex<Vec<Candidate>>>,
+    pools: Arc<Mutex<HashMap<NodeName, Pool>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// How a node answers on its control plane.
+#[derive(Clone)]
+enum Pool {
+    Asks(NodeHandle),
+    /// It is of a version that knows no reservations.
+    Older,
+}
+
+/// What was asked over the control plane, and answered.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub node: NodeName,
+    pub request: PoolRequest,
+    pub reply: Result<PoolReply, NoAnswer>,
 }
 
 /// Nodes in memory as keepers of copies. Each is in a zone of its own, so that copies spread.
@@ -102,7 +121,8 @@ pub fn name(text: &str) -> NodeName {
 }
 
 pub fn candidate(node: &str, idle: u32) -> Candidate {
-    Candidate { node: name(node), zone: "z".into(), class: String::new(), idle, draining: false }
+    let (zone, class) = ("z".into(), String::new());
+    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, draining: false }
 }
 
 impl Net {
@@ -118,15 +138,36 @@ impl Net {
         *self.candidates.lock().expect("no panic") = candidates;
     }
 
+    /// From now on this is who answers for a node on its control plane. Nobody does before.
+    pub fn answers(&self, node: &str, handle: NodeHandle) {
+        self.pools.lock().expect("no panic").insert(name(node), Pool::Asks(handle));
+    }
+
+    /// A node does not understand what its pool is asked.
+    pub fn is_older(&self, node: &str) {
+        self.pools.lock().expect("no panic").insert(name(node), Pool::Older);
+    }
+
+    /// A node has no control plane.
+    pub fn has_no_link(&self, node: &str) {
+        self.pools.lock().expect("no panic").remove(&name(node));
+    }
+
+    /// All that was asked over the control plane.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no panic").clone()
+    }
+
     /// The peers of a node.
     pub fn peers(&self, link: &Arc<MemoryLink>) -> Arc<dyn Peers> {
         let (candidates, own) = (Arc::clone(&self.candidates), link.own.clone());
+        let reservations: Option<Arc<dyn Reservations>> = Some(Arc::clone(link) as Arc<dyn Reservations>);
         let link: Arc<dyn PeerLink> = Arc::clone(link) as Arc<dyn PeerLink>;
         let directory = move |_: &str, _: &str| {
             let all = candidates.lock().expect("no panic");
             all.iter().filter(|candidate| candidate.node != own).cloned().collect()
         };
-        Arc::new(LinkedPeers { link, directory })
+        Arc::new(LinkedPeers { link, directory, reservations })
     }
 
     /// From now on nothing passes between the two, and what was open breaks.
@@ -188,6 +229,35 @@ impl PeerLink for MemoryLink {
 
     fn peer_lost(&self, node: &NodeName) {
         self.net.way(&self.own, node).send_replace(Way::Broken);
+    }
+}
+
+impl Reservations for MemoryLink {
+    fn ask(
+        &self,
+        node: &NodeName,
+        request: PoolRequest,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<PoolReply, NoAnswer>> {
+        let pool = self.net.pools.lock().expect("no panic").get(node).cloned();
+        let way = *self.net.way(&self.own, node).borrow();
+        let (asked, node) = (Arc::clone(&self.net.asked), node.clone());
+        Box::pin(async move {
+            let reply = match (way, pool) {
+                (Way::Open, Some(Pool::Asks(pool))) => {
+                    let asking = tokio::time::timeout(within, pool.ask_pool(request.clone()));
+                    asking.await.map_err(|_| NoAnswer::Silent)
+                }
+                (Way::Open, Some(Pool::Older)) => Ok(ModelPool::unknown()),
+                (Way::Silent, Some(_)) => {
+                    tokio::time::sleep(within).await;
+                    Err(NoAnswer::Silent)
+                }
+                (Way::Broken, _) | (_, None) => Err(NoAnswer::NotAsked),
+            };
+            asked.lock().expect("no panic").push(Asked { node, request, reply: reply.clone() });
+            reply
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
 
 pub mod client;
+pub mod cluster;
 pub mod fake_host;
 pub mod memory_link;
 pub mod models;

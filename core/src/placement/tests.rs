@@ -8,7 +8,8 @@ fn name(text: &str) -> NodeName {
 }
 
 fn candidate(node: &str, idle: u32) -> Candidate {
-    Candidate { node: name(node), zone: "z1".into(), class: "avx2".into(), idle, draining: false }
+    let (zone, class) = ("z1".into(), "avx2".into());
+    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, draining: false }
 }
 
 fn keeper(node: &str, zone: &str, weight: u64) -> Keeper {
@@ -105,6 +106,8 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             node: name(&format!("n{n}")),
             zone: format!("z{zone}"),
             class: ["", "x", "y"][usize::from(class)].into(),
+            slots: idle,
+            busy: 0,
             idle,
             draining,
         };

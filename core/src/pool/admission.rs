@@ -41,10 +41,13 @@ impl Admission {
         self.continuing(kind).push_back(entry);
     }
 
-    pub(super) fn withdraw(&mut self, request: RequestId) {
+    /// Whether it waited.
+    pub(super) fn withdraw(&mut self, request: RequestId) -> bool {
+        let before = self.len();
         for queue in [&mut self.new, &mut self.shared, &mut self.quarantine] {
             queue.retain(|entry| entry.request != request);
         }
+        self.len() < before
     }
 
     pub(super) fn next_continue(&mut self, kind: LeaseKind) -> Option<Waiting> {
@@ -56,6 +59,10 @@ impl Admission {
             LeaseKind::Shared => self.shared.len(),
             LeaseKind::Quarantine => self.quarantine.len(),
         }
+    }
+
+    pub(super) fn waits_to_begin(&self) -> bool {
+        !self.new.is_empty()
     }
 
     pub(super) fn next_new(&mut self) -> Option<Waiting> {

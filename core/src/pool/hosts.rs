@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use starling_protocol::LeaseId;
+use starling_protocol::control::ReservationId;
+use starling_protocol::{LeaseId, SessionId};
 
 use super::messages::HostId;
 use crate::Timestamp;
@@ -22,12 +23,23 @@ pub(super) enum HostState {
     Ending,
 }
 
+/// A slot that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Reservation {
+    pub(super) session: SessionId,
+    pub(super) until: Timestamp,
+    /// Whether it may lie in the reserve.
+    pub(super) failover: bool,
+}
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Host {
     pub(super) state: HostState,
     pub(super) quarantine: bool,
     pub(super) leases: BTreeSet<LeaseId>,
+    /// Slots kept for leases that are still to come. They go with the host, and when it is to be replaced.
+    pub(super) reserved: BTreeMap<ReservationId, Reservation>,
     /// The host this one was started to replace, until it is ready.
     pub(super) replaces: Option<HostId>,
 }
@@ -46,6 +58,11 @@ impl Host {
     pub(super) const fn is_ready(&self) -> bool {
         matches!(self.state, HostState::Ready { .. })
     }
+
+    /// Slots that are taken, by a lease or for one.
+    pub(super) fn held(&self) -> usize {
+        self.leases.len() + self.reserved.len()
+    }
 }
 
 /// All hosts of a pool.
@@ -59,15 +76,16 @@ impl Hosts {
     pub(super) fn add(&mut self, state: HostState, quarantine: bool, replaces: Option<HostId>) -> HostId {
         let id = HostId(self.next);
         self.next += 1;
-        self.by_id.insert(id, Host { state, quarantine, leases: BTreeSet::new(), replaces });
+        let (leases, reserved) = (BTreeSet::new(), BTreeMap::new());
+        self.by_id.insert(id, Host { state, quarantine, leases, reserved, replaces });
         id
     }
 
-    /// The ready host with the fewest leases below `limit`; the one that has been up longest among equals.
+    /// The ready host that holds the least, and less than `limit`; the one that has been up longest among equals.
     pub(super) fn emptiest(&self, limit: usize) -> Option<HostId> {
         let open = self.by_id.iter().filter(|(_, host)| !host.quarantine && host.is_ready());
-        let room = open.filter(|(_, host)| host.leases.len() < limit);
-        room.min_by_key(|(id, host)| (host.leases.len(), **id)).map(|(id, _)| *id)
+        let room = open.filter(|(_, host)| host.held() < limit);
+        room.min_by_key(|(id, host)| (host.held(), **id)).map(|(id, _)| *id)
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -89,5 +107,27 @@ impl Hosts {
 
     pub(super) fn of_lease(&mut self, lease: LeaseId) -> Option<(HostId, &mut Host)> {
         self.by_id.iter_mut().find(|(_, host)| host.leases.contains(&lease)).map(|(id, host)| (*id, host))
+    }
+
+    /// What is kept for a session.
+    pub(super) fn reserved_for(&mut self, session: SessionId) -> Option<(ReservationId, &mut Reservation)> {
+        let mut all = self.by_id.values_mut().flat_map(|host| &mut host.reserved);
+        all.find(|(_, reservation)| reservation.session == session)
+            .map(|(id, reservation)| (*id, reservation))
+    }
+
+    /// Gives up a reservation; says what it was, and on which host.
+    pub(super) fn take_reserved(&mut self, id: ReservationId) -> Option<(HostId, Reservation)> {
+        self.by_id.iter_mut().find_map(|(host, held)| Some((*host, held.reserved.remove(&id)?)))
+    }
+
+    pub(super) fn drop_expired(&mut self, now: Timestamp) {
+        for host in self.by_id.values_mut() {
+            host.reserved.retain(|_, reservation| now < reservation.until);
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.by_id.values().flat_map(|host| host.reserved.values()).map(|reservation| reservation.until).min()
     }
 }

@@ -1,15 +1,26 @@
 //! The pool's decisions.
 
+use std::time::Duration;
+
 use starling_protocol::LeaseId;
 
 use super::admission::{Admission, Waiting};
 use super::hosts::{HostState, Hosts};
 use super::messages::{
-    HostEnd, HostId, PoolAction, PoolConfig, PoolCounts, PoolEvent, Purpose, Refusal, RequestId,
+    Claim, HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, Purpose, Refusal, Refused, RequestId,
 };
+use super::retry::RetryAfter;
 use crate::Timestamp;
+use crate::admission::Others;
 use crate::restart::RestartIntensity;
 use crate::session::LeaseKind;
+
+mod account;
+mod reservations;
+
+/// How often to look at the other nodes while it is for their sake alone that sessions wait. They tell of themselves every
+/// second.
+const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// One model's decoders.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +33,10 @@ pub struct PoolMachine {
     next_lease: LeaseId,
     draining: bool,
     failures: u64,
+    retry: RetryAfter,
+    others: Others,
+    /// When they were looked at last.
+    looked_around: Timestamp,
 }
 
 impl PoolMachine {
@@ -37,6 +52,9 @@ impl PoolMachine {
             next_lease: LeaseId(0),
             draining: false,
             failures: 0,
+            retry: RetryAfter::new(config.retry_after),
+            others: Others::default(),
+            looked_around: now,
         };
         for _ in 0..config.hosts {
             pool.hosts.add(HostState::Waiting { start_at: now }, false, None);
@@ -47,15 +65,35 @@ impl PoolMachine {
 
     /// Takes an event and appends what is to be done.
     pub fn handle(&mut self, now: Timestamp, event: PoolEvent, out: &mut Vec<PoolAction>) {
+        self.hosts.drop_expired(now);
         match event {
-            PoolEvent::Requested { request, purpose } => self.requested(now, request, purpose, out),
-            PoolEvent::Withdrawn { request } => self.waiting.withdraw(request),
-            PoolEvent::Released { lease } => self.released(lease, out),
+            PoolEvent::Requested { request, purpose, claim } => {
+                self.requested(now, request, purpose, claim, out);
+            }
+            PoolEvent::Withdrawn { request } => drop(self.waiting.withdraw(request)),
+            PoolEvent::PatienceEnded { request } => {
+                if self.waiting.withdraw(request) {
+                    out.push(self.refusal(now, request, Refusal::WaitedTooLong));
+                }
+            }
+            PoolEvent::ReservationRequested { request, reservation, session, ttl, failover } => {
+                let kept = self.reserve(now, reservation, session, ttl, failover);
+                out.push(match kept {
+                    Ok((reservation, ttl)) => PoolAction::Reserve { request, reservation, ttl },
+                    Err(reason) => self.refusal(now, request, reason),
+                });
+            }
+            PoolEvent::ReservationReleased { reservation } => drop(self.hosts.take_reserved(reservation)),
+            PoolEvent::OthersChanged { others } => {
+                self.others = others;
+                self.looked_around = now;
+            }
+            PoolEvent::Released { lease } => self.released(now, lease, out),
             PoolEvent::HostReady { host } => self.ready(now, host, out),
             PoolEvent::HostRetiring { host } => self.retiring(now, host),
             PoolEvent::HostEnded { host, end, suspects } => self.ended(now, host, end, &suspects, out),
             PoolEvent::Draining => self.draining = true,
-            PoolEvent::TimedOut => {}
+            PoolEvent::TimedOut => self.looked_around = now,
         }
         self.expire(now, out);
         self.replace_missing(now);
@@ -72,55 +110,24 @@ impl PoolMachine {
             HostState::Loading { since } => Some(since.plus(self.config.load_deadline)),
             _ => None,
         });
-        hosts.chain(self.waiting.next_expiry(self.config.queue_wait)).min()
+        let held_back = self.waiting.waits_to_begin() && self.free_slot().is_some();
+        let look_around = held_back.then(|| self.looked_around.plus(LOOK_AROUND));
+        let queue = self.waiting.next_expiry(self.config.queue_wait);
+        hosts.chain(queue).chain(self.hosts.next_expiry()).chain(look_around).min()
     }
 
-    /// How full the pool is.
-    #[must_use]
-    pub fn counts(&self) -> PoolCounts {
-        let ready: Vec<_> =
-            self.hosts.by_id.values().filter(|host| host.is_ready() && !host.quarantine).collect();
-        let slots = usize::from(self.config.slots_per_host);
-        PoolCounts {
-            hosts_ready: ready.len(),
-            hosts_wanted: usize::from(self.config.hosts),
-            slots: ready.len() * slots,
-            leases: self.hosts.by_id.values().map(|host| host.leases.len()).sum(),
-            idle: ready.iter().map(|host| slots.saturating_sub(host.leases.len())).sum(),
-            waiting: self.waiting.len(),
-            failures: self.failures,
-        }
-    }
-
-    /// Checks what must hold after every event (I6: caps; I10: nothing held by nobody). For tests and debug builds.
-    ///
-    /// # Errors
-    /// A sentence that names what is broken.
-    pub fn check(&self) -> Result<(), String> {
-        let most = 2 * usize::from(self.config.slots_per_host);
-        for (id, host) in &self.hosts.by_id {
-            let limit = if host.quarantine { 1 } else { most };
-            if host.leases.len() > limit {
-                return Err(format!("I6: {id:?} holds {} leases, {limit} at most", host.leases.len()));
-            }
-            if !host.leases.is_empty()
-                && matches!(host.state, HostState::Waiting { .. } | HostState::Loading { .. })
-            {
-                return Err(format!("I10: {id:?} holds leases and is {:?}", host.state));
-            }
-        }
-        if self.hosts.kept() != usize::from(self.config.hosts) {
-            return Err(format!(
-                "I10: {} hosts are kept, {} configured",
-                self.hosts.kept(),
-                self.config.hosts
-            ));
-        }
-        Ok(())
-    }
-
-    fn requested(&mut self, now: Timestamp, request: RequestId, purpose: Purpose, out: &mut Vec<PoolAction>) {
+    fn requested(
+        &mut self,
+        now: Timestamp,
+        request: RequestId,
+        purpose: Purpose,
+        claim: Option<Claim>,
+        out: &mut Vec<PoolAction>,
+    ) {
         let entry = Waiting { request, since: now };
+        if let Some(host) = claim.and_then(|claim| self.claimed(claim, purpose)) {
+            return self.grant(now, entry, host, out);
+        }
         let refused = match purpose {
             Purpose::Continue(kind) => {
                 self.waiting.wait_continue(entry, kind);
@@ -129,19 +136,32 @@ impl PoolMachine {
             Purpose::New if self.draining => Some(Refusal::Draining),
             Purpose::New => {
                 // The queue is for those who find no slot; whoever finds one is in it for no time.
-                let slot = self.hosts.emptiest(usize::from(self.config.slots_per_host)).is_some();
+                let slot = self.headroom() > 0 && self.free_slot().is_some();
                 let longest = self.config.queue_length.max(usize::from(slot));
                 self.waiting.wait_new(entry, longest).err()
             }
         };
         if let Some(reason) = refused {
-            out.push(PoolAction::Refuse { request, reason });
+            out.push(self.refusal(now, request, reason));
         }
     }
 
-    fn released(&mut self, lease: LeaseId, out: &mut Vec<PoolAction>) {
+    fn refusal(&self, now: Timestamp, request: RequestId, reason: Refusal) -> PoolAction {
+        let retry_after = self.retry.estimate(now, self.waiting.len());
+        PoolAction::Refuse { request, refused: Refused { reason, retry_after } }
+    }
+
+    /// A host with a slot for a new session.
+    fn free_slot(&self) -> Option<HostId> {
+        self.hosts.emptiest(usize::from(self.config.slots_per_host))
+    }
+
+    fn released(&mut self, now: Timestamp, lease: LeaseId, out: &mut Vec<PoolAction>) {
         let Some((id, host)) = self.hosts.of_lease(lease) else { return };
         host.leases.remove(&lease);
+        if host.is_ready() && !host.quarantine {
+            self.retry.slot_freed(now);
+        }
         let unneeded = host.quarantine || host.state == HostState::Retiring { replaced: true };
         if host.leases.is_empty() && unneeded && host.state != HostState::Ending {
             host.state = HostState::Ending;
@@ -174,6 +194,7 @@ impl PoolMachine {
         let Some(host) = self.hosts.by_id.get_mut(&id) else { return };
         let (HostState::Ready { since }, false) = (host.state, host.quarantine) else { return };
         host.state = HostState::Retiring { replaced: false };
+        host.reserved.clear();
         // A budget that a new host has spent already would have hosts replaced without end.
         let proved = now.since(since) >= self.config.proved_after;
         let start_at = if proved { now } else { self.restarts.died(now) };
@@ -219,7 +240,7 @@ impl PoolMachine {
 
     fn expire(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
         for entry in self.waiting.expired(now, self.config.queue_wait) {
-            out.push(PoolAction::Refuse { request: entry.request, reason: Refusal::WaitedTooLong });
+            out.push(self.refusal(now, entry.request, Refusal::WaitedTooLong));
         }
     }
 
@@ -256,7 +277,9 @@ impl PoolMachine {
             let Some(entry) = self.waiting.next_continue(LeaseKind::Shared) else { break };
             self.grant(now, entry, host, out);
         }
-        while let Some(host) = self.hosts.emptiest(slots) {
+        while self.headroom() > 0
+            && let Some(host) = self.free_slot()
+        {
             let Some(entry) = self.waiting.next_new() else { break };
             self.grant(now, entry, host, out);
         }

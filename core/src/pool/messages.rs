@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use starling_protocol::LeaseId;
+use starling_protocol::control::ReservationId;
+use starling_protocol::{LeaseId, SessionId};
 
+use crate::admission::Others;
 use crate::restart::RestartLimits;
 use crate::session::{LeaseKind, LossCause};
 
@@ -26,6 +28,8 @@ pub struct PoolConfig {
     pub queue_length: usize,
     /// Longest such a wait.
     pub queue_wait: Duration,
+    /// The least that somebody who is refused is told to stay away.
+    pub retry_after: Duration,
     /// Longest time from a host's start to its being ready.
     pub load_deadline: Duration,
     /// Hosts for suspect segments at once. Each loads the model anew, so that they are few.
@@ -43,6 +47,15 @@ pub enum Purpose {
     New,
     /// A session that has lost its decoder, or is moving; goes first, may use the reserve, is never refused.
     Continue(LeaseKind),
+}
+
+/// A slot that was reserved and is to become a lease. One that is gone, or another session's, is no claim to anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// Its name. Names are not unique across runs of a node, hence the session.
+    pub reservation: ReservationId,
+    /// Whom it was kept for.
+    pub session: SessionId,
 }
 
 /// How a host's process ended.
@@ -101,9 +114,39 @@ pub enum PoolEvent {
         request: RequestId,
         /// What for.
         purpose: Purpose,
+        /// What was kept for it before.
+        claim: Option<Claim>,
+    },
+    /// Somebody wants a slot kept for a lease that is about to be asked for. Answered at once, with `Reserve` or `Refuse`.
+    ReservationRequested {
+        /// To be named in the answer.
+        request: RequestId,
+        /// What a new reservation is to be called; not used if there is one for the session.
+        reservation: ReservationId,
+        /// Who is going to use it. It has one reservation at most.
+        session: SessionId,
+        /// How long to keep it; no more than 5 s.
+        ttl: Duration,
+        /// Whether the session has lost a decoder, and may have the reserve.
+        failover: bool,
+    },
+    /// A reservation won't be used. Has no effect on one that is gone.
+    ReservationReleased {
+        /// Which.
+        reservation: ReservationId,
+    },
+    /// What the other nodes that decode this model have. Nobody, until it is told.
+    OthersChanged {
+        /// All of them.
+        others: Others,
     },
     /// Whoever asked does not want it any more. Has no effect once it was answered.
     Withdrawn {
+        /// Which request.
+        request: RequestId,
+    },
+    /// Whoever asked waits no longer, and is to be told. Has no effect once it was answered.
+    PatienceEnded {
         /// Which request.
         request: RequestId,
     },
@@ -148,6 +191,15 @@ pub enum Refusal {
     Draining,
 }
 
+/// There is no lease, and no slot was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// Why.
+    pub reason: Refusal,
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
 /// Something is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PoolAction {
@@ -179,12 +231,21 @@ pub enum PoolAction {
         /// How long the request waited.
         waited: Duration,
     },
+    /// A slot is kept.
+    Reserve {
+        /// For which request.
+        request: RequestId,
+        /// Its name.
+        reservation: ReservationId,
+        /// How long it is kept from now on.
+        ttl: Duration,
+    },
     /// There is none.
     Refuse {
         /// For which request.
         request: RequestId,
-        /// Why.
-        reason: Refusal,
+        /// Why, and until when.
+        refused: Refused,
     },
     /// A lease is gone with its host.
     Lose {
@@ -211,7 +272,9 @@ pub struct PoolCounts {
     pub slots: usize,
     /// Leases held, on any host.
     pub leases: usize,
-    /// Slots that a new session could have now.
+    /// Slots that are kept for leases to come.
+    pub reserved: usize,
+    /// Slots that a new session could have now: those that are free, less what is kept for the streams of other nodes.
     pub idle: usize,
     /// Requests that wait.
     pub waiting: usize,

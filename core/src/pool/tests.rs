@@ -2,10 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use starling_protocol::LeaseId;
+use starling_protocol::control::ReservationId;
+use starling_protocol::{LeaseId, SessionId};
 
 use super::*;
 use crate::Timestamp;
+use crate::admission::NodeSlots;
+use crate::admission::tests::can_be_lost;
 use crate::restart::RestartLimits;
 use crate::session::{LeaseKind, LossCause};
 
@@ -15,11 +18,16 @@ fn config() -> PoolConfig {
         slots_per_host: 2,
         queue_length: 3,
         queue_wait: Duration::from_secs(2),
+        retry_after: Duration::from_secs(1),
         load_deadline: Duration::from_secs(30),
         quarantine_hosts: 1,
         restarts: RestartLimits::default(),
         proved_after: Duration::from_secs(30),
     }
+}
+
+fn session(n: u8) -> SessionId {
+    SessionId::parse(&format!("{n:032x}")).expect("an id")
 }
 
 /// The pool with the processes that it asked for.
@@ -29,10 +37,18 @@ struct Stage {
     loading: BTreeSet<HostId>,
     running: BTreeSet<HostId>,
     leases: BTreeMap<LeaseId, (RequestId, HostId)>,
+    /// As they were granted; some may be gone.
+    reserved: BTreeMap<RequestId, (ReservationId, Duration)>,
+    /// The last of each session.
+    names: BTreeMap<u8, ReservationId>,
     refused: Vec<(RequestId, Refusal)>,
+    retry_after: Vec<Duration>,
     lost: Vec<(LeaseId, LossCause)>,
     moves: Vec<LeaseId>,
     next_request: u64,
+    /// Requests of new sessions that have no claim.
+    beginning: BTreeSet<RequestId>,
+    others: Vec<NodeSlots>,
 }
 
 impl Stage {
@@ -45,10 +61,15 @@ impl Stage {
             loading: BTreeSet::new(),
             running: BTreeSet::new(),
             leases: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            names: BTreeMap::new(),
             refused: Vec::new(),
+            retry_after: Vec::new(),
             lost: Vec::new(),
             moves: Vec::new(),
             next_request: 0,
+            beginning: BTreeSet::new(),
+            others: Vec::new(),
         };
         stage.perform(out);
         stage
@@ -63,6 +84,13 @@ impl Stage {
 
     fn perform(&mut self, actions: Vec<PoolAction>) {
         let mut stopped = Vec::new();
+        let begins = |action: &PoolAction| match action {
+            PoolAction::Grant { request, .. } => self.beginning.contains(request),
+            _ => false,
+        };
+        if actions.iter().any(begins) {
+            self.check_reserve();
+        }
         for action in actions {
             match action {
                 PoolAction::StartHost { host, .. } => assert!(self.loading.insert(host)),
@@ -71,7 +99,13 @@ impl Stage {
                     assert!(self.running.contains(&host), "a lease on a host that is not ready");
                     assert_eq!(self.leases.insert(lease, (request, host)), None);
                 }
-                PoolAction::Refuse { request, reason } => self.refused.push((request, reason)),
+                PoolAction::Reserve { request, reservation, ttl } => {
+                    self.reserved.insert(request, (reservation, ttl));
+                }
+                PoolAction::Refuse { request, refused } => {
+                    self.refused.push((request, refused.reason));
+                    self.retry_after.push(refused.retry_after);
+                }
                 PoolAction::Lose { lease, cause } => {
                     assert!(self.leases.remove(&lease).is_some(), "a lease is lost that nobody has");
                     self.lost.push((lease, cause));
@@ -85,9 +119,47 @@ impl Stage {
     }
 
     fn request(&mut self, purpose: Purpose) -> RequestId {
+        self.claim(purpose, None)
+    }
+
+    fn claim(&mut self, purpose: Purpose, claim: Option<Claim>) -> RequestId {
+        let request = self.name();
+        if purpose == Purpose::New && claim.is_none() {
+            self.beginning.insert(request);
+        }
+        self.send(PoolEvent::Requested { request, purpose, claim });
+        request
+    }
+
+    fn reserve(&mut self, of: u8, ttl: Duration, failover: bool) -> Option<ReservationId> {
+        let request = self.name();
+        let (reservation, session) = (ReservationId(request.0), session(of));
+        self.send(PoolEvent::ReservationRequested { request, reservation, session, ttl, failover });
+        let (reservation, _) = *self.reserved.get(&request)?;
+        self.names.insert(of, reservation);
+        Some(reservation)
+    }
+
+    fn tell_of(&mut self, others: Vec<NodeSlots>) {
+        self.others = others;
+        self.send(PoolEvent::OthersChanged { others: self.others.iter().copied().collect() });
+    }
+
+    /// A session was admitted just now: it must have left enough room to lose any one node.
+    fn check_reserve(&self) {
+        let counts = self.pool.counts();
+        let count = |number: usize| u32::try_from(number).expect("a small number");
+        let (total, busy) = (count(counts.slots), count(counts.leases + counts.reserved));
+        let own = NodeSlots { total, busy, draining: false };
+        let nodes: Vec<NodeSlots> = std::iter::once(own).chain(self.others.iter().copied()).collect();
+        for lost in (0..nodes.len()).filter(|lost| nodes[*lost].busy > 0) {
+            assert!(can_be_lost(&nodes, lost), "admitted into the reserve: {nodes:?} without {lost}");
+        }
+    }
+
+    fn name(&mut self) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.send(PoolEvent::Requested { request, purpose });
         request
     }
 
@@ -251,12 +323,19 @@ fn a_draining_pool_lets_sessions_go_on_and_refuses_new_ones() {
     assert!(stage.host_of(kept).is_some());
 }
 
+mod reservations;
+
 #[derive(Debug, Clone)]
 enum Move {
     New,
     Continue(LeaseKind),
     Withdraw(u8),
+    LosePatience(u8),
     Release(u8),
+    Reserve { session: u8, ttl_ms: u16, failover: bool },
+    Claim { session: u8, purpose: Purpose },
+    GiveUp(u8),
+    Others(Vec<NodeSlots>),
     Load,
     Retire(u8),
     End(u8, HostEnd),
@@ -265,12 +344,26 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let end = prop_oneof![Just(HostEnd::Killed), Just(HostEnd::Crashed), Just(HostEnd::LoadFailed)];
+    let continues = Purpose::Continue;
+    let purpose = prop_oneof![
+        2 => Just(Purpose::New),
+        1 => Just(continues(LeaseKind::Shared)),
+        1 => Just(continues(LeaseKind::Quarantine)),
+    ];
+    let other = (0u32..4, 0u32..6, proptest::bool::weighted(0.1))
+        .prop_map(|(total, busy, draining)| NodeSlots { total, busy, draining });
     let one = prop_oneof![
         4 => Just(Move::New),
         2 => Just(Move::Continue(LeaseKind::Shared)),
         1 => Just(Move::Continue(LeaseKind::Quarantine)),
         1 => any::<u8>().prop_map(Move::Withdraw),
+        1 => any::<u8>().prop_map(Move::LosePatience),
         4 => any::<u8>().prop_map(Move::Release),
+        3 => (0u8..6, 0u16..8_000, any::<bool>())
+            .prop_map(|(session, ttl_ms, failover)| Move::Reserve { session, ttl_ms, failover }),
+        3 => (0u8..6, purpose).prop_map(|(session, purpose)| Move::Claim { session, purpose }),
+        1 => any::<u8>().prop_map(Move::GiveUp),
+        1 => proptest::collection::vec(other, 0..3).prop_map(Move::Others),
         3 => Just(Move::Load),
         1 => any::<u8>().prop_map(Move::Retire),
         2 => (any::<u8>(), end).prop_map(|(which, end)| Move::End(which, end)),
@@ -302,11 +395,38 @@ proptest! {
                         stage.send(PoolEvent::Withdrawn { request });
                     }
                 }
+                Move::LosePatience(which) => {
+                    if let Some(request) = pick((0..stage.next_request).map(RequestId), which) {
+                        stage.send(PoolEvent::PatienceEnded { request });
+                    }
+                }
                 Move::Release(which) => {
                     if let Some(lease) = pick(stage.leases.keys().copied(), which) {
                         stage.release(lease);
                     }
                 }
+                Move::Reserve { session, ttl_ms, failover } => {
+                    let before = stage.pool.counts();
+                    let ttl = Duration::from_millis(ttl_ms.into());
+                    stage.reserve(session, ttl, failover);
+                    let bound = ttl.min(Duration::from_secs(5));
+                    let last = RequestId(stage.next_request - 1);
+                    prop_assert!(stage.reserved.get(&last).is_none_or(|(_, kept)| *kept <= bound));
+                    if stage.pool.counts().reserved > before.reserved && !failover {
+                        stage.check_reserve();
+                    }
+                }
+                Move::Claim { session: of, purpose } => {
+                    if let Some(reservation) = stage.names.get(&of).copied() {
+                        stage.claim(purpose, Some(Claim { reservation, session: session(of) }));
+                    }
+                }
+                Move::GiveUp(which) => {
+                    if let Some(reservation) = pick(stage.names.values().copied(), which) {
+                        stage.send(PoolEvent::ReservationReleased { reservation });
+                    }
+                }
+                Move::Others(others) => stage.tell_of(others),
                 Move::Load => stage.load(),
                 Move::Retire(which) => {
                     if let Some(host) = pick(stage.running.iter().copied(), which) {
@@ -330,7 +450,7 @@ proptest! {
             }
         }
         let counts = stage.pool.counts();
-        prop_assert_eq!((counts.hosts_ready, counts.leases, counts.waiting), (2, 0, 0));
+        prop_assert_eq!((counts.hosts_ready, counts.leases, counts.waiting, counts.reserved), (2, 0, 0, 0));
         prop_assert_eq!(stage.running.len(), 2, "no process without a purpose");
     }
 }

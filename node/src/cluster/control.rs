@@ -14,8 +14,8 @@ use starling_actors::trust::Trust;
 use starling_actors::{Clock, ClusterView, MembershipHandle, NodeHandle, PeerLink};
 use starling_protocol::NodeId;
 use starling_protocol::control::{
-    MAX_STATUS_SESSIONS, ModelPool, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply,
-    PoolRequest, Replica, ReplicaReply, ReplicaRequest, Service,
+    MAX_STATUS_SESSIONS, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest,
+    Replica, ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -150,9 +150,9 @@ impl ControlServices for Services {
         .boxed()
     }
 
-    fn pool(&self, _from: NodeId, _request: PoolRequest) -> BoxFuture<'static, PoolReply> {
-        // A slot is asked for on the stream that is to use it.
-        std::future::ready(ModelPool::unknown()).boxed()
+    fn pool(&self, _from: NodeId, request: PoolRequest) -> BoxFuture<'static, PoolReply> {
+        let node = self.node.clone();
+        async move { node.ask_pool(request).await }.boxed()
     }
 
     fn replica(&self, from: NodeId, request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {

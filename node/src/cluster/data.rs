@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use starling_actors::trust::{NAME_SUFFIX, Trust, peer_name};
 use starling_actors::{
     ClusterChange, IncomingStreams, LinkedPeers, MembershipHandle, NodeHandle, PeerLink, Peers, QuinnLink,
-    QuinnLinkArguments, QuinnTrust,
+    QuinnLinkArguments, QuinnTrust, Reservations,
 };
 use starling_protocol::NodeName;
 use starling_protocol::data::DATA_ALPN;
@@ -71,13 +71,14 @@ impl DataPlane {
         Ok((Self { link, directory }, incoming))
     }
 
-    /// Who else may decode for this node's sessions.
+    /// Who else may decode for this node's sessions, and how they are asked to keep slots.
     #[must_use]
-    pub fn peers(&self) -> Arc<dyn Peers> {
+    pub fn peers(&self, reservations: Arc<dyn Reservations>) -> Arc<dyn Peers> {
         let directory = Arc::clone(&self.directory);
         Arc::new(LinkedPeers {
             link: Arc::new(self.link.clone()) as Arc<dyn PeerLink>,
             directory: move |model: &str, _digest: &str| directory.candidates(model),
+            reservations: Some(reservations),
         })
     }
 

@@ -88,6 +88,8 @@ impl Directory {
             node: member.id.name.clone(),
             zone: record.zone.clone(),
             class: self.class(load),
+            slots: u32::from(load.slots_total),
+            busy: u32::from(load.slots_busy),
             idle: u32::from(load.slots_idle),
             draining: record.draining || record.leaving,
         })

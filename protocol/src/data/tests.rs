@@ -55,6 +55,7 @@ fn refusals() -> Vec<StreamRefusal> {
         StreamRefusal::UnknownModel { model: model() },
         StreamRefusal::WrongDigest { model: model(), offered: "a".into(), served: "b".into() },
         StreamRefusal::Busy,
+        StreamRefusal::BusyFor { retry_after_ms: 1_500 },
         StreamRefusal::Draining,
     ]
 }
@@ -171,6 +172,7 @@ fn refusals_say_why() {
       "no model \"m\" is served here",
       "model \"m\" has the digest b here, not a",
       "no decoder is free",
+      "no decoder is free; one may be in 1500 ms",
       "the node is stopping"
     ]
     "#);

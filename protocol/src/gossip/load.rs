@@ -102,10 +102,10 @@ pub struct ModelLoad {
     /// Streams it can decode at once.
     #[serde(rename = "t", default)]
     pub slots_total: u16,
-    /// Streams it decodes now, those in the reserve counted.
+    /// Streams it decodes now, those in the reserve counted, and slots that are kept for sessions on their way.
     #[serde(rename = "b", default)]
     pub slots_busy: u16,
-    /// Streams that a new session could have now.
+    /// Slots that a new session could have now, without what is kept for the streams of other nodes.
     #[serde(rename = "i", default)]
     pub slots_idle: u16,
     /// CPU time for each second of audio, in thousandths; `None` before any was heard.

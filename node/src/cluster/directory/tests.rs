@@ -66,6 +66,8 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         new,
     ]);
     assert_eq!(names(&directory), ["b"]);
+    let load = directory.candidates("m").remove(0);
+    assert_eq!((load.slots, load.busy, load.idle), (4, 1, 3), "what admission counts with");
     assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
     assert_eq!(directory.address_of(&id("gone").name), None);
     assert!(Directory::default().candidates("m").is_empty(), "nobody is known at first");

@@ -1,0 +1,80 @@
+//! How full a pool is, and what must hold of it.
+
+use std::collections::BTreeSet;
+
+use super::super::hosts::HostState;
+use super::super::messages::PoolCounts;
+use super::PoolMachine;
+use crate::admission::{NodeSlots, headroom};
+
+impl PoolMachine {
+    /// How full the pool is.
+    #[must_use]
+    pub fn counts(&self) -> PoolCounts {
+        let ready: Vec<_> =
+            self.hosts.by_id.values().filter(|host| host.is_ready() && !host.quarantine).collect();
+        let slots = usize::from(self.config.slots_per_host);
+        let idle: usize = ready.iter().map(|host| slots.saturating_sub(host.held())).sum();
+        PoolCounts {
+            hosts_ready: ready.len(),
+            hosts_wanted: usize::from(self.config.hosts),
+            slots: ready.len() * slots,
+            leases: self.hosts.by_id.values().map(|host| host.leases.len()).sum(),
+            reserved: self.hosts.by_id.values().map(|host| host.reserved.len()).sum(),
+            idle: idle.min(usize::try_from(self.headroom()).unwrap_or(usize::MAX)),
+            waiting: self.waiting.len(),
+            failures: self.failures,
+        }
+    }
+
+    /// Checks what must hold after every event (I6: caps; I10: nothing held by nobody). For tests and debug builds.
+    ///
+    /// # Errors
+    /// A sentence that names what is broken.
+    pub fn check(&self) -> Result<(), String> {
+        let slots = usize::from(self.config.slots_per_host);
+        let mut sessions = BTreeSet::new();
+        for (id, host) in &self.hosts.by_id {
+            let limit = if host.quarantine { 1 } else { 2 * slots };
+            if host.held() > limit {
+                return Err(format!("I6: {id:?} holds {} slots, {limit} at most", host.held()));
+            }
+            if host.reserved.values().filter(|kept| !kept.failover).count() > slots {
+                return Err(format!("I6: {id:?} keeps more than {slots} slots for new sessions"));
+            }
+            if !host.reserved.is_empty() && (host.quarantine || !host.is_ready()) {
+                return Err(format!("I10: {id:?} keeps slots and is {:?}", host.state));
+            }
+            if let Some(twice) = host.reserved.values().find(|kept| !sessions.insert(kept.session)) {
+                return Err(format!("I10: {} has two reservations", twice.session));
+            }
+            if !host.leases.is_empty()
+                && matches!(host.state, HostState::Waiting { .. } | HostState::Loading { .. })
+            {
+                return Err(format!("I10: {id:?} holds leases and is {:?}", host.state));
+            }
+        }
+        if self.hosts.kept() != usize::from(self.config.hosts) {
+            return Err(format!(
+                "I10: {} hosts are kept, {} configured",
+                self.hosts.kept(),
+                self.config.hosts
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many more sessions may begin here without the cluster's reserve being touched.
+    pub(super) fn headroom(&self) -> u64 {
+        let hosts = self.hosts.by_id.values();
+        let ready = hosts.clone().filter(|host| host.is_ready() && !host.quarantine).count();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let own = NodeSlots {
+            total: count(ready * usize::from(self.config.slots_per_host)),
+            busy: count(hosts.map(|host| host.held()).sum()),
+            // Whoever waits still when the node begins to leave is served as before.
+            draining: false,
+        };
+        headroom(own, self.others)
+    }
+}
