@@ -1,6 +1,7 @@
 //! Starling's decisions, as synchronous state machines.
 //!
-//! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]) and on which node ([`placement`]), when a
+//! Owns: which models there are and in which pools ([`lineup`]),
+//! what a session does next ([`session`]), who gets a decoder ([`pool`]) and on which node ([`placement`]), when a
 //! decoder host counts as lost ([`host_watch`]), how often it may be restarted ([`restart`]), which links to other nodes
 //! there are ([`peer_links`]), when such a node counts as lost ([`peer_watch`]) and is dialled again ([`redial`]), how a
 //! client's samples become the decoder's ([`audio`]), which gossip was heard before ([`replay`]), when what a
@@ -19,6 +20,7 @@ pub mod credit;
 pub mod host_watch;
 pub mod invariants;
 pub mod journal;
+pub mod lineup;
 pub mod peer_links;
 pub mod peer_watch;
 pub mod placement;
