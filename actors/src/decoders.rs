@@ -18,6 +18,7 @@ use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, Session
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::{debug, error, info};
 
+use crate::claim::Claim;
 use crate::clock::Clock;
 use crate::data::{LeaseStream, Peers, ask};
 use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, HolderMessage, Seat};
@@ -49,6 +50,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Decoders {
     pub(crate) pool: ActorRef<PoolMessage>,
     pub(crate) elsewhere: Option<Elsewhere>,
+    /// Keeps the pool, also while nothing is decoded.
+    pub(crate) _claim: Claim,
 }
 
 /// What it takes to ask peers.

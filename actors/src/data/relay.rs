@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 
 use super::accept::{LeaseRequest, refuse};
 use super::lease::TAKES_NOTHING;
+use crate::claim::Claim;
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::frames::{FrameSource, Writer, write_frame, write_frames};
 use crate::pool::{Grant, PoolMessage};
@@ -50,6 +51,8 @@ pub(crate) struct RelayActor;
 pub(crate) struct RelayArguments {
     pub(crate) request: LeaseRequest,
     pub(crate) pool: ActorRef<PoolMessage>,
+    /// Keeps the pool.
+    pub(crate) claim: Claim,
 }
 
 pub(crate) enum RelayMessage {
@@ -88,6 +91,7 @@ pub(crate) struct RelayState {
     pool: ActorRef<PoolMessage>,
     stage: Stage,
     _listening: AbortOnDrop,
+    _claim: Claim,
 }
 
 enum Stage {
@@ -123,7 +127,8 @@ impl Actor for RelayActor {
         myself: ActorRef<RelayMessage>,
         arguments: RelayArguments,
     ) -> Result<RelayState, ActorProcessingErr> {
-        let RelayArguments { request: LeaseRequest { from, header, frames, writer }, pool } = arguments;
+        let RelayArguments { request: LeaseRequest { from, header, frames, writer }, pool, claim } =
+            arguments;
         let purpose = match header.purpose {
             LeasePurpose::Continue => Purpose::Continue(LeaseKind::Shared),
             LeasePurpose::Quarantine => Purpose::Continue(LeaseKind::Quarantine),
@@ -136,7 +141,8 @@ impl Actor for RelayActor {
         myself.send_after(patience.clamp(LEAST_PATIENCE, MOST_PATIENCE), || RelayMessage::Impatient);
         let listening = AbortOnDrop::spawn(listen(frames, myself));
         debug!(%from, session = %header.session, attempt = header.attempt.0, "a peer asks for a lease");
-        Ok(RelayState { from, header, pool, stage: Stage::Asked { writer }, _listening: listening })
+        let stage = Stage::Asked { writer };
+        Ok(RelayState { from, header, pool, stage, _listening: listening, _claim: claim })
     }
 
     async fn handle(

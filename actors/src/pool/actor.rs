@@ -9,6 +9,7 @@ use starling_core::pool::{HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, Po
 use starling_core::session::LossCause;
 use starling_protocol::lease::{HostSpec, ToHost};
 use starling_protocol::{Attempt, LeaseId};
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot};
@@ -29,6 +30,8 @@ pub(crate) struct PoolArguments {
     pub(crate) launcher: Arc<dyn HostLauncher>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
+    /// Told when a host is ready for the first time.
+    pub(crate) ready: Option<oneshot::Sender<()>>,
 }
 
 struct Request {
@@ -131,6 +134,7 @@ impl Actor for ModelPoolActor {
                 }
                 if state.stopping.is_none() {
                     state.drive(&myself, event).await?;
+                    state.tell_ready();
                 }
                 state.end_if_stopped(&myself);
             }
@@ -226,6 +230,15 @@ impl PoolState {
             }
         }
         Ok(())
+    }
+
+    fn tell_ready(&mut self) {
+        if self.machine.counts().hosts_ready > 0
+            && let Some(ready) = self.arguments.ready.take()
+        {
+            // Whoever asked may not want to know any more.
+            let _ = ready.send(());
+        }
     }
 
     fn tell_host(&self, host: HostId, message: HostMessage) {
