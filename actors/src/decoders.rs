@@ -18,6 +18,7 @@ use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, Session
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::{debug, error, info};
 
+use crate::claim::Claim;
 use crate::clock::Clock;
 use crate::data::{AskError, LeaseStream, Peers, ask};
 use crate::decoder::{DecoderActor, DecoderArguments, DecoderHandle, HolderMessage, Seat};
@@ -50,6 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Decoders {
     pub(crate) pool: ActorRef<PoolMessage>,
     pub(crate) elsewhere: Option<Elsewhere>,
+    /// Keeps the pool, also while nothing is decoded.
+    pub(crate) _claim: Claim,
 }
 
 /// What it takes to ask peers.

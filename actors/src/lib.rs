@@ -10,8 +10,11 @@
 //! MembershipActor (one per node that is in a cluster)
 //! ```
 //!
+//! A model that is being replaced has a pool for each of the two.
+//!
 //! Must never: decide policy, decode audio, or know a dialect. Actors are unnamed; whoever may talk to one holds a handle.
 
+mod claim;
 mod clock;
 pub mod control;
 mod data;
@@ -40,8 +43,8 @@ pub use membership::{
     MembershipError, MembershipHandle, MembershipTimings, Pulse, generation_at_start, gossip_key, packet_key,
 };
 pub use node::{
-    Capabilities, ModelArguments, ModelStatus, NodeArguments, NodeHandle, NodeStatus, SessionLimits,
-    StartError,
+    Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
+    ServeError, SessionLimits, StartError,
 };
 pub use observe::{Observation, Observer, SilentObserver};
 pub use replica::{CopyArguments, CopyPeers, TokenSealer};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, CopyArguments, NodeArguments, NodeHandle, OpenRequest, ResumeRequest, SessionEvent,
-    SessionInput, SessionLimits, SessionOutput, SilentObserver, TokenSealer,
+    Attachment, CopyArguments, ModelArguments, NodeArguments, NodeHandle, OpenRequest, ResumeRequest,
+    SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver, TokenSealer,
 };
 use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
@@ -229,6 +229,29 @@ async fn a_session_goes_on_when_its_node_is_gone() {
         assert_eq!(caller.durable.last(), Some(&true), "there is a new copy");
         until("I10: copies go with their session", async || cluster.copies().await == 0).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_with_its_files_though_all_nodes_have_others_by_then() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+    caller.speak(Duration::from_millis(2_500)).await;
+    for node in ["a", "b"] {
+        let node = cluster.node(node);
+        let replaced = ModelArguments { digest: "newer".into(), ..scripted_model(2, 4) };
+        node.serve_models(vec![replaced]).await.expect("is taken");
+        until("it is replaced", async || node.status().await.models[0].digest == "newer").await;
+    }
+    // Nobody on the other node has a session of the old one, but it keeps a copy of one.
+    caller.listen(Duration::from_secs(200)).await;
+    cluster.kill("a");
+    let heir = cluster.node("b");
+    caller.resume_on(&heir).await.expect("goes on");
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+    until("the copy goes", async || cluster.copies().await == 0).await;
+    until("then its pool ends", async || heir.status().await.models.len() == 1).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,6 +112,8 @@ fn report(zone: &str) -> LoadReport {
         slots_idle: 3,
         real_time_factor_milli: Some(230),
         determinism_class: Some(7),
+        files: Some(9),
+        leaving: false,
     });
     LoadReport {
         version: "0.1.0".to_owned(),

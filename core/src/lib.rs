@@ -1,11 +1,12 @@
 //! Starling's decisions, as synchronous state machines.
 //!
-//! Owns: what a session does next ([`session`]), who gets a decoder ([`pool`]) and on which node ([`placement`]), how
-//! many sessions a cluster takes ([`admission`]), when a decoder host counts as lost ([`host_watch`]), how often it may be
-//! restarted ([`restart`]), which links to other nodes there are ([`peer_links`]), when such a node counts as lost
-//! ([`peer_watch`]) and is dialled again ([`redial`]), how a client's samples become the decoder's ([`audio`]), which gossip
-//! was heard before ([`replay`]), when what a session has is safe with others and who goes on with it ([`replica`]), whether
-//! this process stood still ([`tick`]), and the properties that must hold whatever happens ([`invariants`]).
+//! Owns: what a session does next ([`session`]), which models there are and in which pools ([`lineup`]), who gets a decoder
+//! ([`pool`]) and on which node ([`placement`]), how many sessions a cluster takes ([`admission`]), when a decoder host
+//! counts as lost ([`host_watch`]), how often it may be restarted ([`restart`]), which links to other nodes there are
+//! ([`peer_links`]), when such a node counts as lost ([`peer_watch`]) and is dialled again ([`redial`]), how a client's
+//! samples become the decoder's ([`audio`]), which gossip was heard before ([`replay`]), when what a session has is safe with
+//! others and who goes on with it ([`replica`]), whether this process stood still ([`tick`]), and the properties that must
+//! hold whatever happens ([`invariants`]).
 //!
 //! Must never: do I/O, read a clock, draw a random number, take a lock. Time comes in as an argument.
 //!
@@ -20,6 +21,7 @@ pub mod credit;
 pub mod host_watch;
 pub mod invariants;
 pub mod journal;
+pub mod lineup;
 pub mod peer_links;
 pub mod peer_watch;
 pub mod placement;

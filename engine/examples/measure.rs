@@ -29,6 +29,7 @@ fn main() -> Result<()> {
         recognizer_audio_budget_s: 0,
         memory_budget_bytes: 0,
         nice: 0,
+        digest: String::new(),
     };
     let files: Vec<String> = arguments.collect();
     let mut options = DecodeOptions::default();

@@ -46,6 +46,7 @@ fn spec() -> HostSpec {
         recognizer_audio_budget_s: 0,
         memory_budget_bytes: 0,
         nice: 0,
+        digest: String::new(),
     }
 }
 

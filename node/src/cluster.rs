@@ -37,7 +37,6 @@ pub use control::{ControlPlane, bind as bind_control};
 pub use copies::ClusterCopies;
 pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
-pub use load::ModelDigests;
 pub use operate::DrainError;
 pub use report::{ClusterReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 pub use reservations::ControlReservations;
@@ -65,12 +64,10 @@ pub struct Facts {
     pub roles: Roles,
     /// Where it listens, as others reach it.
     pub addresses: Addresses,
-    /// What it serves.
-    pub models: ModelDigests,
 }
 
 impl Facts {
-    /// Those of the settings; addresses and models are known later.
+    /// Those of the settings; addresses are known later.
     #[must_use]
     pub fn of(settings: &ClusterSettings) -> Self {
         let roles = Roles {

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 
 use anyhow::anyhow;
-use starling_actors::{Capabilities, ModelArguments};
+use starling_actors::{Capabilities, Keep, ModelArguments};
 use starling_engine::catalogue::{self, Catalogue, Home, PrepareError, PreparedModel};
 use starling_protocol::lease::EngineKind;
 
@@ -102,6 +102,7 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
         load_deadline: settings.load_deadline,
         nice: settings.nice,
         environment: Vec::new(),
+        keep: Keep::default(),
     };
     Served { info, arguments }
 }

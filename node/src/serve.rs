@@ -55,14 +55,7 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.info.name.as_str())));
-    let facts = Facts {
-        addresses: sockets.addresses(&settings)?,
-        models: served
-            .iter()
-            .map(|model| (model.info.name.clone(), model.arguments.digest.clone()))
-            .collect(),
-        ..Facts::of(&settings.cluster)
-    };
+    let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
         if sockets.gossip.is_some() {

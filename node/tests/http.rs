@@ -175,6 +175,8 @@ fn status(hosts_ready: usize) -> NodeStatus {
     NodeStatus {
         models: vec![ModelStatus {
             name: "fake".to_owned(),
+            pool: 0,
+            stage: starling_core::lineup::Stage::Current,
             digest: "ab12".to_owned(),
             determinism: None,
             language: "en".to_owned(),

@@ -63,6 +63,10 @@ pub struct HostSpec {
     pub memory_budget_bytes: u64,
     /// Niceness to run at: decoding must not starve the node that feeds it.
     pub nice: i8,
+    /// Digest of the model's files, as its manifest has it; empty if none is to be compared. A host that finds other files
+    /// answers `LoadFailed`: they were exchanged since the node looked.
+    #[serde(default)]
+    pub digest: String,
 }
 
 /// What affects the text of a lease. Resolved when the session opens and never changed after.

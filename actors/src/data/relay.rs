@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use starling_core::credit::Credit;
-use starling_core::pool::{Claim, Purpose, Refusal, Refused};
+use starling_core::pool::{Claim as ReservationClaim, Purpose, Refusal, Refused};
 use starling_core::session::{LeaseKind, LossCause};
 use starling_protocol::CutCause;
 use starling_protocol::NodeName;
@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::accept::{LeaseRequest, refuse};
 use super::lease::TAKES_NOTHING;
+use crate::claim::Claim;
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::frames::{FrameSource, Writer, write_frame, write_frames};
 use crate::pool::{Grant, PoolMessage};
@@ -51,6 +52,8 @@ pub(crate) struct RelayActor;
 pub(crate) struct RelayArguments {
     pub(crate) request: LeaseRequest,
     pub(crate) pool: ActorRef<PoolMessage>,
+    /// Keeps the pool.
+    pub(crate) claim: Claim,
 }
 
 pub(crate) enum RelayMessage {
@@ -89,6 +92,7 @@ pub(crate) struct RelayState {
     pool: ActorRef<PoolMessage>,
     stage: Stage,
     _listening: AbortOnDrop,
+    _claim: Claim,
 }
 
 enum Stage {
@@ -124,7 +128,8 @@ impl Actor for RelayActor {
         myself: ActorRef<RelayMessage>,
         arguments: RelayArguments,
     ) -> Result<RelayState, ActorProcessingErr> {
-        let RelayArguments { request: LeaseRequest { from, header, frames, writer }, pool } = arguments;
+        let RelayArguments { request: LeaseRequest { from, header, frames, writer }, pool, claim } =
+            arguments;
         let purpose = match header.purpose {
             LeasePurpose::Continue => Purpose::Continue(LeaseKind::Shared),
             LeasePurpose::Quarantine => Purpose::Continue(LeaseKind::Quarantine),
@@ -133,13 +138,15 @@ impl Actor for RelayActor {
         };
         let holder = myself.get_derived();
         let session = header.session;
-        let claim = header.reservation.map(|id| Claim { reservation: ReservationId(id), session });
-        pool.cast(PoolMessage::Acquire { attempt: header.attempt, purpose, claim, holder })?;
+        let reserved =
+            header.reservation.map(|id| ReservationClaim { reservation: ReservationId(id), session });
+        pool.cast(PoolMessage::Acquire { attempt: header.attempt, purpose, claim: reserved, holder })?;
         let patience = Duration::from_millis(u64::from(header.patience_ms));
         myself.send_after(patience.clamp(LEAST_PATIENCE, MOST_PATIENCE), || RelayMessage::Impatient);
         let listening = AbortOnDrop::spawn(listen(frames, myself));
         debug!(%from, session = %header.session, attempt = header.attempt.0, "a peer asks for a lease");
-        Ok(RelayState { from, header, pool, stage: Stage::Asked { writer }, _listening: listening })
+        let stage = Stage::Asked { writer };
+        Ok(RelayState { from, header, pool, stage, _listening: listening, _claim: claim })
     }
 
     async fn handle(

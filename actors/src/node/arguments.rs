@@ -1,9 +1,12 @@
 //! What a node is started with.
 
+use std::any::Any;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use starling_core::lineup::Offer;
 use starling_core::pool::PoolConfig;
 use starling_core::restart::RestartLimits;
 use starling_protocol::lease::{CutOptions, EngineKind, HostSpec, LEASE_PROTOCOL};
@@ -61,8 +64,8 @@ pub struct Capabilities {
     pub phrases: bool,
 }
 
-/// One model and the hosts it gets.
-#[derive(Debug, Clone)]
+/// One model and the hosts it gets. Two that are equal are served by one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelArguments {
     /// Its name, as clients give it.
     pub name: String,
@@ -98,6 +101,37 @@ pub struct ModelArguments {
     pub nice: i8,
     /// Environment of its hosts.
     pub environment: Vec<(String, String)>,
+    /// What has to stay for as long as it is served.
+    pub keep: Keep,
+}
+
+/// Something that is kept for as long as a pool may start hosts: a hold on the model's files, say. Makes no difference to what
+/// the model is.
+#[derive(Clone, Default)]
+pub struct Keep(pub Option<Arc<dyn Any + Send + Sync>>);
+
+impl PartialEq for Keep {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Keep {}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keep").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Offer for ModelArguments {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
 }
 
 impl ModelArguments {
@@ -117,6 +151,7 @@ impl ModelArguments {
                 .unwrap_or(u32::MAX),
             memory_budget_bytes: self.memory_budget_bytes,
             nice: self.nice,
+            digest: self.digest.clone(),
         }
     }
 

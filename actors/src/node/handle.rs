@@ -1,8 +1,10 @@
 //! What the program holds of its node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorRef, RpcReplyPort};
+use starling_core::lineup::Stage;
 use starling_protocol::control::{ReplicaReply, SessionReport};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
@@ -10,7 +12,8 @@ use starling_protocol::{Epoch, SessionId};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use super::arguments::{Capabilities, NodeArguments};
+use super::arguments::{Capabilities, ModelArguments, NodeArguments};
+use super::models::{ModelChange, ModelsMessage, ServeError};
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
 use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
@@ -40,7 +43,8 @@ pub enum StartError {
 /// A node as it is now.
 #[derive(Debug, Clone, Default)]
 pub struct NodeStatus {
-    /// Its models, the default one first.
+    /// Its models' pools: those that new sessions get, the default one first; each with the one that is to replace it; then those
+    /// that older sessions go on with.
     pub models: Vec<ModelStatus>,
     /// Sessions that exist.
     pub sessions: usize,
@@ -56,11 +60,15 @@ pub struct NodeStatus {
     pub draining: bool,
 }
 
-/// A model as it is now.
+/// One pool of a model as it is now.
 #[derive(Debug, Clone)]
 pub struct ModelStatus {
     /// Its name.
     pub name: String,
+    /// The pool, by its number on this node.
+    pub pool: u64,
+    /// What the pool is there for.
+    pub stage: Stage,
     /// SHA-256 of its files' table, in hex.
     pub digest: String,
     /// Engine, library and CPU class, of which decoding is a pure function; `None` until a host was ready.
@@ -102,6 +110,7 @@ pub struct NodeHandle {
     sessions: watch::Receiver<usize>,
     relays: watch::Receiver<usize>,
     kept: watch::Receiver<Kept>,
+    served: watch::Receiver<Arc<[ModelArguments]>>,
     failed: watch::Receiver<bool>,
     draining: watch::Sender<bool>,
 }
@@ -119,15 +128,18 @@ impl NodeHandle {
         let (broken, failed) = watch::channel(false);
         let (relayed, relays) = watch::channel(0);
         let (keeping, kept) = watch::channel(Kept::default());
+        let (offered, served) = watch::channel(Arc::default());
         let arguments = SupervisorArguments {
             node: arguments,
             sessions: count,
             relays: relayed,
             kept: keeping,
+            served: offered,
             failed: broken,
         };
         let (supervisor, _) = Actor::spawn(None, NodeSupervisor, arguments).await?;
-        Ok(Self { supervisor, sessions, relays, kept, failed, draining: watch::Sender::new(false) })
+        let draining = watch::Sender::new(false);
+        Ok(Self { supervisor, sessions, relays, kept, served, failed, draining })
     }
 
     /// Opens a session, or goes on with one of the same id whose client never got an answer.
@@ -185,6 +197,39 @@ impl NodeHandle {
             tokio::time::timeout(ANSWER, report).await.ok()?.ok()
         });
         futures_util::future::join_all(reports).await.into_iter().flatten().collect()
+    }
+
+    /// Serves these models from now on and no others, the default first. What is served already is left as it is; where files
+    /// or settings differ, a new pool takes the old one's place once it can. Sessions keep what they began with. Returns when
+    /// the pools are there, with what became of each model.
+    ///
+    /// # Errors
+    /// See [`ServeError`]: nothing has changed.
+    pub async fn serve_models(&self, models: Vec<ModelArguments>) -> Result<Vec<ModelChange>, ServeError> {
+        self.change(|reply| ModelsMessage::Serve(models, reply)).await
+    }
+
+    /// Serves this model too, or in place of the one of its name.
+    ///
+    /// # Errors
+    /// See [`ServeError`]: nothing has changed.
+    pub async fn add_model(&self, model: ModelArguments) -> Result<ModelChange, ServeError> {
+        let changes = self.change(|reply| ModelsMessage::Add(Box::new(model), reply)).await?;
+        changes.into_iter().next().ok_or(ServeError::Gone)
+    }
+
+    async fn change(
+        &self,
+        message: impl FnOnce(RpcReplyPort<Result<Vec<ModelChange>, ServeError>>) -> ModelsMessage,
+    ) -> Result<Vec<ModelChange>, ServeError> {
+        let answer = ask(&self.supervisor, |reply| NodeMessage::Models(message(reply))).await;
+        answer.unwrap_or(Err(ServeError::Gone))
+    }
+
+    /// What new sessions get, the default first. Changes while the node runs.
+    #[must_use]
+    pub fn served(&self) -> watch::Receiver<Arc<[ModelArguments]>> {
+        self.served.clone()
     }
 
     /// How the node is.
@@ -260,6 +305,8 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
     let PoolSnapshot { counts, load, last_error, class } = snapshot;
     ModelStatus {
         name: entry.name.to_string(),
+        pool: entry.id.0,
+        stage: entry.stage,
         digest: entry.digest,
         determinism: class.map(|class| class.to_string()),
         language: entry.language,

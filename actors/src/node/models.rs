@@ -1,109 +1,128 @@
-//! The models a node serves, and what a session's options become with each.
+//! The models a node serves, while it runs.
+//!
+//! Owns: their pools' actors, and the lineup that decides among them. Must never: decide itself when one begins or ends.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ractor::ActorRef;
+use ractor::{ActorId, ActorRef, RpcReplyPort, SpawnErr};
+use starling_core::Timestamp;
 use starling_core::audio::{RateMap, Resampler};
-use starling_core::placement::Candidate;
-use starling_core::session::SessionConfig;
-use starling_protocol::lease::DecodeOptions;
-use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+use starling_core::lineup::{Change, LineupAction, LineupConfig, LineupEvent, LineupMachine, PoolId, Stage};
+use starling_core::pool::PoolEvent;
+use starling_protocol::data::LeaseHeader;
+use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::replica::SessionFacts;
-use tokio::sync::Semaphore;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{error, info};
 
 use super::arguments::{ModelArguments, SessionLimits};
-use crate::clock::Clock;
-use crate::data::Peers;
-use crate::decoders::{Decoders, Elsewhere};
-use crate::pool::{OthersKnown, PoolMessage};
+use super::supervisor::{NodeMessage, PoolEntry};
+use crate::claim::FilesClaims;
+use crate::pool::PoolMessage;
 use crate::session::OpenRequest;
 
-/// Steps that may be on their way to a decoder: two seconds, so that a replay keeps its host busy and a short stall of
-/// the node starves nobody.
-const WINDOW_STEPS: u16 = 20;
+mod pools;
+mod resamplers;
+mod resolve;
 
-/// Unread finals at which a session stops decoding. Segments are seconds long: this is many minutes of speech.
-const UNCONFIRMED_MAX: u64 = 256;
+pub(super) use pools::{Model, PoolContext};
+use resamplers::Resamplers;
+pub(super) use resolve::Resolved;
 
-/// Pairs of rates whose filters are kept. Clients use a handful; the largest takes 6 MB.
-const KEPT_RESAMPLERS: usize = 8;
+/// How long a pool that was replaced is kept once nobody has a claim to it. A session of a peer that has lost its decoder or its
+/// node is back within the time that nodes keep sessions for; most are within a second.
+const KEEP: Duration = Duration::from_secs(60);
 
-/// A model that is being served.
-pub(super) struct Model {
-    pub(super) arguments: ModelArguments,
-    pub(super) name: Arc<str>,
-    pub(super) pool: ActorRef<PoolMessage>,
-    pub(super) decoders: Decoders,
+/// What the models are told.
+pub(super) enum ModelsMessage {
+    /// Serve these and no others, the default first.
+    Serve(Vec<ModelArguments>, RpcReplyPort<Result<Vec<ModelChange>, ServeError>>),
+    /// Serve this one beside the others.
+    Add(Box<ModelArguments>, RpcReplyPort<Result<Vec<ModelChange>, ServeError>>),
+    /// A pool can take sessions.
+    Ready(PoolId),
+    /// Nobody has a claim to some pool any more.
+    Unclaimed,
+    /// The lineup's timer.
+    TimedOut,
 }
 
-impl Model {
-    pub(super) fn new(
-        arguments: ModelArguments,
-        pool: ActorRef<PoolMessage>,
-        peers: Option<&PeerArguments>,
-        limits: &SessionLimits,
-    ) -> Self {
-        let name: Arc<str> = arguments.name.as_str().into();
-        let elsewhere = peers.map(|peers| Elsewhere {
-            peers: Arc::clone(&peers.peers),
-            model: Arc::clone(&name),
-            digest: arguments.digest.as_str().into(),
-            own_hosts: arguments.hosts > 0,
-            queue_wait: limits.queue_wait,
-            retry_after: limits.retry_after,
-            queue: Arc::new(Semaphore::new(limits.queue_length)),
-            names: Arc::clone(&peers.names),
-            clock: peers.clock,
-        });
-        let decoders = Decoders { pool: pool.clone(), elsewhere };
-        Self { arguments, name, pool, decoders }
-    }
+/// What became of one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelChange {
+    /// Its name.
+    pub name: String,
+    /// Its digest.
+    pub digest: String,
+    /// The pool that serves it, by its number; the one that did, if it was retired.
+    pub pool: u64,
+    /// What became of it.
+    pub change: Change,
 }
 
-/// What the models of a node with peers have in common.
-pub(super) struct PeerArguments {
-    pub(super) peers: Arc<dyn Peers>,
-    pub(super) names: Arc<AtomicU64>,
-    pub(super) clock: Clock,
+/// Models can't be changed. All are served as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ServeError {
+    /// The node takes no new sessions.
+    #[error("this node is stopping")]
+    Draining,
+    /// Nothing would be served.
+    #[error("no model is named")]
+    Nothing,
+    /// The node has ended.
+    #[error("this node has ended")]
+    Gone,
 }
 
-impl PeerArguments {
-    /// What the peers have of a model, for this node's own pool.
-    pub(super) fn others(&self, model: &ModelArguments) -> OthersKnown {
-        let (peers, name, digest) = (Arc::clone(&self.peers), model.name.clone(), model.digest.clone());
-        Box::new(move || peers.candidates(&name, &digest).iter().map(Candidate::node_slots).collect())
-    }
-}
-
-/// What a new session is decided by.
-pub(super) struct Resolved {
-    pub(super) config: SessionConfig,
-    pub(super) options: DecodeOptions,
-    pub(super) model: Arc<str>,
-    pub(super) digest: Arc<str>,
-    pub(super) decoders: Decoders,
-    pub(super) warnings: Vec<(WarningCode, String)>,
-}
-
-#[derive(Default)]
 pub(super) struct Models {
-    pub(super) all: Vec<Model>,
-    /// The last used at the end.
-    resamplers: VecDeque<(RateMap, Arc<Resampler>)>,
+    lineup: LineupMachine<ModelArguments>,
+    pools: HashMap<PoolId, Model>,
+    context: PoolContext,
+    resamplers: Resamplers,
+    /// Of sessions that live elsewhere and may have to go on here.
+    copies: FilesClaims,
+    /// What new sessions get, the default first.
+    served: watch::Sender<Arc<[ModelArguments]>>,
+    timer: Option<Timestamp>,
+    draining: bool,
 }
 
 impl Models {
+    pub(super) async fn start(
+        offers: Vec<ModelArguments>,
+        context: PoolContext,
+        served: watch::Sender<Arc<[ModelArguments]>>,
+        supervisor: &ActorRef<NodeMessage>,
+    ) -> Result<Self, SpawnErr> {
+        let mut out = Vec::new();
+        let lineup = LineupMachine::new(LineupConfig { keep: KEEP }, offers, &mut out);
+        let mut models = Self {
+            lineup,
+            pools: HashMap::new(),
+            context,
+            resamplers: Resamplers::default(),
+            copies: FilesClaims::new(pools::unclaimed(supervisor)),
+            served,
+            timer: None,
+            draining: false,
+        };
+        for action in out {
+            if let LineupAction::Start { pool } = action {
+                models.start_pool(pool, supervisor).await?;
+            }
+        }
+        models.publish();
+        Ok(models)
+    }
+
     /// The model a client named, or the default.
     pub(super) fn find(&self, name: Option<&str>) -> Result<&Model, ErrorBody> {
-        let found = match name {
-            None => self.all.first(),
-            Some(name) => self.all.iter().find(|model| &*model.name == name),
-        };
+        let found = self.lineup.find(name).and_then(|pool| self.pools.get(&pool));
         found.ok_or_else(|| {
-            let names: Vec<&str> = self.all.iter().map(|model| &*model.name).collect();
+            let names: Vec<&str> = self.lineup.names().collect();
             let allowed = format!("one of {}", names.join(", "));
             let mut body = ErrorBody::field("model", format!("{:?}", name.unwrap_or_default()), allowed);
             body.code = ErrorCode::UnknownModel;
@@ -111,9 +130,14 @@ impl Models {
         })
     }
 
-    /// The model with these very files, which a session began with.
+    /// The model that a session began with, if it is still here.
     pub(super) fn find_exact(&self, name: &str, digest: &str) -> Option<&Model> {
-        self.all.iter().find(|model| &*model.name == name && model.arguments.digest == digest)
+        self.lineup.find_exact(name, digest).and_then(|pool| self.pools.get(&pool))
+    }
+
+    /// The model that a peer names. One with other files is there to be told of.
+    pub(super) fn for_peer(&self, header: &LeaseHeader) -> Option<&Model> {
+        self.find_exact(&header.model, &header.digest).or_else(|| self.find(Some(&header.model)).ok())
     }
 
     /// What a session that lived elsewhere is decided by here.
@@ -124,14 +148,7 @@ impl Models {
                 let message = format!("this node has no model {} with the session's files", facts.model);
                 ErrorBody::new(ErrorCode::UnknownModel, message)
             })?;
-        let rates = RateMap::new(facts.source_hz, facts.decode_hz).map_err(|error| {
-            ErrorBody::new(ErrorCode::Internal, format!("the session's copy can't be: {error}"))
-        })?;
-        let linger = Duration::from_millis(facts.linger_ms);
-        let config = session_config(rates, &facts.options, linger, limits);
-        let decoders = model.decoders.clone();
-        let (model, digest) = (Arc::clone(&model.name), model.arguments.digest.as_str().into());
-        Ok(Resolved { config, options: facts.decode.clone(), model, digest, decoders, warnings: Vec::new() })
+        model.resume(facts, limits)
     }
 
     pub(super) fn resolve(
@@ -139,83 +156,189 @@ impl Models {
         request: &OpenRequest,
         limits: &SessionLimits,
     ) -> Result<Resolved, ErrorBody> {
-        let model = self.find(request.model.as_deref())?;
-        let rate = model.arguments.sample_rate;
-        let rates = RateMap::new(request.sample_rate, rate).map_err(|error| {
-            let allowed = "a whole number from 8000 to 48000";
-            ErrorBody::field("format.sample_rate", error.rate.to_string(), allowed)
-        })?;
-        let (options, warnings) = decode_options(&request.options, model, limits);
-        let config = session_config(rates, &request.options, request.linger, limits);
-        let decoders = model.decoders.clone();
-        let (model, digest) = (Arc::clone(&model.name), model.arguments.digest.as_str().into());
-        Ok(Resolved { config, options, model, digest, decoders, warnings })
+        self.find(request.model.as_deref())?.resolve(request, limits)
     }
 
     /// The filter for a pair of rates, if it is there or costs nothing.
     pub(super) fn resampler(&mut self, rates: RateMap) -> Option<Arc<Resampler>> {
-        if rates.is_identity() {
-            return Some(Arc::new(Resampler::new(rates)));
-        }
-        let index = self.resamplers.iter().position(|(kept, _)| *kept == rates)?;
-        let kept = self.resamplers.remove(index)?;
-        let resampler = Arc::clone(&kept.1);
-        self.resamplers.push_back(kept);
-        Some(resampler)
+        self.resamplers.get(rates)
     }
 
-    /// Keeps a filter, in place of the one that was not used for longest when there are too many.
+    /// Keeps a filter for the next session with these rates.
     pub(super) fn keep(&mut self, rates: RateMap, resampler: Arc<Resampler>) {
-        self.resamplers.retain(|(kept, _)| *kept != rates);
-        if self.resamplers.len() >= KEPT_RESAMPLERS {
-            self.resamplers.pop_front();
+        self.resamplers.keep(rates, resampler);
+    }
+
+    /// All pools, for whoever wants to ask them.
+    pub(super) fn entries(&self) -> Vec<PoolEntry> {
+        let entry = |pool: PoolId| {
+            let (model, stage) = (self.pools.get(&pool)?, self.lineup.stage(pool)?);
+            Some(PoolEntry {
+                id: pool,
+                stage,
+                name: Arc::clone(&model.name),
+                digest: model.arguments.digest.clone(),
+                language: model.arguments.language.clone(),
+                engine: model.arguments.engine,
+                capabilities: model.arguments.capabilities,
+                sample_rate: model.arguments.sample_rate,
+                hosts: model.arguments.hosts,
+                pool: model.pool.clone(),
+            })
+        };
+        self.lineup.pools().into_iter().filter_map(entry).collect()
+    }
+
+    /// Claims for copies of sessions that live elsewhere.
+    pub(super) fn copies(&self) -> FilesClaims {
+        self.copies.clone()
+    }
+
+    /// No new sessions from now on.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        for model in self.pools.values() {
+            let _ = model.pool.cast(PoolMessage::Event(PoolEvent::Draining));
         }
-        self.resamplers.push_back((rates, resampler));
     }
-}
 
-fn session_config(
-    rates: RateMap,
-    options: &SessionOptions,
-    linger: Duration,
-    limits: &SessionLimits,
-) -> SessionConfig {
-    SessionConfig {
-        rates,
-        window: WINDOW_STEPS,
-        partial_interval_ms: if options.partials { options.partial_interval_ms } else { 0 },
-        linger: linger.min(limits.linger_max),
-        idle: if options.batch { Duration::ZERO } else { limits.idle },
-        slow_reader: limits.slow_reader,
-        unconfirmed_max: UNCONFIRMED_MAX,
+    pub(super) async fn handle(&mut self, supervisor: &ActorRef<NodeMessage>, message: ModelsMessage) {
+        match message {
+            ModelsMessage::Serve(offers, reply) => {
+                let answer = match self.refusal(&offers) {
+                    Some(refusal) => Err(refusal),
+                    None => Ok(self.drive(supervisor, LineupEvent::Named { offers }).await),
+                };
+                // Whoever asked may have gone; the log has it.
+                let _ = reply.send(answer);
+            }
+            ModelsMessage::Add(offer, reply) => {
+                let answer = match self.refusal(std::slice::from_ref(&offer)) {
+                    Some(refusal) => Err(refusal),
+                    None => Ok(self.drive(supervisor, LineupEvent::Added { offer: *offer }).await),
+                };
+                let _ = reply.send(answer);
+            }
+            ModelsMessage::Ready(pool) => {
+                let awaited = self.lineup.stage(pool) == Some(Stage::Loading);
+                self.drive(supervisor, LineupEvent::Ready { pool }).await;
+                if let (true, Some(model)) = (awaited, self.lineup.offer(pool)) {
+                    info!(model = model.name, digest = model.digest, "new sessions get this model");
+                }
+            }
+            ModelsMessage::Unclaimed => self.tell(supervisor, LineupEvent::TimedOut).await,
+            ModelsMessage::TimedOut => {
+                self.timer = None;
+                self.tell(supervisor, LineupEvent::TimedOut).await;
+            }
+        }
     }
-}
 
-fn decode_options(
-    options: &SessionOptions,
-    model: &Model,
-    limits: &SessionLimits,
-) -> (DecodeOptions, Vec<(WarningCode, String)>) {
-    let can = model.arguments.capabilities;
-    let mut warnings = Vec::new();
-    let mut ignored = |option: &str| {
-        let message = format!("model {} has no {option}; the option is left out", model.name);
-        warnings.push((WarningCode::OptionIgnored, message));
-    };
-    if options.words && !can.words {
-        ignored("word times");
+    /// Whether it was a pool that ended, and was meant to or needed by nobody.
+    pub(super) async fn ended(&mut self, supervisor: &ActorRef<NodeMessage>, actor: ActorId) -> bool {
+        let found = self.pools.iter().find(|(_, model)| model.pool.get_id() == actor);
+        let Some(pool) = found.map(|(id, _)| *id) else { return false };
+        self.tell(supervisor, LineupEvent::TimedOut).await;
+        if self.lineup.is_needed(pool) {
+            return false;
+        }
+        self.pools.remove(&pool);
+        self.tell(supervisor, LineupEvent::Ended { pool }).await;
+        true
     }
-    if options.alternatives > 0 && !can.alternatives {
-        ignored("alternatives");
+
+    fn refusal(&self, offers: &[ModelArguments]) -> Option<ServeError> {
+        match offers {
+            [] => Some(ServeError::Nothing),
+            _ if self.draining => Some(ServeError::Draining),
+            _ => None,
+        }
     }
-    if !options.phrases.is_empty() && !can.phrases {
-        ignored("phrase lists");
+
+    async fn tell(&mut self, supervisor: &ActorRef<NodeMessage>, event: LineupEvent<ModelArguments>) {
+        let _changes = self.drive(supervisor, event).await;
     }
-    let decode = DecodeOptions {
-        words: options.words && can.words,
-        alternatives: if can.alternatives { options.alternatives } else { 0 },
-        phrases: if can.phrases { options.phrases.clone() } else { Vec::new() },
-        cuts: limits.cuts,
-    };
-    (decode, warnings)
+
+    async fn drive(
+        &mut self,
+        supervisor: &ActorRef<NodeMessage>,
+        event: LineupEvent<ModelArguments>,
+    ) -> Vec<ModelChange> {
+        let mut out = self.count_claims();
+        self.lineup.handle(self.context.clock.now(), event, &mut out);
+        let mut changes = Vec::new();
+        for action in out {
+            match action {
+                LineupAction::Start { pool } => {
+                    if let Err(problem) = self.start_pool(pool, supervisor).await {
+                        error!(%problem, "a model's pool cannot be started");
+                        let (now, event) = (self.context.clock.now(), LineupEvent::Ended { pool });
+                        // Nothing but the pool itself goes with it.
+                        self.lineup.handle(now, event, &mut Vec::new());
+                    }
+                }
+                LineupAction::End { pool } => self.end_pool(pool),
+                LineupAction::Changed { pool, change } => changes.extend(self.change(pool, change)),
+            }
+        }
+        debug_assert_eq!(self.lineup.check(), Ok(()));
+        self.publish();
+        self.arm(supervisor);
+        changes
+    }
+
+    /// Tells the lineup who rests on what.
+    fn count_claims(&mut self) -> Vec<LineupAction> {
+        let claimed = |(id, model): &(&PoolId, &Model)| {
+            let ModelArguments { name, digest, .. } = &model.arguments;
+            let for_copies = self.lineup.find_exact(name, digest) == Some(**id);
+            model.is_claimed() || for_copies && self.copies.any(name, digest)
+        };
+        let pools = self.pools.iter().filter(claimed).map(|(id, _)| *id).collect();
+        let mut out = Vec::new();
+        self.lineup.handle(self.context.clock.now(), LineupEvent::Claimed { pools }, &mut out);
+        out
+    }
+
+    async fn start_pool(&mut self, pool: PoolId, supervisor: &ActorRef<NodeMessage>) -> Result<(), SpawnErr> {
+        if let Some(arguments) = self.lineup.offer(pool).cloned() {
+            let model = Model::start(pool, arguments, &self.context, supervisor).await?;
+            self.pools.insert(pool, model);
+        }
+        Ok(())
+    }
+
+    fn end_pool(&self, pool: PoolId) {
+        let Some(model) = self.pools.get(&pool) else { return };
+        info!(model = &*model.name, digest = model.arguments.digest, "a pool that nobody needs is ended");
+        // Its end comes as the end of its actor.
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let _ = model.pool.cast(PoolMessage::Stop(reply.into()));
+    }
+
+    fn change(&self, pool: PoolId, change: Change) -> Option<ModelChange> {
+        let offer = self.lineup.offer(pool)?;
+        let (name, digest) = (offer.name.clone(), offer.digest.clone());
+        Some(ModelChange { name, digest, pool: pool.0, change })
+    }
+
+    fn publish(&self) {
+        let offer = |name| self.lineup.offer(self.lineup.find(Some(name))?).cloned();
+        let now: Arc<[ModelArguments]> = self.lineup.names().filter_map(offer).collect();
+        self.served.send_if_modified(|served| {
+            let changed = **served != *now;
+            *served = now;
+            changed
+        });
+    }
+
+    /// Sets the timer, unless one is set that comes early enough: it will set the next.
+    fn arm(&mut self, supervisor: &ActorRef<NodeMessage>) {
+        let Some(at) = self.lineup.next_timeout() else { return };
+        if self.timer.is_none_or(|armed| at < armed) {
+            self.timer = Some(at);
+            let wait = at.since(self.context.clock.now());
+            supervisor.send_after(wait, || NodeMessage::Models(ModelsMessage::TimedOut));
+        }
+    }
 }

@@ -30,15 +30,15 @@ impl Relays {
         model: Option<&Model>,
         draining: bool,
     ) {
-        let pool = match admitted(&request.header, model, draining) {
-            Ok(model) => model.pool.clone(),
+        let (pool, claim) = match admitted(&request.header, model, draining) {
+            Ok(model) => (model.pool.clone(), model.claim()),
             Err(reason) => {
                 debug!(from = %request.from, session = %request.header.session, %reason, "a peer's lease is refused");
                 tokio::spawn(refuse(request.writer, reason));
                 return;
             }
         };
-        let arguments = RelayArguments { request, pool };
+        let arguments = RelayArguments { request, pool, claim };
         match Actor::spawn_linked(None, RelayActor, arguments, myself.get_cell()).await {
             Ok((relay, _)) => {
                 self.actors.insert(relay.get_id(), relay);

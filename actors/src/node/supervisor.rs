@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
-use starling_core::pool::PoolEvent;
+use starling_core::lineup::{PoolId, Stage};
 use starling_protocol::control::ReplicaReply;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::error;
 
-use super::arguments::{NodeArguments, SessionLimits};
-use super::models::{Model, Models, PeerArguments, Resolved};
+use super::arguments::{ModelArguments, NodeArguments, SessionLimits};
+use super::models::{Models, ModelsMessage, PoolContext, Resolved};
 use super::relays::Relays;
+use crate::claim::FilesClaims;
 use crate::clock::Clock;
 use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
-use crate::pool::{ModelPoolActor, PoolArguments, PoolMessage};
+use crate::pool::PoolMessage;
 use crate::replica::{
     CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, TakenOver,
 };
@@ -39,6 +40,8 @@ pub(super) struct SupervisorArguments {
     pub(super) relays: watch::Sender<usize>,
     /// What copies of others' sessions take.
     pub(super) kept: watch::Sender<Kept>,
+    /// What new sessions get.
+    pub(super) served: watch::Sender<Arc<[ModelArguments]>>,
     /// Set when the node can't go on.
     pub(super) failed: watch::Sender<bool>,
 }
@@ -70,6 +73,8 @@ pub(super) enum NodeMessage {
     Sessions(RpcReplyPort<Vec<ActorRef<SessionMessage>>>),
     /// The models and their pools, for whoever wants to ask them.
     Pools(RpcReplyPort<Vec<PoolEntry>>),
+    /// The models are to change, or something happened to them.
+    Models(ModelsMessage),
     /// No new sessions from now on.
     Drain,
     /// End the sessions that are left.
@@ -81,6 +86,8 @@ pub(super) const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// What is known of a model apart from its pool's state.
 pub(super) struct PoolEntry {
+    pub(super) id: PoolId,
+    pub(super) stage: Stage,
     pub(super) name: Arc<str>,
     pub(super) digest: String,
     pub(super) language: String,
@@ -123,27 +130,19 @@ impl Actor for NodeSupervisor {
         myself: ActorRef<NodeMessage>,
         arguments: SupervisorArguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        let SupervisorArguments { node, sessions, relays, kept, failed } = arguments;
+        let SupervisorArguments { node, sessions, relays, kept, served, failed } = arguments;
         let clock = Clock::start();
-        let keeper = spawn_keeper(&myself, &node.copies, clock, &kept).await?;
-        let names = Arc::new(AtomicU64::new(0));
-        let peers = node.peers.map(|peers| PeerArguments { peers, names, clock });
-        let reservation_names = Arc::new(AtomicU64::new(0));
-        let mut models = Models::default();
-        for model in node.models {
-            let pool = PoolArguments {
-                config: model.pool_config(&node.limits),
-                spec: model.spec(),
-                environment: model.environment.clone(),
-                launcher: Arc::clone(&node.launcher),
-                clock,
-                observer: Arc::clone(&node.observer),
-                others: peers.as_ref().map(|peers| peers.others(&model)),
-                reservation_names: Arc::clone(&reservation_names),
-            };
-            let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, myself.get_cell()).await?;
-            models.all.push(Model::new(model, pool, peers.as_ref(), &node.limits));
-        }
+        let context = PoolContext {
+            launcher: node.launcher,
+            limits: node.limits,
+            observer: Arc::clone(&node.observer),
+            clock,
+            peers: node.peers,
+            names: Arc::new(AtomicU64::new(0)),
+            reservation_names: Arc::new(AtomicU64::new(0)),
+        };
+        let models = Models::start(node.models, context, served, &myself).await?;
+        let keeper = spawn_keeper(&myself, &node.copies, clock, models.copies(), &kept).await?;
         Ok(SupervisorState {
             models,
             limits: node.limits,
@@ -180,7 +179,7 @@ impl Actor for NodeSupervisor {
                 let _ = myself.cast(*then);
             }
             NodeMessage::Peer(PeerRequest::Lease(request)) => {
-                let model = state.models.all.iter().find(|model| *model.name == *request.header.model);
+                let model = state.models.for_peer(&request.header);
                 state.relays.start(&myself, *request, model, state.draining).await;
             }
             NodeMessage::Peer(PeerRequest::Copy(request)) => {
@@ -201,13 +200,12 @@ impl Actor for NodeSupervisor {
             NodeMessage::Sessions(reply) => {
                 let _ = reply.send(state.sessions.values().cloned().collect());
             }
-            NodeMessage::Pools(reply) => drop(reply.send(state.pools())),
+            NodeMessage::Pools(reply) => drop(reply.send(state.models.entries())),
+            NodeMessage::Models(message) => state.models.handle(&myself, message).await,
             NodeMessage::Drain => {
                 state.draining = true;
                 state.relays.leave();
-                for model in &state.models.all {
-                    let _ = model.pool.cast(PoolMessage::Event(PoolEvent::Draining));
-                }
+                state.models.drain();
             }
             NodeMessage::ShutDown => {
                 for session in state.sessions.values() {
@@ -224,10 +222,16 @@ impl Actor for NodeSupervisor {
         event: SupervisionEvent,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorTerminated(who, ..) | SupervisionEvent::ActorFailed(who, _) = &event
+            && state.models.ended(&myself, who.get_id()).await
+        {
+            return Ok(());
+        }
         match event {
             SupervisionEvent::ActorFailed(who, problem) if who.get_id() == state.keeper.get_id() => {
                 error!(%problem, "the keeper of copies failed and starts over; owners make new copies");
-                state.keeper = spawn_keeper(&myself, &state.copies, state.clock, &state.kept).await?;
+                let claims = state.models.copies();
+                state.keeper = spawn_keeper(&myself, &state.copies, state.clock, claims, &state.kept).await?;
             }
             SupervisionEvent::ActorTerminated(who, _, _) => state.forget(who.get_id()),
             SupervisionEvent::ActorFailed(who, problem) if state.relays.forget(who.get_id()) => {
@@ -372,20 +376,6 @@ impl SupervisorState {
         });
     }
 
-    fn pools(&self) -> Vec<PoolEntry> {
-        let entry = |model: &Model| PoolEntry {
-            name: Arc::clone(&model.name),
-            digest: model.arguments.digest.clone(),
-            language: model.arguments.language.clone(),
-            engine: model.arguments.engine,
-            capabilities: model.arguments.capabilities,
-            sample_rate: model.arguments.sample_rate,
-            hosts: model.arguments.hosts,
-            pool: model.pool.clone(),
-        };
-        self.models.all.iter().map(entry).collect()
-    }
-
     fn forget(&mut self, actor: ActorId) {
         self.relays.forget(actor);
         if let Some(session) = self.ids.remove(&actor) {
@@ -399,9 +389,11 @@ async fn spawn_keeper(
     myself: &ActorRef<NodeMessage>,
     copies: &CopyArguments,
     clock: Clock,
+    claims: FilesClaims,
     kept: &watch::Sender<Kept>,
 ) -> Result<KeeperHandle, ActorProcessingErr> {
-    let arguments = KeeperArguments { memory_bytes: copies.memory_bytes, clock, kept: kept.clone() };
+    let (memory_bytes, kept) = (copies.memory_bytes, kept.clone());
+    let arguments = KeeperArguments { memory_bytes, clock, claims, kept };
     let (keeper, _) = Actor::spawn_linked(None, KeeperActor, arguments, myself.get_cell()).await?;
     Ok(keeper)
 }

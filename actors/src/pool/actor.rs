@@ -12,6 +12,7 @@ use starling_core::session::LossCause;
 use starling_protocol::control::ReservationId;
 use starling_protocol::lease::{HostSpec, ToHost};
 use starling_protocol::{Attempt, LeaseId};
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot, ReserveAnswer};
@@ -36,6 +37,8 @@ pub(crate) struct PoolArguments {
     pub(crate) others: Option<OthersKnown>,
     /// Names for reservations, unique on this node: whoever gives one back names no model.
     pub(crate) reservation_names: Arc<AtomicU64>,
+    /// Told when a host is ready for the first time.
+    pub(crate) ready: Option<oneshot::Sender<()>>,
 }
 
 /// What is known of the other nodes that decode a model.
@@ -160,6 +163,7 @@ impl Actor for ModelPoolActor {
                         state.look_around(&myself).await?;
                     }
                     state.drive(&myself, event).await?;
+                    state.tell_ready();
                 }
                 state.end_if_stopped(&myself);
             }
@@ -288,6 +292,15 @@ impl PoolState {
             }
         }
         Ok(())
+    }
+
+    fn tell_ready(&mut self) {
+        if self.machine.counts().hosts_ready > 0
+            && let Some(ready) = self.arguments.ready.take()
+        {
+            // Whoever asked may not want to know any more.
+            let _ = ready.send(());
+        }
     }
 
     fn tell_host(&self, host: HostId, message: HostMessage) {

@@ -20,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::claim::{Claim, FilesClaims};
 use crate::clock::Clock;
 use crate::data::refuse;
 use crate::frames::{FrameSource, Writer, write_frame};
@@ -63,6 +64,8 @@ pub(crate) struct KeeperActor;
 pub(crate) struct KeeperArguments {
     pub(crate) memory_bytes: u64,
     pub(crate) clock: Clock,
+    /// Whoever goes on with a copy here needs the files that it began with.
+    pub(crate) claims: FilesClaims,
     /// What is kept, for whoever tells others.
     pub(crate) kept: watch::Sender<Kept>,
 }
@@ -99,7 +102,8 @@ pub(crate) type KeeperHandle = ActorRef<KeeperMessage>;
 pub(crate) struct KeeperState {
     machine: KeeperMachine,
     clock: Clock,
-    copies: HashMap<SessionId, SessionCopy>,
+    copies: HashMap<SessionId, (SessionCopy, Claim)>,
+    claims: FilesClaims,
     streams: HashMap<StreamId, Stream>,
     last_stream: u64,
     timer: Option<Timestamp>,
@@ -138,6 +142,7 @@ impl Actor for KeeperActor {
             machine: KeeperMachine::new(config),
             clock: arguments.clock,
             copies: HashMap::new(),
+            claims: arguments.claims,
             streams: HashMap::new(),
             last_stream: 0,
             timer: None,
@@ -183,7 +188,7 @@ impl Actor for KeeperActor {
             }
             KeeperMessage::Adopt(copy) => {
                 let (session, shape) = (copy.facts().session, shape(&copy));
-                state.copies.insert(session, *copy);
+                state.keep(session, *copy);
                 state.drive(&myself, KeeperEvent::Adopted { session, shape });
             }
             KeeperMessage::Take(session, epoch, reply) => {
@@ -237,7 +242,7 @@ impl KeeperState {
             KeeperAction::Install { stream, session } => {
                 if let Some(copy) = self.streams.get_mut(&stream).and_then(|stream| stream.filling.take()) {
                     debug!(%session, bytes = copy.bytes(), "a copy is whole");
-                    self.copies.insert(session, copy);
+                    self.keep(session, copy);
                 }
             }
             KeeperAction::DropFill { stream } => {
@@ -294,17 +299,20 @@ impl KeeperState {
                 stream.filling = Some(SessionCopy::begin(*start));
                 Ok(())
             }
-            message => match stream.filling.as_mut().or_else(|| self.copies.get_mut(&session)) {
-                Some(copy) => copy.apply(message),
-                None => Err(starling_core::replica::Unfit("a copy has to be begun")),
-            },
+            message => {
+                match stream.filling.as_mut().or_else(|| self.copies.get_mut(&session).map(|(copy, _)| copy))
+                {
+                    Some(copy) => copy.apply(message),
+                    None => Err(starling_core::replica::Unfit("a copy has to be begun")),
+                }
+            }
         };
         if let Err(problem) = applied {
             warn!(%session, %problem, "a copy does not fit and is dropped");
             return self.drive(myself, KeeperEvent::Unfit { stream: id });
         }
         let copy = self.streams.get(&id).and_then(|stream| stream.filling.as_ref());
-        if let Some(copy) = copy.or_else(|| self.copies.get(&session)) {
+        if let Some(copy) = copy.or_else(|| self.copies.get(&session).map(|(copy, _)| copy)) {
             let (shape, over) = (shape(copy), copy.is_over());
             self.drive(myself, KeeperEvent::Applied { stream: id, shape, over });
         }
@@ -323,8 +331,14 @@ impl KeeperState {
         let _ = stream.replies.try_send(last);
     }
 
+    fn keep(&mut self, session: SessionId, copy: SessionCopy) {
+        let claim = self.claims.claim(&copy.facts().model, &copy.facts().digest);
+        self.copies.insert(session, (copy, claim));
+    }
+
     fn copy_for(&self, session: SessionId, epoch: Epoch) -> Option<&SessionCopy> {
-        self.copies.get(&session).filter(|_| self.machine.is_promoted(session, epoch))
+        let copy = self.copies.get(&session).map(|(copy, _)| copy);
+        copy.filter(|_| self.machine.is_promoted(session, epoch))
     }
 
     fn fetch(&self, request: FetchRequest) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, ModelArguments, NodeArguments,
+    Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, Keep, ModelArguments, NodeArguments,
     NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
 };
 use starling_core::invariants::FinalsLedger;
@@ -35,6 +35,7 @@ pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
         load_deadline: Duration::from_secs(30),
         nice: 0,
         environment: Vec::new(),
+        keep: Keep::default(),
     }
 }
 

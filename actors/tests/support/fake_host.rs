@@ -26,6 +26,8 @@ pub struct HostControl {
     working_on: Arc<Mutex<Option<FlightEntry>>>,
     /// The model it was started for.
     pub model: String,
+    /// The digest of that model's files, once it was told.
+    digest: Arc<Mutex<String>>,
 }
 
 impl HostControl {
@@ -35,6 +37,10 @@ impl HostControl {
 
     pub fn freeze(&self) {
         self.frozen.send_replace(true);
+    }
+
+    pub fn digest(&self) -> String {
+        self.digest.lock().expect("no panic").clone()
     }
 
     pub fn is_alive(&self) -> bool {
@@ -50,6 +56,8 @@ pub struct FakeLauncher {
     pub poison: Option<i16>,
     /// Hosts never become ready.
     pub never_ready: bool,
+    /// Nor do those of a model with these files.
+    pub broken: Option<&'static str>,
     /// The determinism class that hosts say they are of.
     pub class: &'static str,
 }
@@ -69,6 +77,7 @@ impl HostLauncher for FakeLauncher {
             frozen: watch::Sender::new(false),
             working_on: Arc::default(),
             model: launch.model.clone(),
+            digest: Arc::default(),
         };
         let kill = Arc::new(Notify::new());
         let host = Host {
@@ -77,6 +86,7 @@ impl HostLauncher for FakeLauncher {
             sequence: 0,
             poison: self.poison,
             never_ready: self.never_ready,
+            broken: self.broken,
             class: self.class,
         };
         let (killed, ending) = (Arc::clone(&kill), control.end.clone());
@@ -125,6 +135,7 @@ struct Host {
     sequence: u64,
     poison: Option<i16>,
     never_ready: bool,
+    broken: Option<&'static str>,
     class: &'static str,
 }
 
@@ -179,14 +190,19 @@ impl Host {
 
     fn handle(&mut self, frame: ToHost, out: &mut Vec<FromHost>) {
         match frame {
-            ToHost::Start(_) if self.never_ready => {}
-            ToHost::Start(_) => out.push(FromHost::Ready {
-                engine: "fake".into(),
-                determinism: self.class.into(),
-                load_ms: 0,
-                prewarm_ms: 0,
-                resident_bytes: 1,
-            }),
+            ToHost::Start(spec) => {
+                let broken = self.never_ready || self.broken.is_some_and(|digest| *digest == spec.digest);
+                *self.control.digest.lock().expect("no panic") = spec.digest;
+                if !broken {
+                    out.push(FromHost::Ready {
+                        engine: "fake".into(),
+                        determinism: self.class.into(),
+                        load_ms: 0,
+                        prewarm_ms: 0,
+                        resident_bytes: 1,
+                    });
+                }
+            }
             ToHost::Open { lease, options, segment, from, .. } => {
                 let recognizer = Scripted::new().open(&options).expect("options are the scripted engine's");
                 self.leases.insert(lease, Lease { recognizer, segment, from, at: from });

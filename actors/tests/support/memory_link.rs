@@ -35,6 +35,8 @@ pub struct Net {
     candidates: Arc<Mutex<Vec<Candidate>>>,
     pools: Arc<Mutex<HashMap<NodeName, Pool>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// Who has which files, where a test says so.
+    by_digest: Arc<Mutex<HashMap<String, Vec<Candidate>>>>,
 }
 
 /// How a node answers on its control plane.
@@ -158,13 +160,21 @@ impl Net {
         self.asked.lock().expect("no panic").clone()
     }
 
+    /// What everybody hears of who decodes with these files. Whoever else is gossiped of has none of them.
+    pub fn gossip_of(&self, digest: &str, candidates: Vec<Candidate>) {
+        self.by_digest.lock().expect("no panic").insert(digest.to_owned(), candidates);
+    }
+
     /// The peers of a node.
     pub fn peers(&self, link: &Arc<MemoryLink>) -> Arc<dyn Peers> {
         let (candidates, own) = (Arc::clone(&self.candidates), link.own.clone());
         let reservations: Option<Arc<dyn Reservations>> = Some(Arc::clone(link) as Arc<dyn Reservations>);
         let link: Arc<dyn PeerLink> = Arc::clone(link) as Arc<dyn PeerLink>;
-        let directory = move |_: &str, _: &str| {
+        let by_digest = Arc::clone(&self.by_digest);
+        let directory = move |_: &str, digest: &str| {
+            let by_digest = by_digest.lock().expect("no panic");
             let all = candidates.lock().expect("no panic");
+            let all = by_digest.get(digest).unwrap_or(&all);
             all.iter().filter(|candidate| candidate.node != own).cloned().collect()
         };
         Arc::new(LinkedPeers { link, directory, reservations })

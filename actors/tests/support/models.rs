@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use starling_actors::{Capabilities, ModelArguments};
+use starling_actors::{Capabilities, Keep, ModelArguments};
 use starling_engine::catalogue::{Catalogue, Home};
 use starling_protocol::lease::EngineKind;
 
@@ -35,6 +35,7 @@ pub fn model(name: &str, hosts: u16, slots: u16) -> ModelArguments {
         load_deadline: Duration::from_secs(60),
         nice: 0,
         environment: Vec::new(),
+        keep: Keep::default(),
     }
 }
 

@@ -77,7 +77,7 @@ impl DataPlane {
         let directory = Arc::clone(&self.directory);
         Arc::new(LinkedPeers {
             link: Arc::new(self.link.clone()) as Arc<dyn PeerLink>,
-            directory: move |model: &str, _digest: &str| directory.candidates(model),
+            directory: move |model: &str, digest: &str| directory.candidates(model, digest),
             reservations: Some(reservations),
         })
     }

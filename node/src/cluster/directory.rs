@@ -12,15 +12,17 @@ use starling_protocol::gossip::{LoadRecord, ModelLoad};
 use starling_protocol::{NodeId, NodeName};
 use tokio::sync::watch;
 
-use super::load::determinism_class;
+use super::load::{determinism_class, files};
 
 /// What this node knows of its peers. Knows nobody until it has been given the cluster's view.
 #[derive(Debug, Default)]
 pub struct Directory {
     view: OnceLock<watch::Receiver<Arc<ClusterView>>>,
-    /// This node's own determinism classes, by model: as its hosts say them, and as they are gossiped.
-    classes: RwLock<BTreeMap<String, (String, u64)>>,
+    /// This node's own determinism classes, by model: as they are gossiped, with what its hosts call them.
+    classes: RwLock<Classes>,
 }
+
+type Classes = BTreeMap<String, BTreeMap<u64, String>>;
 
 impl Directory {
     /// Begins to follow the cluster's view.
@@ -31,14 +33,15 @@ impl Directory {
 
     /// Takes note of what this node's own hosts decode alike with.
     pub(super) fn learn(&self, status: &NodeStatus) {
-        let known = status.models.iter().filter_map(|model| {
-            let class = model.determinism.clone()?;
-            let gossiped = determinism_class(&class, &model.digest);
-            Some((model.name.clone(), (class, gossiped)))
-        });
-        let known: BTreeMap<_, _> = known.collect();
+        let mut known = Classes::new();
+        for model in &status.models {
+            if let Some(class) = model.determinism.clone() {
+                let gossiped = determinism_class(&class, &model.digest);
+                known.entry(model.name.clone()).or_default().insert(gossiped, class);
+            }
+        }
         // Whoever panicked with it had read it.
-        self.classes.write().unwrap_or_else(PoisonError::into_inner).extend(known);
+        *self.classes.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// Where a peer's data plane is.
@@ -48,13 +51,14 @@ impl Directory {
         view.active().find(|member| member.id.name == *node)?.load.as_ref()?.addresses.data
     }
 
-    /// Peers that decode a model, as last heard of. Whether their files are the same is for them to say.
+    /// Peers that decode a model with these files, as last heard of. Who does not tell of files is one: it is asked with the
+    /// whole digest, and says itself.
     #[must_use]
-    pub fn candidates(&self, model: &str) -> Vec<Candidate> {
+    pub fn candidates(&self, model: &str, digest: &str) -> Vec<Candidate> {
         let Some(view) = self.view.get() else { return Vec::new() };
         let view = view.borrow().clone();
         let peers = view.active().filter(|member| member.id != view.me);
-        peers.filter_map(|member| self.candidate(member, model)).collect()
+        peers.filter_map(|member| self.candidate(member, model, files(digest))).collect()
     }
 
     /// Peers that keep copies of others' sessions.
@@ -80,9 +84,12 @@ impl Directory {
         view.get(node)?.load.as_ref()?.addresses.http
     }
 
-    fn candidate(&self, member: &Member, model: &str) -> Option<Candidate> {
+    fn candidate(&self, member: &Member, model: &str, wanted: Option<u32>) -> Option<Candidate> {
         let record: &LoadRecord = member.load.as_deref()?;
-        let load = record.models.iter().find(|load| load.name == model)?;
+        let fits = |load: &&ModelLoad| {
+            load.name == model && (wanted.is_none() || load.files.is_none() || load.files == wanted)
+        };
+        let load = record.models.iter().find(fits)?;
         let decodes = record.roles.decoder && load.slots_total > 0 && record.addresses.data.is_some();
         decodes.then(|| Candidate {
             node: member.id.name.clone(),
@@ -99,8 +106,9 @@ impl Directory {
     fn class(&self, load: &ModelLoad) -> String {
         let classes = self.classes.read().unwrap_or_else(PoisonError::into_inner);
         match (classes.get(&load.name), load.determinism_class) {
-            (Some((own, gossiped)), Some(class)) if class == *gossiped => own.clone(),
-            (Some(_), Some(class)) => format!("class {class:016x}"),
+            (Some(own), Some(class)) => {
+                own.get(&class).cloned().unwrap_or_else(|| format!("class {class:016x}"))
+            }
             _ => String::new(),
         }
     }

@@ -1,16 +1,12 @@
 //! What a node tells of its load.
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 use starling_actors::{LoadReport, ModelStatus, NodeStatus};
+use starling_core::lineup::Stage;
 use starling_protocol::gossip::ModelLoad;
 
 use super::Facts;
 use crate::build;
-
-/// The digest of each model's files, by its name.
-pub type ModelDigests = BTreeMap<String, String>;
 
 pub(super) fn report(facts: &Facts, status: Option<&NodeStatus>, stopping: bool) -> LoadReport {
     let models = status.map_or(&[][..], |status| &status.models);
@@ -21,22 +17,35 @@ pub(super) fn report(facts: &Facts, status: Option<&NodeStatus>, stopping: bool)
         draining: stopping || status.is_some_and(|status| status.draining),
         addresses: facts.addresses,
         replica_bytes_free: status.map_or(0, |status| status.copies_free_bytes),
-        models: models.iter().map(|model| model_load(model, facts.models.get(&model.name))).collect(),
+        models: models.iter().filter_map(model_load).collect(),
     }
 }
 
-fn model_load(model: &ModelStatus, digest: Option<&String>) -> ModelLoad {
+/// What is told of a pool; nothing of one that nobody can have yet, or any more.
+fn model_load(model: &ModelStatus) -> Option<ModelLoad> {
+    let leaving = match model.stage {
+        Stage::Current => false,
+        Stage::Leaving => true,
+        Stage::Loading | Stage::Ending => return None,
+    };
     let count = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-    let class = model.determinism.as_ref().zip(digest);
-    ModelLoad {
+    Some(ModelLoad {
         name: model.name.clone(),
         slots_total: count(model.slots_total),
         slots_busy: count(model.slots_busy),
-        slots_idle: count(model.slots_idle),
+        // A session that goes on there is given a slot all the same.
+        slots_idle: if leaving { 0 } else { count(model.slots_idle) },
         // Never negative, and no machine takes a thousand hours for one.
         real_time_factor_milli: model.real_time_factor.map(|factor| (factor * 1_000.0).round() as u32),
-        determinism_class: class.map(|(host, digest)| determinism_class(host, digest)),
-    }
+        determinism_class: model.determinism.as_ref().map(|host| determinism_class(host, &model.digest)),
+        files: files(&model.digest),
+        leaving,
+    })
+}
+
+/// The first 32 bits of a digest in hex, as they are gossiped.
+pub(super) fn files(digest: &str) -> Option<u32> {
+    u32::from_str_radix(digest.get(..8)?, 16).ok()
 }
 
 /// Equal if the model's files, the engine's library and the CPU's class are: then the same audio gives the same text.
@@ -48,6 +57,12 @@ pub(super) fn determinism_class(host: &str, digest: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_told_of_by_the_beginning_of_their_digest() {
+        assert_eq!(files("0123456789abcdef"), Some(0x0123_4567));
+        assert_eq!((files("0123"), files("no digest")), (None, None));
+    }
 
     #[test]
     fn a_class_is_of_the_model_and_of_the_host() {

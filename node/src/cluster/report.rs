@@ -180,6 +180,8 @@ mod tests {
             slots_idle: total - busy,
             real_time_factor_milli: factor,
             determinism_class: None,
+            files: None,
+            leaving: false,
         };
         let loads = [load(6, 1, Some(100)), load(2, 2, Some(500)), load(4, 0, None)];
         let all = together(&loads.iter().collect::<Vec<_>>()).expect("some");

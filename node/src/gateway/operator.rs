@@ -181,7 +181,7 @@ pub(super) async fn ready(State(state): State<GatewayState>) -> Response {
 
 /// Why nobody decodes a model, here or on a peer.
 fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
-    if model.hosts_ready > 0 || !directory.candidates(&model.name).is_empty() {
+    if model.hosts_ready > 0 || !directory.candidates(&model.name, &model.digest).is_empty() {
         return None;
     }
     let mut reason = match model.hosts_total {

@@ -115,6 +115,13 @@ pub struct ModelLoad {
     /// host has told its class.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub determinism_class: Option<u64>,
+    /// The first 32 bits of the digest of the model's files, so that a session is sent where it finds the model it began with.
+    /// A hint: who is asked for a decoder is told the whole digest. `None` from nodes that don't tell it.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u32>,
+    /// It has been replaced or taken away: only the sessions that began with it go on here.
+    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// A record can't be written. Nothing was.

@@ -31,6 +31,8 @@ fn member(name: &str, change: impl FnOnce(&mut LoadRecord)) -> Member {
             slots_idle: 3,
             real_time_factor_milli: None,
             determinism_class: None,
+            files: None,
+            leaving: false,
         }],
         models_omitted: 0,
     };
@@ -46,7 +48,7 @@ fn directory(members: Vec<Member>) -> Directory {
 }
 
 fn names(directory: &Directory) -> Vec<String> {
-    directory.candidates("m").iter().map(|candidate| candidate.node.to_string()).collect()
+    directory.candidates("m", "00000001").iter().map(|candidate| candidate.node.to_string()).collect()
 }
 
 #[test]
@@ -66,11 +68,35 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         new,
     ]);
     assert_eq!(names(&directory), ["b"]);
-    let load = directory.candidates("m").remove(0);
+    let load = directory.candidates("m", "00000001").remove(0);
     assert_eq!((load.slots, load.busy, load.idle), (4, 1, 3), "what admission counts with");
     assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
     assert_eq!(directory.address_of(&id("gone").name), None);
-    assert!(Directory::default().candidates("m").is_empty(), "nobody is known at first");
+    assert!(Directory::default().candidates("m", "00000001").is_empty(), "nobody is known at first");
+}
+
+#[test]
+fn a_session_is_sent_where_its_files_are() {
+    let with = |name: &str, files: &[u32]| {
+        member(name, |record| {
+            let load = record.models.remove(0);
+            let loads = files.iter().map(|files| ModelLoad { files: Some(*files), ..load.clone() });
+            record.models = loads.collect();
+            // What is being left follows what is served.
+            record.models.iter_mut().skip(1).for_each(|load| (load.leaving, load.slots_idle) = (true, 0));
+        })
+    };
+    let directory = directory(vec![
+        with("alike", &[1]),
+        with("newer", &[2]),
+        with("changing", &[2, 1]),
+        member("silent", |_| {}),
+    ]);
+    assert_eq!(names(&directory), ["alike", "changing", "silent"]);
+    let idle: Vec<u32> = directory.candidates("m", "00000001").iter().map(|found| found.idle).collect();
+    assert_eq!(idle, [3, 0, 3], "new sessions are better off elsewhere");
+    let all = directory.candidates("m", "of unknown form");
+    assert_eq!(all.len(), 4);
 }
 
 #[test]
@@ -82,7 +108,7 @@ fn a_class_is_told_in_this_nodes_words() {
         member("unknown", |_| {}),
     ]);
     let classes = || -> Vec<String> {
-        directory.candidates("m").into_iter().map(|candidate| candidate.class).collect()
+        directory.candidates("m", "00000001").into_iter().map(|candidate| candidate.class).collect()
     };
     assert_eq!(classes(), ["", "", ""], "nothing is known of this node's own yet");
     directory.learn(&status("vosk; haswell", "digest"));
@@ -94,6 +120,8 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
     use starling_actors::{Capabilities, ModelStatus};
     let model = ModelStatus {
         name: "m".into(),
+        pool: 0,
+        stage: starling_core::lineup::Stage::Current,
         digest: digest.into(),
         determinism: Some(determinism.into()),
         language: "en".into(),

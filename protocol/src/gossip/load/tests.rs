@@ -24,6 +24,8 @@ pub(super) fn record() -> LoadRecord {
             slots_idle: 5,
             real_time_factor_milli: Some(231),
             determinism_class: Some(0x1122_3344_5566_7788),
+            files: Some(0x99aa_bbcc),
+            leaving: false,
         }],
         models_omitted: 0,
     }
@@ -107,14 +109,19 @@ fn models() -> impl Strategy<Value = Vec<ModelLoad>> {
         any::<u16>(),
         any::<Option<u32>>(),
         any::<Option<u64>>(),
+        any::<(Option<u32>, bool)>(),
     )
-        .prop_map(|(name, slots_total, slots_busy, slots_idle, factor, class)| ModelLoad {
-            name,
-            slots_total,
-            slots_busy,
-            slots_idle,
-            real_time_factor_milli: factor,
-            determinism_class: class,
+        .prop_map(|(name, slots_total, slots_busy, slots_idle, factor, class, (files, leaving))| {
+            ModelLoad {
+                name,
+                slots_total,
+                slots_busy,
+                slots_idle,
+                real_time_factor_milli: factor,
+                determinism_class: class,
+                files,
+                leaving,
+            }
         });
     proptest::collection::vec(one, 0..12)
 }

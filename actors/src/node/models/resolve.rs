@@ -1,0 +1,115 @@
+//! What a session's options become with its model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_core::audio::RateMap;
+use starling_core::session::SessionConfig;
+use starling_protocol::lease::DecodeOptions;
+use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+use starling_protocol::replica::SessionFacts;
+
+use super::pools::Model;
+use crate::decoders::Decoders;
+use crate::node::arguments::SessionLimits;
+use crate::session::OpenRequest;
+
+/// Steps that may be on their way to a decoder: two seconds, so that a replay keeps its host busy and a short stall of
+/// the node starves nobody.
+const WINDOW_STEPS: u16 = 20;
+
+/// Unread finals at which a session stops decoding. Segments are seconds long: this is many minutes of speech.
+const UNCONFIRMED_MAX: u64 = 256;
+
+/// What a new session is decided by.
+pub(in crate::node) struct Resolved {
+    pub(in crate::node) config: SessionConfig,
+    pub(in crate::node) options: DecodeOptions,
+    pub(in crate::node) model: Arc<str>,
+    pub(in crate::node) digest: Arc<str>,
+    pub(in crate::node) decoders: Decoders,
+    pub(in crate::node) warnings: Vec<(WarningCode, String)>,
+}
+
+impl Model {
+    pub(super) fn resolve(
+        &self,
+        request: &OpenRequest,
+        limits: &SessionLimits,
+    ) -> Result<Resolved, ErrorBody> {
+        let rate = self.arguments.sample_rate;
+        let rates = RateMap::new(request.sample_rate, rate).map_err(|error| {
+            let allowed = "a whole number from 8000 to 48000";
+            ErrorBody::field("format.sample_rate", error.rate.to_string(), allowed)
+        })?;
+        let (options, warnings) = self.decode_options(&request.options, limits);
+        let config = session_config(rates, &request.options, request.linger, limits);
+        Ok(self.resolved(config, options, warnings))
+    }
+
+    /// What a session that began elsewhere, with these very files, is decided by here.
+    pub(super) fn resume(&self, facts: &SessionFacts, limits: &SessionLimits) -> Result<Resolved, ErrorBody> {
+        let rates = RateMap::new(facts.source_hz, facts.decode_hz).map_err(|error| {
+            ErrorBody::new(ErrorCode::Internal, format!("the session's copy can't be: {error}"))
+        })?;
+        let linger = Duration::from_millis(facts.linger_ms);
+        let config = session_config(rates, &facts.options, linger, limits);
+        Ok(self.resolved(config, facts.decode.clone(), Vec::new()))
+    }
+
+    fn resolved(
+        &self,
+        config: SessionConfig,
+        options: DecodeOptions,
+        warnings: Vec<(WarningCode, String)>,
+    ) -> Resolved {
+        let (model, digest) = (Arc::clone(&self.name), self.arguments.digest.as_str().into());
+        Resolved { config, options, model, digest, decoders: self.decoders(), warnings }
+    }
+
+    fn decode_options(
+        &self,
+        options: &SessionOptions,
+        limits: &SessionLimits,
+    ) -> (DecodeOptions, Vec<(WarningCode, String)>) {
+        let can = self.arguments.capabilities;
+        let mut warnings = Vec::new();
+        let mut ignored = |option: &str| {
+            let message = format!("model {} has no {option}; the option is left out", self.name);
+            warnings.push((WarningCode::OptionIgnored, message));
+        };
+        if options.words && !can.words {
+            ignored("word times");
+        }
+        if options.alternatives > 0 && !can.alternatives {
+            ignored("alternatives");
+        }
+        if !options.phrases.is_empty() && !can.phrases {
+            ignored("phrase lists");
+        }
+        let decode = DecodeOptions {
+            words: options.words && can.words,
+            alternatives: if can.alternatives { options.alternatives } else { 0 },
+            phrases: if can.phrases { options.phrases.clone() } else { Vec::new() },
+            cuts: limits.cuts,
+        };
+        (decode, warnings)
+    }
+}
+
+fn session_config(
+    rates: RateMap,
+    options: &SessionOptions,
+    linger: Duration,
+    limits: &SessionLimits,
+) -> SessionConfig {
+    SessionConfig {
+        rates,
+        window: WINDOW_STEPS,
+        partial_interval_ms: if options.partials { options.partial_interval_ms } else { 0 },
+        linger: linger.min(limits.linger_max),
+        idle: if options.batch { Duration::ZERO } else { limits.idle },
+        slow_reader: limits.slow_reader,
+        unconfirmed_max: UNCONFIRMED_MAX,
+    }
+}
