@@ -28,8 +28,8 @@ use crate::membership::Pulse;
 
 /// Other nodes as keepers of copies.
 pub trait CopyPeers: Send + Sync + 'static {
-    /// Nodes that keep copies, as last heard of; this one is not among them.
-    fn keepers(&self) -> Vec<Keeper>;
+    /// Nodes that keep copies, as last heard of, and what each decodes `model` alike with; this one is not among them.
+    fn keepers(&self, model: &str) -> Vec<Keeper>;
 
     /// Where this node stands.
     fn own_zone(&self) -> String;

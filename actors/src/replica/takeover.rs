@@ -109,7 +109,7 @@ pub(crate) async fn find_by_id(
     keeper: &KeeperHandle,
 ) -> Option<TakeoverRequest> {
     let peers = copies.peers.as_ref()?;
-    let nodes: Vec<NodeName> = peers.keepers().into_iter().map(|keeper| keeper.node).collect();
+    let nodes: Vec<NodeName> = peers.keepers("").into_iter().map(|keeper| keeper.node).collect();
     let others = join_all(nodes.iter().map(|node| peers.held(node, session)));
     let (own, others) = tokio::join!(held_here(keeper, session), others);
     let own = (copies.own.clone(), own);

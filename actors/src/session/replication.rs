@@ -231,7 +231,7 @@ impl SessionState {
             excluded,
             count,
         };
-        keepers(&copies, &peers.keepers()).into_iter().cloned().collect()
+        keepers(&copies, &peers.keepers(&self.arguments.model)).into_iter().cloned().collect()
     }
 
     fn open_stream_to(

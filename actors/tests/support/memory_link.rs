@@ -76,7 +76,7 @@ impl MemoryCopies {
 }
 
 impl CopyPeers for MemoryCopies {
-    fn keepers(&self) -> Vec<Keeper> {
+    fn keepers(&self, _: &str) -> Vec<Keeper> {
         let handles = self.handles.lock().expect("no panic");
         let others = handles.keys().filter(|node| **node != self.link.own);
         let keeper = |node: &NodeName| Keeper {

@@ -63,8 +63,8 @@ impl ClusterCopies {
 }
 
 impl CopyPeers for ClusterCopies {
-    fn keepers(&self) -> Vec<Keeper> {
-        self.directory.keepers()
+    fn keepers(&self, model: &str) -> Vec<Keeper> {
+        self.directory.keepers(model)
     }
 
     fn own_zone(&self) -> String {

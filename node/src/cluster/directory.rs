@@ -61,13 +61,28 @@ impl Directory {
         peers.filter_map(|member| self.candidate(member, model, files(digest))).collect()
     }
 
-    /// Peers that keep copies of others' sessions.
+    /// Peers that keep copies of others' sessions, and the class that each decodes a model in.
     #[must_use]
-    pub fn keepers(&self) -> Vec<Keeper> {
+    pub fn keepers(&self, model: &str) -> Vec<Keeper> {
         let Some(view) = self.view.get() else { return Vec::new() };
         let view = view.borrow().clone();
         let peers = view.active().filter(|member| member.id != view.me);
-        peers.filter_map(keeper).collect()
+        peers.filter_map(|member| self.keeper(member, model)).collect()
+    }
+
+    fn keeper(&self, member: &Member, model: &str) -> Option<Keeper> {
+        let record: &LoadRecord = member.load.as_deref()?;
+        record.addresses.data?;
+        // Powers of two: a weight that changes with every message would move copies about.
+        let weight = record.replica_bytes_free.checked_ilog2().map_or(0, |bits| 1u64 << bits >> 20);
+        let load = record.models.iter().find(|load| load.name == model);
+        Some(Keeper {
+            node: member.id.name.clone(),
+            zone: record.zone.clone(),
+            class: load.map(|load| self.class(load)).unwrap_or_default(),
+            weight,
+            draining: record.draining || record.leaving,
+        })
     }
 
     /// The latest run of a peer.
@@ -112,20 +127,6 @@ impl Directory {
             _ => String::new(),
         }
     }
-}
-
-fn keeper(member: &Member) -> Option<Keeper> {
-    let record: &LoadRecord = member.load.as_deref()?;
-    record.addresses.data?;
-    // Powers of two: a weight that changes with every message would move copies about.
-    let weight = record.replica_bytes_free.checked_ilog2().map_or(0, |bits| 1u64 << bits >> 20);
-    Some(Keeper {
-        node: member.id.name.clone(),
-        zone: record.zone.clone(),
-        class: String::new(),
-        weight,
-        draining: record.draining || record.leaving,
-    })
 }
 
 #[cfg(test)]
