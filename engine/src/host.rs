@@ -10,6 +10,7 @@
 mod calls;
 mod clock;
 mod flight;
+mod folder;
 mod heartbeat;
 mod lease;
 mod link;
@@ -30,6 +31,7 @@ use crate::{Engine, load, pin};
 use calls::Calls;
 use clock::Clock;
 use flight::Flight;
+use folder::Folder;
 use lease::State;
 use link::Outbox;
 
@@ -79,6 +81,8 @@ struct Shared {
 struct Loaded {
     engine: Box<dyn Engine>,
     spec: HostSpec,
+    /// The engine may read from it later too.
+    _folder: Folder,
 }
 
 impl Shared {
@@ -142,12 +146,13 @@ fn fail_load(outbox: &Outbox, writer: link::Writer, message: String) -> i32 {
 }
 
 /// Loads, warms, and starts the threads that decode.
-fn prepare(shared: &Arc<Shared>, spec: HostSpec) -> Result<FromHost, String> {
+fn prepare(shared: &Arc<Shared>, mut spec: HostSpec) -> Result<FromHost, String> {
     let started = shared.clock.micros();
-    let engine = load::load(&spec).map_err(|error| error.to_string())?;
+    let folder = Folder::settle(&mut spec)?;
+    let engine = load::load(&spec).map_err(|error| folder.name_in(&error.to_string()))?;
     let load_us = shared.clock.micros() - started;
     let description = engine.describe().clone();
-    let loaded = Loaded { engine, spec };
+    let loaded = Loaded { engine, spec, _folder: folder };
     pool::prewarm(shared, &loaded).map_err(|error| format!("no recognizer can be warmed: {error}"))?;
     let prewarm_us = shared.clock.micros() - started - load_us;
     let (threads, nice) = (loaded.spec.threads.max(1), loaded.spec.nice);

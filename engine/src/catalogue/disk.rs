@@ -70,21 +70,24 @@ pub(super) fn size_below(dir: &Path) -> u64 {
         .sum()
 }
 
-/// Puts `new` where `target` is, both folders or files on one file system; what was there before goes to
-/// `scratch`, and comes back should the second step fail.
+/// Puts `new` where `target` is, both folders or files on one file system; what was there before is deleted.
 pub(super) fn swap_in(new: &Path, target: &Path, scratch: &Path) -> io::Result<()> {
+    let old = tempfile::Builder::new().prefix("old-").tempdir_in(scratch)?;
+    exchange(new, target, &old.path().join("kept"))
+}
+
+/// Puts `new` where `target` is; what was there before goes to `kept`, and comes back should the second step fail.
+pub(super) fn exchange(new: &Path, target: &Path, kept: &Path) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let old = tempfile::Builder::new().prefix("old-").tempdir_in(scratch)?;
-    let kept = old.path().join("kept");
     let was_there = target.symlink_metadata().is_ok();
     if was_there {
-        std::fs::rename(target, &kept)?;
+        std::fs::rename(target, kept)?;
     }
     let placed = std::fs::rename(new, target);
     if placed.is_err() && was_there {
-        std::fs::rename(&kept, target)?;
+        std::fs::rename(kept, target)?;
     }
     placed
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::audio::convert_wav;
-use super::disk::{HomeLock, available_bytes, is_full, swap_in};
+use super::disk::{HomeLock, available_bytes, exchange, is_full, swap_in};
 use super::entry::{EngineKind, Entry, Kind, Origin, Source, current_arch};
 use super::home::Home;
 use super::manifest::{Manifest, record_files, sha256_of};
@@ -174,7 +174,12 @@ pub fn remove(home: &Home, entry: &Entry, progress: &mut dyn Progress) -> Result
         if !dir.is_dir() {
             return Err(not_there());
         }
-        return std::fs::remove_dir_all(&dir).map_err(io(&dir));
+        home.delete_unheld();
+        let removed = home.place_aside(entry).and_then(|aside| match aside {
+            Some(aside) => std::fs::rename(&dir, aside),
+            None => std::fs::remove_dir_all(&dir),
+        });
+        return removed.map_err(io(&dir));
     }
     let manifest = Manifest::read(&manifest_path).map_err(|_| not_there())?;
     std::fs::remove_file(&manifest_path).map_err(io(&manifest_path))?;
@@ -415,7 +420,11 @@ pub(super) fn place(
     let dir = home.entry_dir(entry);
     if matches!(entry.kind, Kind::Model | Kind::Library) {
         manifest.write(&work.join(super::MANIFEST_FILE))?;
-        return swap_in(work, &dir, scratch);
+        home.delete_unheld();
+        return match home.place_aside(entry)? {
+            Some(aside) => exchange(work, &dir, &aside),
+            None => swap_in(work, &dir, scratch),
+        };
     }
     let path = home.manifest_path(entry);
     match std::fs::remove_file(&path) {

@@ -150,10 +150,11 @@ pub fn verify(home: &Home, entry: &Entry, progress: &mut dyn Progress) -> Result
 }
 
 impl Entry {
-    /// Whether it needs no files at all, as the scripted engine.
+    /// Whether it needs no files at all, as the scripted engine. One that names a source has files, of no use but to tell
+    /// it from others.
     #[must_use]
     pub fn is_fileless(&self) -> bool {
-        self.engine == Some(EngineKind::Scripted)
+        self.engine == Some(EngineKind::Scripted) && self.source.is_empty()
     }
 }
 

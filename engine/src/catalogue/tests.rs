@@ -185,6 +185,46 @@ fn a_model_is_fetched_prepared_verified_and_removed() {
 
 #[cfg(feature = "url-sources")]
 #[test]
+fn a_model_that_is_held_stays_on_the_disk_while_others_take_its_place() {
+    let place = place();
+    place.put_library();
+    let (catalogue, _server) = place.served(Behaviour::default());
+    let tiny = catalogue.get("tiny").unwrap();
+    fetch(&place.home, &catalogue, tiny, &mut Quiet).unwrap();
+    let (old, hold) = place.home.held(tiny).unwrap();
+    let replaced = || fs::read_dir(place.home.root().join("replaced")).map_or(0, Iterator::count);
+
+    // Another archive under the same name.
+    let archive = place.dir.path().join("other.zip");
+    write_zip(&archive, &[("m/am/final.mdl", b"other"), ("m/conf/mfcc.conf", MFCC)]);
+    let server = Server::start(fs::read(&archive).unwrap(), Behaviour::default());
+    let catalogue = place.catalogue(&entry("tiny", &server.url("other.zip"))).unwrap();
+    let tiny = catalogue.get("tiny").unwrap();
+    fetch(&place.home, &catalogue, tiny, &mut Quiet).unwrap();
+    let (new, new_hold) = place.home.held(tiny).unwrap();
+    assert_ne!(new.digest, old.digest);
+    assert_eq!(locate(&new.dir, &new.digest), Some(new.dir.clone()));
+    let aside = locate(&old.dir, &old.digest).expect("is kept");
+    assert_eq!(fs::read(aside.join("am/final.mdl")).unwrap().len(), 3_000_000);
+    place.home.delete_unheld();
+    assert_eq!(locate(&old.dir, &old.digest), Some(aside));
+    drop(hold);
+    place.home.delete_unheld();
+    assert_eq!((locate(&old.dir, &old.digest), replaced()), (None, 0));
+
+    // What is removed is replaced by nothing.
+    remove(&place.home, tiny, &mut Quiet).unwrap();
+    assert!(locate(&new.dir, &new.digest).is_some_and(|dir| dir != new.dir));
+    assert!(matches!(place.home.held(tiny), Err(PrepareError::Missing { .. })));
+    drop(new_hold);
+    fetch(&place.home, &catalogue, tiny, &mut Quiet).unwrap();
+    assert_eq!(replaced(), 0, "whoever changes something clears up");
+    remove(&place.home, tiny, &mut Quiet).unwrap();
+    assert_eq!(replaced(), 0, "nobody held it");
+}
+
+#[cfg(feature = "url-sources")]
+#[test]
 fn damage_is_found_before_a_load_and_repaired_by_a_fetch() {
     let place = place();
     let (catalogue, _server) = place.served(Behaviour::default());
