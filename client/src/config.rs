@@ -11,10 +11,17 @@ use crate::error::{ConfigError, OpenError};
 use crate::machine::Settings;
 use crate::session::Session;
 
+/// Where a server speaks the native protocol.
+pub(crate) const STREAM_PATH: &str = "/v1/stream";
+
+/// The port of `ws://` when none is written.
+const DEFAULT_PORT: u16 = 80;
+
 /// Where the servers are and how long to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// Servers, tried in this order: `ws://HOST:PORT`, with `/v1/stream` as the path when none is given.
+    /// Servers, tried in this order: `ws://HOST:PORT`, with `/v1/stream` as the path when none is given. Nodes that a server
+    /// names are asked besides to go on with a session, at `ws://HOST:PORT/v1/stream`.
     pub servers: Vec<String>,
     /// How long [`Client::open`] tries before it says that no server answers. Zero: each server once.
     pub open_deadline: Duration,
@@ -30,7 +37,7 @@ pub struct ClientConfig {
     pub backoff_first: Duration,
     /// What the upper end grows to.
     pub backoff_most: Duration,
-    /// Audio that is kept to be sent again.
+    /// Audio that is kept to be sent again: what servers may lose without loss of text.
     pub ring: Duration,
 }
 
@@ -75,6 +82,7 @@ pub struct SessionConfig {
 pub struct Client {
     config: ClientConfig,
     urls: Vec<String>,
+    addresses: Vec<String>,
 }
 
 impl Client {
@@ -102,8 +110,8 @@ impl Client {
             let bad = || ConfigError::Server { index, value: value.clone() };
             stream_url(value).ok_or_else(bad)
         });
-        let urls = urls.collect::<Result<_, _>>()?;
-        Ok(Self { config, urls })
+        let (urls, addresses) = urls.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        Ok(Self { config, urls, addresses })
     }
 
     /// Opens a session and waits for the server's `ready`. Must be called within a Tokio runtime, which also runs the
@@ -117,7 +125,7 @@ impl Client {
         hello.format = session.format;
         hello.options = session.options;
         let settings = Settings {
-            servers: self.urls.len(),
+            servers: self.addresses.clone(),
             ring_frames: frames(self.config.ring, hello.format.sample_rate),
             open_deadline: self.config.open_deadline,
             wait_when_busy: self.config.wait_when_busy,
@@ -136,17 +144,20 @@ fn frames(duration: Duration, sample_rate: u32) -> u64 {
     u64::try_from(frames).unwrap_or(u64::MAX).max(1)
 }
 
-fn stream_url(server: &str) -> Option<String> {
+/// The URL to connect to, and the `HOST:PORT` in it.
+fn stream_url(server: &str) -> Option<(String, String)> {
     let uri: Uri = server.parse().ok()?;
-    if uri.scheme_str() != Some("ws") || uri.host().is_none_or(str::is_empty) {
+    let host = uri.host().filter(|host| !host.is_empty())?;
+    if uri.scheme_str() != Some("ws") {
         return None;
     }
     let authority = uri.authority()?;
     let path = match uri.path_and_query().map(ToString::to_string) {
         Some(path) if path != "/" => path,
-        _ => "/v1/stream".to_owned(),
+        _ => STREAM_PATH.to_owned(),
     };
-    Some(format!("ws://{authority}{path}"))
+    let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
+    Some((format!("ws://{authority}{path}"), format!("{host}:{port}")))
 }
 
 #[cfg(test)]
@@ -155,9 +166,13 @@ mod tests {
 
     #[test]
     fn a_server_without_a_path_gets_the_protocols_own() {
-        assert_eq!(stream_url("ws://localhost:2800").as_deref(), Some("ws://localhost:2800/v1/stream"));
-        assert_eq!(stream_url("ws://[::1]:2800/").as_deref(), Some("ws://[::1]:2800/v1/stream"));
-        assert_eq!(stream_url("ws://a/x?y=1").as_deref(), Some("ws://a/x?y=1"));
+        for (server, url, address) in [
+            ("ws://localhost:2800", "ws://localhost:2800/v1/stream", "localhost:2800"),
+            ("ws://[::1]:2800/", "ws://[::1]:2800/v1/stream", "[::1]:2800"),
+            ("ws://a/x?y=1", "ws://a/x?y=1", "a:80"),
+        ] {
+            assert_eq!(stream_url(server), Some((url.to_owned(), address.to_owned())));
+        }
     }
 
     #[test]
@@ -168,6 +183,14 @@ mod tests {
         }
         let error = Client::new(ClientConfig::new(Vec::<String>::new())).expect_err("must be refused");
         assert_eq!(error, ConfigError::NoServers);
+    }
+
+    #[test]
+    fn a_minute_is_kept_at_any_rate() {
+        let ring = ClientConfig::new(["ws://a"]).ring;
+        for rate in [8_000, 44_100, 48_000] {
+            assert_eq!(frames(ring, rate), 60 * u64::from(rate));
+        }
     }
 
     #[test]

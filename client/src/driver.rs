@@ -10,8 +10,9 @@ use starling_protocol::native::{ClientMessage, Hello, ServerMessage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::config::STREAM_PATH;
 use crate::error::{OpenError, SessionError};
-use crate::machine::{Action, Entropy, Event, Input, Machine, Opened, Settings, Write};
+use crate::machine::{Action, Entropy, Event, Input, Machine, Opened, Server, Settings, Which, Write};
 use crate::ring::{FRAME_BYTES, Ring};
 use crate::session::{AudioSender, Command, Events, Session};
 
@@ -41,6 +42,7 @@ pub(crate) async fn open(urls: Vec<String>, settings: Settings, hello: Hello) ->
         machine: Machine::new(settings, hello),
         ring: Ring::default(),
         link: Link::None,
+        next_link: Link::None,
         commands,
         pending: None,
         ended: false,
@@ -83,7 +85,10 @@ struct Driver {
     clock: Clock,
     machine: Machine,
     ring: Ring,
+    /// The present connection.
     link: Link,
+    /// The one that is to take its place.
+    next_link: Link,
     commands: mpsc::Receiver<Command>,
     /// Audio that found no room in the ring; nothing more is taken from the caller meanwhile.
     pending: Option<Vec<u8>>,
@@ -97,7 +102,7 @@ struct Driver {
 
 enum Happened {
     Timeout,
-    Link(LinkEvent),
+    Link(Which, LinkEvent),
     Command(Option<Command>),
     EventTaken,
     Delivered,
@@ -124,11 +129,11 @@ impl Driver {
                         self.input(Input::Tick);
                     } else {
                         // The silence is this end's: nothing is being read.
-                        self.input(Input::Heard);
+                        self.input(Input::Heard(Which::Present));
                         self.input(Input::Tick);
                     }
                 }
-                Happened::Link(event) => self.link_event(event),
+                Happened::Link(which, event) => self.link_event(which, event),
                 Happened::Command(command) => self.command(command),
                 Happened::EventTaken => {}
                 Happened::Delivered => {
@@ -140,7 +145,7 @@ impl Driver {
                 Happened::Abandoned => break,
             }
         }
-        self.link.close();
+        self.close_all();
     }
 
     async fn next(&mut self) -> Happened {
@@ -150,7 +155,9 @@ impl Driver {
         let taking = !over && self.pending.is_none() && !self.ended;
         tokio::select! {
             () = sleep_until(timeout) => Happened::Timeout,
-            event = self.link.next(reading), if !over => Happened::Link(event),
+            event = self.link.next(reading), if !over => Happened::Link(Which::Present, event),
+            // It says nothing for the consumer before it is the present one.
+            event = self.next_link.next(true), if !over => Happened::Link(Which::Next, event),
             command = self.commands.recv(), if taking => Happened::Command(command),
             permit = self.events.reserve(), if !self.waiting.is_empty() => match (permit, self.waiting.pop_front()) {
                 (Ok(permit), Some(event)) => {
@@ -211,7 +218,8 @@ impl Driver {
                     // The machine and the ring are trimmed together; were they ever not, a loss is said, not hidden.
                     tracing::error!(?frames, "audio that is to be sent is not in the ring");
                     self.link = Link::None;
-                    self.input(Input::Lost("audio that is to be sent is not in the ring".to_owned()));
+                    let cause = "audio that is to be sent is not in the ring".to_owned();
+                    self.input(Input::Lost(Which::Present, cause));
                     return;
                 }
             },
@@ -222,21 +230,24 @@ impl Driver {
         self.link.write(outgoing);
     }
 
-    fn link_event(&mut self, event: LinkEvent) {
+    fn link_event(&mut self, which: Which, event: LinkEvent) {
         match event {
             LinkEvent::Wrote => {}
-            LinkEvent::Heard => self.input(Input::Heard),
+            LinkEvent::Heard => self.input(Input::Heard(which)),
             LinkEvent::Text(text) => match serde_json::from_str::<ServerMessage>(&text) {
-                Ok(message) => self.input(Input::Message(Box::new(message))),
+                Ok(message) => self.input(Input::Message(which, Box::new(message))),
                 Err(error) => {
                     tracing::warn!(%error, "a message of the server is not understood and is passed over");
-                    self.input(Input::Heard);
+                    self.input(Input::Heard(which));
                 }
             },
             LinkEvent::Lost(cause) => {
-                tracing::debug!(%cause, "the connection is gone");
-                self.link = Link::None;
-                self.input(Input::Lost(cause));
+                tracing::debug!(%cause, ?which, "the connection is gone");
+                match which {
+                    Which::Present => self.link = Link::None,
+                    Which::Next => self.next_link = Link::None,
+                }
+                self.input(Input::Lost(which, cause));
             }
         }
     }
@@ -253,11 +264,23 @@ impl Driver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Connect { server, hello } => {
-                let hello = text(&ClientMessage::Hello(*hello));
-                self.link = Link::connect(self.urls[server].clone(), hello);
+                self.close_all();
+                self.link = self.connect(&server, *hello);
             }
-            Action::Disconnect => self.link.close(),
-            Action::Farewell(segment) => self.link.farewell(text(&ClientMessage::Confirm { segment })),
+            Action::ConnectNext { server, hello } => {
+                self.next_link.close();
+                self.next_link = self.connect(&server, *hello);
+            }
+            Action::DropNext => self.next_link.close(),
+            Action::Switch => {
+                self.link.close();
+                self.link = std::mem::replace(&mut self.next_link, Link::None);
+            }
+            Action::Disconnect => self.close_all(),
+            Action::Farewell(segment) => {
+                self.next_link.close();
+                self.link.farewell(text(&ClientMessage::Confirm { segment }));
+            }
             Action::Ping => self.link.ping(),
             Action::Opened(opened) => self.answer(Ok(opened)),
             Action::OpenFailed(error) => self.answer(Err(error)),
@@ -266,7 +289,28 @@ impl Driver {
             Action::Complaint(body) => {
                 tracing::warn!(code = ?body.code, message = %body.message, "the server did not take a message");
             }
+            Action::HintsIgnored { count, first } => {
+                tracing::warn!(
+                    count,
+                    first,
+                    "the server named nodes that can't be asked, which are left out"
+                );
+            }
         }
+    }
+
+    fn connect(&self, server: &Server, hello: Hello) -> Link {
+        let url = match server {
+            Server::Configured(index) => self.urls[*index].clone(),
+            Server::Suggested(address) => format!("ws://{address}{STREAM_PATH}"),
+        };
+        tracing::debug!(url, resume = hello.resume.is_some(), "connecting");
+        Link::connect(url, text(&ClientMessage::Hello(hello)))
+    }
+
+    fn close_all(&mut self) {
+        self.next_link.close();
+        self.link.close();
     }
 
     fn answer(&mut self, opened: Result<Opened, OpenError>) {
@@ -278,7 +322,7 @@ impl Driver {
 
     fn deliver(&mut self, event: Result<Event, SessionError>) {
         let is_partial = |event: &Result<Event, SessionError>| matches!(event, Ok(Event::Partial { .. }));
-        let overtakes = matches!(event, Ok(Event::Partial { .. } | Event::Final(_)));
+        let overtakes = matches!(event, Ok(Event::Partial { .. } | Event::Final(_) | Event::Gap { .. }));
         if overtakes && self.waiting.back().is_some_and(is_partial) {
             self.waiting.pop_back();
         }

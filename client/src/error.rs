@@ -67,14 +67,6 @@ pub enum SessionError {
     /// The server ended the session.
     #[error("the server ended the session: {}", .0.message)]
     Ended(Box<ErrorBody>),
-    /// The server needs audio that the ring no longer holds.
-    #[error("source frames {from} to {to} are needed again but are no longer held")]
-    AudioLost {
-        /// First frame needed.
-        from: SourceOffset,
-        /// First frame that is still held.
-        to: SourceOffset,
-    },
     /// A final is missing, or finals do not adjoin.
     #[error(
         "a final is missing: expected segment {expected} from frame {expected_from}, got segment {got} from {got_from}"

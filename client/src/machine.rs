@@ -1,174 +1,35 @@
 //! The client's side of a session, as a machine: inputs in, actions out; offsets instead of samples.
 //!
 //! Owns: which audio may still be needed, what is to be written next, when to connect and to whom, and that finals come
-//! out exactly once, in order and without a hole. Knows no socket, no clock and no randomness: the time and a random
-//! number come in with every input, the samples lie in a ring beside it.
+//! out exactly once, in order and without a hole that is not named. Knows no socket, no clock and no randomness: the time
+//! and a random number come in with every input, the samples lie in a ring beside it.
 //!
-//! Offsets and segments here are the consumer's. They equal the server's until a server that lost the session makes the
-//! machine begin a new one at the last final; from then on [`Machine`] translates.
+//! Offsets and segments here are the consumer's. They equal the server's until every server has lost the session and the
+//! machine begins a new one at the last final; from then on [`Machine`] translates.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
-use starling_protocol::native::{ErrorBody, Final, Hello, ServerMessage, WarningCode};
-use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::native::Hello;
+use starling_protocol::{Epoch, Segment};
 
 use crate::error::{OpenError, SessionError};
 
+mod anew;
+mod leaving;
 mod link;
+mod messages;
 mod received;
+mod servers;
+
+pub use messages::{Action, Entropy, Event, Input, Opened, Settings, Which, Write};
+pub use servers::Server;
+
+use leaving::Leaving;
+use servers::Round;
 
 /// Most frames in one binary message: 16 KiB of audio, a second of telephone speech, far below the server's limit.
 pub const MAX_FRAMES_PER_WRITE: u64 = 8_192;
-
-/// What the machine is told once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Settings {
-    /// How many servers there are; the machine knows them by index.
-    pub servers: usize,
-    /// Frames of audio that are kept to be sent again.
-    pub ring_frames: u64,
-    /// See [`ClientConfig::open_deadline`](crate::ClientConfig).
-    pub open_deadline: Duration,
-    /// See [`ClientConfig::wait_when_busy`](crate::ClientConfig).
-    pub wait_when_busy: bool,
-    /// See [`ClientConfig::give_up`](crate::ClientConfig).
-    pub give_up: Duration,
-    /// See [`ClientConfig::attempt_timeout`](crate::ClientConfig).
-    pub attempt_timeout: Duration,
-    /// See [`ClientConfig::liveness`](crate::ClientConfig).
-    pub liveness: Duration,
-    /// See [`ClientConfig::backoff_first`](crate::ClientConfig).
-    pub backoff_first: Duration,
-    /// See [`ClientConfig::backoff_most`](crate::ClientConfig).
-    pub backoff_most: Duration,
-}
-
-/// Randomness for one input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Entropy {
-    /// Spreads the next attempt: 0 for no delay, `u32::MAX` for the longest.
-    pub jitter: u32,
-    /// An unused id, should a new server session have to be begun.
-    pub session: SessionId,
-}
-
-/// Something happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// First of all: connect.
-    Start,
-    /// The time of [`Machine::next_timeout`] has come.
-    Tick,
-    /// The consumer appended this many frames to the ring; never more than [`Machine::room`].
-    Audio(u64),
-    /// The consumer wants the open segment ended here.
-    Finalize,
-    /// No more audio will come.
-    End,
-    /// The server said this on the present connection.
-    Message(Box<ServerMessage>),
-    /// Something else was heard on the present connection, such as a pong.
-    Heard,
-    /// The present connection, or the attempt at one, is gone.
-    Lost(String),
-    /// The consumer has taken every final up to this one.
-    Delivered(Segment),
-}
-
-/// Something is to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Drop whatever connection there is, connect to this server and send this first.
-    Connect {
-        /// Index of the server.
-        server: usize,
-        /// The first message.
-        hello: Box<Hello>,
-    },
-    /// Drop the connection or the attempt at one.
-    Disconnect,
-    /// Confirm up to this segment, in the server's terms, and close: the server has nothing left to keep.
-    Farewell(Segment),
-    /// Send a WebSocket ping.
-    Ping,
-    /// The session is open.
-    Opened(Opened),
-    /// The session could not be opened; nothing follows.
-    OpenFailed(OpenError),
-    /// Give the consumer this. Nothing follows [`Event::Done`].
-    Deliver(Event),
-    /// The session is over before its end; nothing follows.
-    Failed(SessionError),
-    /// The server complained of a message that this client sent; the session goes on.
-    Complaint(Box<ErrorBody>),
-}
-
-/// What is known of a session when it opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Opened {
-    /// The session's id.
-    pub session: SessionId,
-    /// The model that was chosen.
-    pub model: String,
-    /// Whether acknowledged audio is in two copies.
-    pub durable: bool,
-}
-
-/// What a consumer is told.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The text so far of the open segment. Those that were overtaken before they were read are left out.
-    Partial {
-        /// The segment.
-        segment: Segment,
-        /// Its first source frame.
-        from: SourceOffset,
-        /// How far the text reaches.
-        until: SourceOffset,
-        /// The text so far.
-        text: String,
-    },
-    /// A segment's committed text: each exactly once, in order, adjoining the last.
-    Final(Final),
-    /// The server has something to say; the session goes on.
-    Warning {
-        /// What kind.
-        code: WarningCode,
-        /// In a sentence.
-        message: String,
-    },
-    /// A lost connection was replaced. Nothing was lost and nothing comes twice.
-    Reconnected {
-        /// From the loss to the new connection's `ready`.
-        gap: Duration,
-        /// Whether the server had lost the session, so that it was begun anew at the last final.
-        restarted: bool,
-    },
-    /// Every final has come.
-    Done {
-        /// How many segments there were.
-        segments: u64,
-        /// How many source frames were heard.
-        frames: SourceOffset,
-    },
-}
-
-/// The next thing to be written to the present connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// A binary message with these frames of the ring.
-    Audio(Range<u64>),
-    /// `confirm`, in the server's terms.
-    Confirm(Segment),
-    /// `finalize`.
-    Finalize,
-    /// `end`.
-    End,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
@@ -176,10 +37,21 @@ enum Phase {
     Idle,
     /// Between attempts.
     Waiting { until: Duration },
-    /// Connecting, or waiting for `ready`.
-    Opening { deadline: Duration },
+    /// Connecting, or waiting for `ready`. `planned` when the server before asked for it and was left in time.
+    Opening { attempt: Attempt, planned: bool },
     /// `ready` has come.
     Live { since: Duration, heard: Duration, pinged: bool },
+}
+
+/// A connection that has no `ready` yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Attempt {
+    server: Server,
+    deadline: Duration,
+    /// The first frame that its `hello` promised to have. The server may ask for it.
+    have_from: u64,
+    /// Finals that its `hello` said are here.
+    told: u64,
 }
 
 /// See the module.
@@ -189,21 +61,36 @@ pub struct Machine {
     /// The first message, without `resume`; its session changes when a new server session is begun.
     hello: Hello,
     phase: Phase,
+    /// Set while the server of a live connection is about to stop.
+    leaving: Option<Leaving>,
     opened: bool,
     /// When the session was started to be opened, or when the last healthy connection was lost.
     trying_since: Option<Duration>,
     /// When the last connection was lost, for the consumer's information.
     lost_at: Option<Duration>,
-    /// Attempts since the last healthy connection.
+    /// Attempts since the last healthy connection, and rounds that came to nothing.
     attempts: u32,
+    rounds: u32,
+    round: Round,
+    /// Resumes since the last healthy connection for which a higher epoch spoke.
+    superseded: u32,
     /// New server sessions since the last final.
     restarts: u32,
     restarted: bool,
-    server: usize,
     cause: String,
 
+    /// The server of the last live connection, and whether it is about to stop.
+    home: Server,
+    home_stops: bool,
+    /// The configured server that was live last.
+    rotation: usize,
+    suggested: Vec<Server>,
+
     token: Option<String>,
+    durable: bool,
+    /// The highest epoch of any attempt, and that of the last live connection.
     epoch: Epoch,
+    live_epoch: Epoch,
     base_frame: u64,
     base_segment: u64,
 
@@ -225,23 +112,32 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine for one session. `hello` has no `resume`; its session id is the client's.
+    /// A machine for one session. `hello` has no `resume`; its session id is the client's. There must be a server.
     #[must_use]
-    pub const fn new(settings: Settings, hello: Hello) -> Self {
+    pub fn new(settings: Settings, hello: Hello) -> Self {
         Self {
             settings,
             hello,
             phase: Phase::Idle,
+            leaving: None,
             opened: false,
             trying_since: None,
             lost_at: None,
             attempts: 0,
+            rounds: 0,
+            round: Round::default(),
+            superseded: 0,
             restarts: 0,
             restarted: false,
-            server: 0,
             cause: String::new(),
+            home: Server::Configured(0),
+            home_stops: false,
+            rotation: 0,
+            suggested: Vec::new(),
             token: None,
+            durable: false,
             epoch: Epoch(0),
+            live_epoch: Epoch(0),
             base_frame: 0,
             base_segment: 0,
             start: 0,
@@ -267,14 +163,20 @@ impl Machine {
                 self.connect(now, out);
             }
             Input::Tick => self.tick(now, entropy, out),
-            Input::Audio(frames) => self.append(frames),
+            Input::Audio(frames) => {
+                self.written += frames;
+                self.trim();
+            }
             // One that waits for its final at this very place is the same request.
             Input::Finalize if self.marks.back() != Some(&self.written) => self.marks.push_back(self.written),
             Input::Finalize => {}
             Input::End => self.ended = true,
-            Input::Message(message) => self.message(now, *message, entropy, out),
-            Input::Heard => self.heard(now),
-            Input::Lost(cause) => self.lost(now, cause, entropy, out),
+            Input::Message(Which::Present, message) => self.message(now, *message, entropy, out),
+            Input::Message(Which::Next, message) => self.next_said(now, *message, entropy, out),
+            Input::Heard(Which::Present) => self.heard(now),
+            Input::Heard(Which::Next) => {}
+            Input::Lost(Which::Present, cause) => self.lost(now, cause, entropy, out),
+            Input::Lost(Which::Next, _) => self.next_failed(now, entropy, out),
             Input::Delivered(segment) => self.delivered = self.delivered.max(segment.0 + 1),
         }
     }
@@ -282,18 +184,21 @@ impl Machine {
     /// When [`Input::Tick`] is due; a tick that comes early or twice does no harm.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        match self.phase {
+        match &self.phase {
             Phase::Idle => None,
-            Phase::Waiting { until } => Some(until),
-            Phase::Opening { deadline } => Some(deadline),
-            Phase::Live { heard, pinged, .. } => Some(heard + self.patience(pinged)),
+            Phase::Waiting { until } => Some(*until),
+            Phase::Opening { attempt, .. } => Some(attempt.deadline),
+            Phase::Live { .. } => {
+                let leaving = self.leaving.as_ref().and_then(Leaving::timeout);
+                self.silence_due().into_iter().chain(leaving).min()
+            }
         }
     }
 
     /// Frames that may be appended now. When there are none, the server is behind.
     #[must_use]
     pub fn room(&self) -> u64 {
-        self.settings.ring_frames.saturating_sub(self.written - self.acked.max(self.start))
+        self.settings.ring_frames.saturating_sub(self.written - self.spare())
     }
 
     /// The first frame that the ring must go on holding.
@@ -311,7 +216,7 @@ impl Machine {
     /// The next thing to write to the present connection, taken for written; `None` when there is nothing. What could
     /// not be written is lost with its connection and comes again on the next.
     pub fn next_write(&mut self) -> Option<Write> {
-        if !matches!(self.phase, Phase::Live { .. }) {
+        if !self.is_live() {
             return None;
         }
         if self.delivered > self.confirmed.max(self.base_segment) {
@@ -336,34 +241,61 @@ impl Machine {
         None
     }
 
-    fn append(&mut self, frames: u64) {
-        self.written += frames;
+    fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live { .. })
+    }
+
+    /// The attempt that waits for its `ready`; there is one at most.
+    fn attempt(&self) -> Option<&Attempt> {
+        match &self.phase {
+            Phase::Opening { attempt, .. } => Some(attempt),
+            _ => self.leaving.as_ref().and_then(Leaving::attempt),
+        }
+    }
+
+    /// The first frame that can't be done without: everything before it is covered by a final or held by a server, was
+    /// promised to none that may still ask for it, and is not yet to be sent.
+    fn spare(&self) -> u64 {
+        let promised = self.attempt().map_or(u64::MAX, |attempt| attempt.have_from);
+        let sent = if self.is_live() { self.sent } else { u64::MAX };
+        self.start.max(self.acked.max(self.final_to).min(promised).min(sent))
+    }
+
+    /// Lets go what finals cover, and what was acknowledged as far as the ring is full: until then it can restart a
+    /// session that its servers have lost.
+    fn trim(&mut self) {
         let oldest = self.written.saturating_sub(self.settings.ring_frames);
-        // Acknowledged audio is the first to go, and only when the ring is full: until then it can restart a session
-        // that its server has lost.
-        self.start = self.start.max(oldest.min(self.acked));
+        self.start = self.start.max(self.spare().min(oldest.max(self.final_to)));
     }
 
     fn tick(&mut self, now: Duration, entropy: Entropy, out: &mut Vec<Action>) {
-        if self.next_timeout().is_none_or(|at| now < at) {
-            return;
-        }
-        match &mut self.phase {
-            Phase::Idle => {}
-            Phase::Waiting { .. } => self.connect(now, out),
-            Phase::Opening { .. } => {
+        match self.phase {
+            Phase::Waiting { until } if until <= now => self.connect(now, out),
+            Phase::Opening { ref attempt, .. } if attempt.deadline <= now => {
                 let cause = format!("no answer in {:?}", self.settings.attempt_timeout);
                 self.lost(now, cause, entropy, out);
+            }
+            Phase::Live { .. } if self.silence_due().is_some_and(|due| now < due) => {
+                self.leaving_tick(now, entropy, out);
             }
             Phase::Live { pinged: true, .. } => {
                 let cause = format!("nothing was heard for {:?}", self.settings.liveness);
                 self.lost(now, cause, entropy, out);
             }
-            Phase::Live { pinged, .. } => {
+            Phase::Live { ref mut pinged, .. } => {
                 *pinged = true;
                 out.push(Action::Ping);
             }
+            Phase::Idle | Phase::Waiting { .. } | Phase::Opening { .. } => {}
         }
+    }
+
+    /// When the present connection's silence has to be looked into.
+    fn silence_due(&self) -> Option<Duration> {
+        let Phase::Live { heard, pinged, .. } = self.phase else {
+            return None;
+        };
+        Some(heard + if pinged { self.settings.liveness } else { self.settings.liveness / 2 })
     }
 
     fn heard(&mut self, now: Duration) {
@@ -379,15 +311,15 @@ impl Machine {
 
     fn healthy(&mut self) {
         self.attempts = 0;
+        self.rounds = 0;
+        self.round = Round::default();
+        self.superseded = 0;
         self.trying_since = None;
-    }
-
-    fn patience(&self, pinged: bool) -> Duration {
-        if pinged { self.settings.liveness } else { self.settings.liveness / 2 }
     }
 
     fn fail(&mut self, error: SessionError, out: &mut Vec<Action>) {
         self.phase = Phase::Idle;
+        self.leaving = None;
         out.push(Action::Disconnect);
         if self.opened {
             out.push(Action::Failed(error));

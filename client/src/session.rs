@@ -1,5 +1,9 @@
 //! What a consumer holds of a session: one end for audio, one for events.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
 use starling_protocol::Segment;
 use tokio::sync::{mpsc, watch};
 
@@ -100,7 +104,7 @@ impl AudioSender {
     }
 }
 
-/// The end that gives events. Dropping it abandons the session: the connection is closed and the server keeps the session
+/// The end that gives events, also as a [`Stream`]. Dropping it abandons the session: the connection is closed and the server keeps the session
 /// for its linger time only.
 #[derive(Debug)]
 pub struct Events {
@@ -127,9 +131,26 @@ impl Events {
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Result<Event, SessionError>> {
         let event = self.events.recv().await?;
-        if let Ok(Event::Final(last)) = &event {
+        self.note_taken(&event);
+        Some(event)
+    }
+
+    fn note_taken(&self, event: &Result<Event, SessionError>) {
+        if let Ok(Event::Final(last)) = event {
             self.taken.send_replace(Some(last.segment));
         }
-        Some(event)
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Event, SessionError>;
+
+    /// As [`Events::next`].
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let event = std::task::ready!(self.events.poll_recv(cx));
+        if let Some(event) = &event {
+            self.note_taken(event);
+        }
+        Poll::Ready(event)
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All is done.
     Ok = 0,
-    /// Some of several things failed; each was named.
+    /// Some of several things failed, or a transcript has gaps; each was named.
     Partial = 1,
     /// The command line or the configuration is wrong; the message says what would be right.
     Usage = 64,

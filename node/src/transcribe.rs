@@ -31,6 +31,24 @@ struct Transcript {
     duration: f64,
     text: String,
     segments: Vec<Final>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<Gap>,
+}
+
+/// Audio that was lost on the way: there is no text for it.
+#[derive(Debug, serde::Serialize)]
+struct Gap {
+    /// Seconds from the beginning.
+    start: f64,
+    /// Seconds.
+    end: f64,
+}
+
+/// What came of a session.
+struct Received {
+    segments: Vec<Final>,
+    gaps: Vec<Gap>,
+    frames: u64,
 }
 
 /// Transcribes each file in turn; goes on when one fails.
@@ -42,15 +60,20 @@ pub async fn transcribe(arguments: TranscribeArguments) -> Result<(), Failure> {
     let config = ClientConfig::new(arguments.servers.clone());
     let client = Client::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut failures: Vec<Failure> = Vec::new();
+    let mut with_gaps = 0;
     for file in &arguments.files {
-        if let Err(failure) = one(&client, file, &arguments).await {
-            eprintln!("starling: {}: {failure}", file.display());
-            failures.push(failure);
+        match one(&client, file, &arguments).await {
+            Ok(gaps) => with_gaps += usize::from(gaps > 0),
+            Err(failure) => {
+                eprintln!("starling: {}: {failure}", file.display());
+                failures.push(failure);
+            }
         }
     }
     let (failed, all) = (failures.len(), arguments.files.len());
     match failures.pop() {
-        None => Ok(()),
+        None if with_gaps == 0 => Ok(()),
+        None => Err(Failure::new(Exit::Partial, anyhow!("{with_gaps} of {all} transcripts have gaps"))),
         Some(last) if failed == all => Err(Failure::new(last.exit, anyhow!("nothing was transcribed"))),
         Some(_) => {
             Err(Failure::new(Exit::Partial, anyhow!("{failed} of {all} recordings were not transcribed")))
@@ -78,7 +101,8 @@ fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> Result<(), Failure> {
+/// Transcribes one recording; gives back how many gaps its transcript has.
+async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> Result<usize, Failure> {
     let recording = Recording::open(file).await?;
     let config = SessionConfig {
         model: arguments.model.clone(),
@@ -101,8 +125,9 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
     let (sent, received) = tokio::join!(sending, receive(events, &mut display, rate));
     display.end();
     // What the server says of the session's end explains a broken sending better than the sending can.
-    let (segments, frames) = received?;
+    let Received { segments, gaps, frames } = received?;
     sent?;
+    let gap_count = gaps.len();
     let texts: Vec<&str> =
         segments.iter().map(|last| last.text.as_str()).filter(|text| !text.is_empty()).collect();
     let transcript = Transcript {
@@ -111,12 +136,16 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
         duration: frames as f64 / rate,
         text: texts.join(" "),
         segments,
+        gaps,
     };
-    if streamed { Ok(()) } else { write(&transcript, file, arguments) }
+    if !streamed {
+        write(&transcript, file, arguments)?;
+    }
+    Ok(gap_count)
 }
 
-async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result<(Vec<Final>, u64), Failure> {
-    let mut segments = Vec::new();
+async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result<Received, Failure> {
+    let (mut segments, mut gaps) = (Vec::new(), Vec::new());
     while let Some(event) = events.next().await {
         match event.map_err(session_failure)? {
             Event::Partial { text, until, .. } => display.partial(&text, until.0 as f64 / rate),
@@ -130,12 +159,21 @@ async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result
                 }
                 segments.push(last);
             }
+            Event::Gap { from, to } => {
+                let gap = Gap { start: from.0 as f64 / rate, end: to.0 as f64 / rate };
+                display.complain(&format!(
+                    "{:.1} to {:.1} s were lost on the way and have no text",
+                    gap.start, gap.end
+                ));
+                gaps.push(gap);
+            }
             Event::Warning { message, .. } => display.note(&message),
             Event::Reconnected { gap, .. } => {
                 display
                     .note(&format!("the connection was lost and replaced after {:.1} s", gap.as_secs_f64()));
             }
-            Event::Done { frames, .. } => return Ok((segments, frames.0)),
+            Event::Done { frames, .. } => return Ok(Received { segments, gaps, frames: frames.0 }),
+            Event::Durable(durable) => tracing::debug!(durable, "what the servers hold"),
             _ => {}
         }
     }

@@ -13,6 +13,8 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::{Client, ClientConfig, SessionConfig};
 
+mod moving;
+
 /// Frames of a segment of this server: it cuts every time.
 const SEGMENT: usize = 1_000;
 
@@ -28,6 +30,8 @@ enum Fate {
     Refuse(ErrorCode),
     /// Forget every session, then serve.
     Forget,
+    /// Say that this node is about to stop after this many messages of the client, and serve on.
+    GoAwayAfter(usize),
     /// Take the connection and never answer.
     Stall,
 }
@@ -41,25 +45,40 @@ struct Session {
     epoch: u64,
 }
 
+type Sessions = Arc<Mutex<HashMap<SessionId, Session>>>;
+
 #[derive(Debug, Default)]
 struct State {
     fates: VecDeque<Fate>,
     connections: usize,
-    sessions: HashMap<SessionId, Session>,
+    /// What each connection is told of copies; nothing when empty.
+    resume_at: Vec<String>,
 }
 
 #[derive(Clone)]
 struct Server {
+    address: String,
     url: String,
     state: Arc<Mutex<State>>,
+    sessions: Sessions,
 }
 
 impl Server {
     async fn start(fates: impl IntoIterator<Item = Fate>) -> Self {
+        Self::with_sessions(fates, Sessions::default()).await
+    }
+
+    /// Another server that can go on with this one's sessions.
+    async fn beside(&self, fates: impl IntoIterator<Item = Fate>) -> Self {
+        Self::with_sessions(fates, self.sessions.clone()).await
+    }
+
+    async fn with_sessions(fates: impl IntoIterator<Item = Fate>, sessions: Sessions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-        let url = format!("ws://{}", listener.local_addr().expect("is bound"));
+        let address = listener.local_addr().expect("is bound").to_string();
+        let url = format!("ws://{address}");
         let state = State { fates: fates.into_iter().collect(), ..State::default() };
-        let server = Self { url, state: Arc::new(Mutex::new(state)) };
+        let server = Self { address, url, state: Arc::new(Mutex::new(state)), sessions };
         let accepting = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -82,6 +101,10 @@ impl Server {
         self.state.lock().expect("no test panics while holding it")
     }
 
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
+        self.sessions.lock().expect("no test panics while holding it")
+    }
+
     fn client(&self) -> Client {
         let mut config = ClientConfig::new([self.url.clone()]);
         config.backoff_first = Duration::from_millis(5);
@@ -89,7 +112,7 @@ impl Server {
     }
 
     fn with<T>(&self, id: SessionId, work: impl FnOnce(&mut Session) -> T) -> T {
-        work(self.state().sessions.get_mut(&id).expect("is open"))
+        work(self.sessions().get_mut(&id).expect("is open"))
     }
 
     async fn serve(&self, stream: TcpStream, fate: Fate) -> Option<()> {
@@ -103,9 +126,9 @@ impl Server {
         };
         let id = hello.session.expect("made by the client");
         if fate == Fate::Forget {
-            self.state().sessions.clear();
+            self.sessions().clear();
         }
-        let known = self.state().sessions.contains_key(&id);
+        let known = self.sessions().contains_key(&id);
         let refusal = match fate {
             Fate::Refuse(code) => Some(code),
             _ if hello.resume.is_some() && !known => Some(ErrorCode::UnknownSession),
@@ -117,13 +140,13 @@ impl Server {
         }
         let last_final = hello.resume.as_ref().and_then(|resume| resume.last_final);
         let mut sent = last_final.map_or(0, |last| usize::try_from(last.0).expect("small") + 1);
-        let ready = {
-            let mut state = self.state();
-            let session = state.sessions.entry(id).or_default();
+        let (epoch, ready) = {
+            let mut sessions = self.sessions();
+            let session = sessions.entry(id).or_default();
             let epoch = hello.resume.as_ref().map_or(session.epoch + 1, |resume| resume.epoch.0);
             assert!(epoch > session.epoch, "a used epoch");
             session.epoch = epoch;
-            ServerMessage::Ready {
+            let ready = ServerMessage::Ready {
                 session: id,
                 epoch: Epoch(epoch),
                 token: "token".into(),
@@ -133,9 +156,15 @@ impl Server {
                 resumed: hello.resume.is_some(),
                 durable: false,
                 linger_ms: 60_000,
-            }
+            };
+            (epoch, ready)
         };
         say(&mut socket, &ready).await?;
+        let resume_at = self.state().resume_at.clone();
+        if !resume_at.is_empty() {
+            let view = ServerMessage::View { view: 1, token: "token".into(), durable: true, resume_at };
+            say(&mut socket, &view).await?;
+        }
         let mut received = 0;
         let first = sent;
         loop {
@@ -160,7 +189,21 @@ impl Server {
             if fate == Fate::CutAfter(received) {
                 return None;
             }
-            self.with(id, |session| take(session, &message));
+            if fate == Fate::GoAwayAfter(received) {
+                say(&mut socket, &ServerMessage::GoAway { deadline_ms: 30_000 }).await?;
+            }
+            let speaks = self.with(id, |session| {
+                let speaks = session.epoch == epoch;
+                if speaks {
+                    take(session, &message);
+                }
+                speaks
+            });
+            if !speaks {
+                let body = ErrorBody::new(ErrorCode::Superseded, "taken over");
+                say(&mut socket, &ServerMessage::Error(body)).await?;
+                return None;
+            }
         }
     }
 }
@@ -240,7 +283,8 @@ async fn transcribe(client: &Client, audio: Vec<u8>) -> (Vec<String>, usize, Ses
                 assert_eq!(segments, texts.len() as u64);
                 done = true;
             }
-            Event::Partial { .. } | Event::Warning { .. } => {}
+            Event::Gap { from, to } => panic!("frames {from} to {to} are said to be lost"),
+            Event::Partial { .. } | Event::Warning { .. } | Event::Durable(_) => {}
         }
     }
     assert!(done, "ended without done");
@@ -279,9 +323,8 @@ async fn a_server_that_forgets_is_told_again() {
     let audio = recording(40_000);
     let (texts, reconnects, first) = transcribe(&server.client(), audio.clone()).await;
     assert_eq!((texts, reconnects), (expected(&audio), 1));
-    let state = server.state();
-    assert_eq!(state.connections, 3);
-    assert!(!state.sessions.contains_key(&first), "the new session has an id of its own");
+    assert_eq!(server.state().connections, 3);
+    assert!(!server.sessions().contains_key(&first), "the new session has an id of its own");
 }
 
 #[tokio::test]

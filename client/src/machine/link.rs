@@ -2,57 +2,90 @@
 
 use std::time::Duration;
 
-use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
-use starling_protocol::{Epoch, Segment, SourceOffset};
+use starling_protocol::native::{ErrorBody, ErrorCode, Hello, Resume};
+use starling_protocol::{Segment, SourceOffset};
 
-use super::{Action, Entropy, Event, Machine, Phase};
+use super::leaving::Next;
+use super::servers::{Round, Server};
+use super::{Action, Attempt, Entropy, Machine, Phase, Settings};
 use crate::error::{OpenError, SessionError};
 
-/// New server sessions that may be begun without one final between them: a server that loses the same audio this often
-/// loses it for a reason.
-const MAX_RESTARTS: u32 = 3;
+/// Resumes in a row for which a higher epoch may speak. One does when an earlier attempt of this client, which got no
+/// answer in time, was heard after all; a second client that has the session makes it more.
+const MAX_SUPERSEDED: u32 = 4;
+
+impl Settings {
+    /// Exponential backoff with full jitter: anything from zero to the upper end, which doubles with each attempt.
+    pub(super) fn backoff(&self, attempts: u32, entropy: Entropy) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        let most = self.backoff_first.saturating_mul(1 << doublings);
+        most.min(self.backoff_most).mul_f64(f64::from(entropy.jitter) / f64::from(u32::MAX))
+    }
+}
 
 impl Machine {
     pub(super) fn connect(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if self.round.left.is_empty() {
+            self.round = Round::of(self.known());
+        }
+        // There is a configured server, so there is one to ask.
+        let server = self.round.left.pop_front().unwrap_or_else(|| self.home.clone());
+        self.ask(now, server, false, out);
+    }
+
+    pub(super) fn ask(&mut self, now: Duration, server: Server, planned: bool, out: &mut Vec<Action>) {
+        let (attempt, hello) = self.attempt_at(now, server.clone());
+        self.phase = Phase::Opening { attempt, planned };
+        out.push(Action::Connect { server, hello });
+    }
+
+    /// An attempt at a connection, and what it says first.
+    pub(super) fn attempt_at(&mut self, now: Duration, server: Server) -> (Attempt, Box<Hello>) {
+        self.trim();
         let mut hello = self.hello.clone();
         if let Some(token) = self.token.clone() {
             self.epoch = self.epoch.next();
-            let received = self.next_segment - self.base_segment;
+            let last_final = (self.next_segment - self.base_segment).checked_sub(1).map(Segment);
             hello.resume = Some(Resume {
                 token,
                 epoch: self.epoch,
-                last_final: received.checked_sub(1).map(Segment),
-                final_to: (received > 0).then(|| SourceOffset(self.final_to - self.base_frame)),
+                last_final,
+                final_to: last_final.map(|_| SourceOffset(self.final_to - self.base_frame)),
                 have_from: SourceOffset(self.start - self.base_frame),
             });
         }
-        self.phase = Phase::Opening { deadline: now + self.settings.attempt_timeout };
-        out.push(Action::Connect { server: self.server, hello: Box::new(hello) });
+        let deadline = now + self.settings.attempt_timeout;
+        let attempt = Attempt { server, deadline, have_from: self.start, told: self.next_segment };
+        (attempt, Box::new(hello))
     }
 
-    /// The connection, or the attempt at one, is gone.
+    /// The present connection, or the attempt at it, is gone.
     pub(super) fn lost(&mut self, now: Duration, cause: String, entropy: Entropy, out: &mut Vec<Action>) {
         match self.phase {
             Phase::Live { .. } => {
                 self.lost_at = self.lost_at.or(Some(now));
                 self.trying_since = self.trying_since.or(Some(now));
+                if let Some(Next::Opening(attempt)) = self.leaving.take().map(|leaving| leaving.next) {
+                    // In the normal order of things: the node that takes a session over tells the one before so.
+                    self.round = Round::of(self.known());
+                    self.round.left.retain(|server| *server != attempt.server);
+                    self.phase = Phase::Opening { attempt, planned: true };
+                    out.push(Action::Switch);
+                    return;
+                }
+                self.round = Round::of(self.known());
+                if self.attempts > 0 {
+                    // It may take connections only to drop them.
+                    self.round.ask_last(&self.home);
+                }
             }
-            Phase::Opening { .. } => self.next_server(),
+            Phase::Opening { .. } => self.round.unsure = true,
             Phase::Idle | Phase::Waiting { .. } => return,
         }
-        self.retry(now, cause, Duration::ZERO, entropy, out);
+        self.go_on(now, cause, entropy, out);
     }
 
-    /// This node is about to stop. With another to go to the session moves now, while both are there; without one it
-    /// stays for as long as it is served.
-    pub(super) fn go_away(&mut self, now: Duration, entropy: Entropy, out: &mut Vec<Action>) {
-        if self.settings.servers > 1 && matches!(self.phase, Phase::Live { .. }) {
-            self.next_server();
-            self.lost(now, "the server is about to stop".to_owned(), entropy, out);
-        }
-    }
-
-    /// The server ended the connection with an error.
+    /// The server ended the present connection, or the attempt at it, with an error.
     pub(super) fn refused(
         &mut self,
         now: Duration,
@@ -60,116 +93,91 @@ impl Machine {
         entropy: Entropy,
         out: &mut Vec<Action>,
     ) {
-        let live = matches!(self.phase, Phase::Live { .. });
+        use ErrorCode::{
+            BadMessage, BadToken, Busy, Gap, Internal, ShuttingDown, Superseded, UnknownSession,
+        };
+        let live = self.is_live();
+        let resuming = self.token.is_some();
         match body.code {
-            ErrorCode::BadMessage if live => out.push(Action::Complaint(body)),
-            ErrorCode::Busy => self.busy(now, body, entropy, out),
-            ErrorCode::Internal | ErrorCode::ShuttingDown => {
-                if live && body.code == ErrorCode::ShuttingDown {
-                    self.next_server();
-                }
-                self.lost(now, body.message, entropy, out);
+            BadMessage if live => out.push(Action::Complaint(body)),
+            // By an attempt of this client's own, whether or not its answer came.
+            Superseded if live && self.epoch > self.live_epoch => self.lost(now, body.message, entropy, out),
+            Superseded if !live && resuming => self.outrun(now, body, entropy, out),
+            Busy if !live => {
+                self.round.unsure = true;
+                let cause = body.message.clone();
+                self.round.busy = Some(body);
+                self.go_on(now, cause, entropy, out);
             }
             // A token that this server can't read was sealed by one that is gone, and the session with it.
-            ErrorCode::UnknownSession | ErrorCode::BadToken if self.token.is_some() => {
-                self.unknown(now, body, entropy, out);
-            }
-            ErrorCode::Gap => {
-                let error = SessionError::AudioLost {
-                    from: SourceOffset(self.final_to),
-                    to: SourceOffset(self.start),
-                };
-                self.fail(error, out);
+            UnknownSession | BadToken | Gap if !live && resuming => self.unknown(now, body, entropy, out),
+            UnknownSession | BadToken | Gap if resuming => self.lost(now, body.message, entropy, out),
+            Busy | Internal | ShuttingDown => {
+                self.home_stops |= live && body.code == ShuttingDown;
+                self.lost(now, body.message, entropy, out);
             }
             _ => self.fail(SessionError::Ended(body), out),
         }
     }
 
-    fn busy(&mut self, now: Duration, body: Box<ErrorBody>, entropy: Entropy, out: &mut Vec<Action>) {
-        self.next_server();
-        // The others are asked before anybody waits.
-        let asked_all = self.attempts as usize + 1 >= self.settings.servers;
-        if asked_all && !self.opened && !self.settings.wait_when_busy {
-            self.phase = Phase::Idle;
-            out.push(Action::Disconnect);
-            out.push(Action::OpenFailed(OpenError::Busy(body)));
-            return;
-        }
-        let wait =
-            if asked_all { Duration::from_millis(body.retry_after_ms.unwrap_or(0)) } else { Duration::ZERO };
-        if self.past_deadline(now) && !self.opened {
-            self.phase = Phase::Idle;
-            out.push(Action::Disconnect);
-            out.push(Action::OpenFailed(OpenError::Busy(body)));
-            return;
-        }
-        self.retry(now, body.message, wait, entropy, out);
-    }
-
-    /// This server does not know the session. When no other does, it is begun anew at the last final.
-    fn unknown(&mut self, now: Duration, body: Box<ErrorBody>, entropy: Entropy, out: &mut Vec<Action>) {
-        if (self.attempts as usize + 1) < self.settings.servers {
-            self.next_server();
-            self.retry(now, body.message, Duration::ZERO, entropy, out);
-            return;
-        }
-        if self.ended && self.final_to == self.written {
-            // The server had said everything and forgot; only its `done` was lost.
-            self.finish(out);
-            return;
-        }
-        if self.start > self.final_to {
-            let error =
-                SessionError::AudioLost { from: SourceOffset(self.final_to), to: SourceOffset(self.start) };
-            self.fail(error, out);
-            return;
-        }
-        if self.restarts >= MAX_RESTARTS {
+    /// A higher epoch speaks for the session. If this client raised it, a still higher one outruns it in time.
+    fn outrun(&mut self, now: Duration, body: Box<ErrorBody>, entropy: Entropy, out: &mut Vec<Action>) {
+        self.superseded += 1;
+        if self.superseded > MAX_SUPERSEDED {
             self.fail(SessionError::Ended(body), out);
             return;
         }
-        self.restarts += 1;
-        self.restarted = true;
-        self.hello.session = Some(entropy.session);
-        self.token = None;
-        self.epoch = Epoch(0);
-        self.base_frame = self.final_to;
-        self.base_segment = self.next_segment;
-        self.acked = self.final_to;
-        self.connect(now, out);
-    }
-
-    pub(super) fn finish(&mut self, out: &mut Vec<Action>) {
-        let live = matches!(self.phase, Phase::Live { .. });
-        self.phase = Phase::Idle;
-        // Whatever the consumer has yet to take lies on this side now.
-        match self.next_segment.checked_sub(self.base_segment + 1) {
-            Some(last) if live => out.push(Action::Farewell(Segment(last))),
-            _ => out.push(Action::Disconnect),
+        if let Phase::Opening { attempt, .. } = &self.phase {
+            self.round.left.push_front(attempt.server.clone());
         }
-        out.push(Action::Deliver(Event::Done {
-            segments: self.next_segment,
-            frames: SourceOffset(self.final_to),
-        }));
+        self.go_on(now, body.message, entropy, out);
     }
 
-    fn retry(
+    /// The server that is being asked can't go on with the session.
+    pub(super) fn unknown(
         &mut self,
         now: Duration,
-        cause: String,
-        wait: Duration,
+        body: Box<ErrorBody>,
         entropy: Entropy,
         out: &mut Vec<Action>,
     ) {
+        if let Phase::Opening { attempt: Attempt { server: Server::Configured(index), .. }, .. } = self.phase
+        {
+            self.round.there = Some(index);
+        }
+        let cause = body.message.clone();
+        self.round.unknown = Some(body);
+        self.go_on(now, cause, entropy, out);
+    }
+
+    /// What follows when a connection is gone or a server could not be won: the next is asked, and when all were, it is seen
+    /// what they said.
+    fn go_on(&mut self, now: Duration, cause: String, entropy: Entropy, out: &mut Vec<Action>) {
         self.cause = cause;
-        out.push(Action::Disconnect);
         self.attempts = self.attempts.saturating_add(1);
-        if self.past_deadline(now) && self.attempts as usize >= self.settings.servers {
+        let asked_all = self.round.left.is_empty();
+        if asked_all {
+            self.rounds = self.rounds.saturating_add(1);
+            if let Some(body) = self.lost_everywhere() {
+                self.begin_anew(now, body, entropy, out);
+                return;
+            }
+        }
+        out.push(Action::Disconnect);
+        let over = self.past_deadline(now) && self.attempts as usize >= self.known().len();
+        let waits = self.opened || self.settings.wait_when_busy || self.round.busy.is_none();
+        if over || (asked_all && !waits) {
             self.give_up(now, out);
             return;
         }
-        let until = now + wait + self.backoff(entropy.jitter);
-        // One attempt at the deadline itself, rather than none after the last long wait.
+        let wait = if asked_all { self.round.wait() } else { Duration::ZERO };
+        self.wait(now, wait + self.settings.backoff(self.attempts, entropy));
+    }
+
+    /// Waits before the next attempt, but not beyond the deadline: there is one attempt at the deadline itself, rather than
+    /// none after the last long wait.
+    pub(super) fn wait(&mut self, now: Duration, wait: Duration) {
+        let until = now + wait;
         let until = self.deadline().map_or(until, |deadline| until.min(deadline.max(now)));
         self.phase = Phase::Waiting { until };
     }
@@ -178,18 +186,11 @@ impl Machine {
         self.phase = Phase::Idle;
         let waited = now.saturating_sub(self.trying_since.unwrap_or(now));
         let cause = self.cause.clone();
-        out.push(if self.opened {
-            Action::Failed(SessionError::GaveUp { waited, cause })
-        } else {
-            Action::OpenFailed(OpenError::Unreachable { waited, cause })
+        out.push(match self.round.busy.take() {
+            _ if self.opened => Action::Failed(SessionError::GaveUp { waited, cause }),
+            Some(body) => Action::OpenFailed(OpenError::Busy(body)),
+            None => Action::OpenFailed(OpenError::Unreachable { waited, cause }),
         });
-    }
-
-    /// Exponential backoff with full jitter: anything from zero to the upper end, which doubles with each attempt.
-    fn backoff(&self, jitter: u32) -> Duration {
-        let doublings = self.attempts.saturating_sub(1).min(16);
-        let most = self.settings.backoff_first.saturating_mul(1 << doublings);
-        most.min(self.settings.backoff_most).mul_f64(f64::from(jitter) / f64::from(u32::MAX))
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -199,9 +200,5 @@ impl Machine {
 
     fn past_deadline(&self, now: Duration) -> bool {
         self.deadline().is_some_and(|deadline| now >= deadline)
-    }
-
-    const fn next_server(&mut self) {
-        self.server = (self.server + 1) % self.settings.servers;
     }
 }

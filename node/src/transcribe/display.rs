@@ -51,10 +51,16 @@ impl Display {
         }
     }
 
+    /// Says it, unless nothing but the text is wanted.
     pub(super) fn note(&self, note: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("{note}"));
+            self.complain(note);
         }
+    }
+
+    /// Says it in any case: the text alone would mislead.
+    pub(super) fn complain(&self, complaint: &str) {
+        self.bar.suspend(|| eprintln!("{complaint}"));
     }
 
     pub(super) fn end(&self) {
