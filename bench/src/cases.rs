@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 
 use crate::audio::Audio;
-use crate::bare::{self, Arguments, Work};
+use crate::bare::clips::{Arguments, Work};
+use crate::bare::{self, Question};
 use crate::live::{Outcome, Pace};
 use crate::node::{Model, Node};
+use crate::speech::Speech;
 
+pub(crate) mod accuracy;
 pub(crate) mod english;
 pub(crate) mod korean;
 pub(crate) mod latency;
@@ -21,6 +25,8 @@ pub(crate) struct Bench {
     pub(crate) home: PathBuf,
     pub(crate) programs: PathBuf,
     pub(crate) own: PathBuf,
+    /// Recordings with transcripts.
+    pub(crate) speech: Speech,
     pub(crate) quick: bool,
 }
 
@@ -37,8 +43,13 @@ impl Bench {
         rounds: usize,
     ) -> Result<Outcome> {
         let arguments = Arguments { home: self.home.clone(), work, pace, clients, rounds };
+        self.ask(Question::Clips(arguments)).await
+    }
+
+    /// What the engine alone answers.
+    pub(crate) async fn ask<A: DeserializeOwned + Send + 'static>(&self, question: Question) -> Result<A> {
         let own = self.own.clone();
-        tokio::task::spawn_blocking(move || bare::spawn(&own, &arguments)).await?
+        tokio::task::spawn_blocking(move || bare::ask(&own, &question)).await?
     }
 
     /// One when it is only to be looked at.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// How fast audio comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Pace {
     /// As fast as it is taken.
     Free,
@@ -41,6 +41,15 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn throughput(&self) -> f64 {
         self.audio_s / self.wall_s
+    }
+
+    /// Both runs as one, but for the times that they share.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.audio_s += other.audio_s;
+        self.letters += other.letters;
+        self.after_end_ms.extend(other.after_end_ms);
+        self.partials_per_s.extend(other.partials_per_s);
+        self
     }
 
     pub(crate) fn p95_ms(&self) -> f64 {

@@ -13,6 +13,8 @@ mod native;
 mod node;
 mod process;
 mod report;
+mod score;
+mod speech;
 mod vosk;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use starling_engine::catalogue::Home;
 use crate::audio::Audio;
 use crate::cases::Bench;
 use crate::report::Report;
+use crate::speech::Speech;
 
 /// Measures Starling on this machine.
 #[derive(Debug, Parser)]
@@ -31,8 +34,7 @@ struct Cli {
     #[command(subcommand)]
     part: Option<Part>,
     /// Which cases; all when none is named
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<Case>,
+    cases: Vec<Case>,
     /// Fewer rounds: a look, not a measurement
     #[arg(long)]
     quick: bool,
@@ -48,13 +50,17 @@ struct Cli {
     /// Home folder of models and libraries [default: the nearest .starling upwards]
     #[arg(long)]
     home: Option<PathBuf>,
+    /// Folder of English recordings with a transcripts.tsv [default: ../shared/audio/en beside the checkout, else the
+    /// recordings in the home folder]
+    #[arg(long)]
+    speech: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// The bare loop over the engine; run by this program itself
+    /// The engine with nothing around it; run by this program itself
     #[command(hide = true)]
-    Bare(bare::Arguments),
+    Bare,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,12 +77,14 @@ enum Case {
     Latency,
     /// Memory of an idle session and of each host
     Memory,
+    /// Word errors by where segments are cut, and what catching up costs
+    Accuracy,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Part::Bare(arguments)) = cli.part {
-        return bare::run(&arguments);
+    if let Some(Part::Bare) = cli.part {
+        return bare::answer();
     }
     if cfg!(debug_assertions) {
         bail!("this is a debug build; run `cargo xtask bench`");
@@ -97,10 +105,11 @@ async fn run(cli: Cli) -> Result<()> {
         home: home.root().to_owned(),
         programs,
         own,
+        speech: Speech::find(cli.speech.as_deref(), home.root())?,
         quick: cli.quick,
     };
     let mut report = Report::new(machine::describe(cli.date), cli.quick);
-    let wanted = |case| cli.only.is_empty() || cli.only.contains(&case);
+    let wanted = |case| cli.cases.is_empty() || cli.cases.contains(&case);
     if wanted(Case::Throughput) {
         cases::korean::throughput(&bench, &mut report).await.context("throughput")?;
     }
@@ -118,6 +127,9 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if wanted(Case::Memory) {
         cases::memory::run(&bench, &mut report).await.context("memory")?;
+    }
+    if wanted(Case::Accuracy) {
+        cases::accuracy::run(&bench, &mut report).await.context("accuracy")?;
     }
     report.finish(&cli.name)
 }

@@ -14,6 +14,12 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU time of this thread, in seconds and far finer than [`cpu_seconds`].
+pub(crate) fn thread_cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Resident memory, in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let value = field(&format!("/proc/{pid}/status"), "VmRSS");

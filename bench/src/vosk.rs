@@ -46,11 +46,7 @@ pub(crate) async fn run(
         .collect();
     let mut all = Outcome::default();
     for task in tasks {
-        let outcome = task.await.context("a client panicked")??;
-        all.audio_s += outcome.audio_s;
-        all.letters += outcome.letters;
-        all.after_end_ms.extend(outcome.after_end_ms);
-        all.partials_per_s.extend(outcome.partials_per_s);
+        all = all.and(task.await.context("a client panicked")??);
     }
     all.wall_s = start.elapsed().as_secs_f64();
     Ok(all)

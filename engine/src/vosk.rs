@@ -34,6 +34,8 @@ pub struct Vosk {
     model: Arc<library::Model>,
     description: Description,
     phrases: Phrases,
+    #[cfg(feature = "measure")]
+    keeps_adaptation: bool,
 }
 
 /// What lists of phrases are recognized with. A graph that was composed in advance can't be narrowed to them.
@@ -81,7 +83,21 @@ impl Vosk {
                 phrases: !matches!(phrases, Phrases::Unsupported),
             },
         };
-        Ok(Self { library, model, description, phrases })
+        Ok(Self {
+            library,
+            model,
+            description,
+            phrases,
+            #[cfg(feature = "measure")]
+            keeps_adaptation: false,
+        })
+    }
+
+    /// Ends utterances with `result` from now on, to measure what `final_result` costs in accuracy. What such recognizers hear
+    /// depends on what they heard before: for no other use.
+    #[cfg(feature = "measure")]
+    pub const fn keep_adaptation(&mut self) {
+        self.keeps_adaptation = true;
     }
 
     /// The model for a list of phrases. At least one word has to be known: of a list without any the library makes an
@@ -145,6 +161,8 @@ impl Engine for Vosk {
             said_something: false,
             ended: None,
             restricted: !options.phrases.is_empty(),
+            #[cfg(feature = "measure")]
+            keeps_adaptation: self.keeps_adaptation,
         }))
     }
 
@@ -166,6 +184,8 @@ struct Stream {
     ended: Option<Utterance>,
     /// It was opened with a phrase list, which can't be taken away.
     restricted: bool,
+    #[cfg(feature = "measure")]
+    keeps_adaptation: bool,
 }
 
 impl Recognizer for Stream {
@@ -237,9 +257,17 @@ impl Recognizer for Stream {
 
 impl Stream {
     fn end(&mut self) -> Result<Utterance, DecodeError> {
-        let answer = self.native.final_result()?;
+        let answer = self.last_answer()?;
         let base_s = self.before as f64 / f64::from(self.rate);
         answer::utterance(&answer, base_s, self.rate, self.cuts.length())
+    }
+
+    fn last_answer(&mut self) -> Result<String, DecodeError> {
+        #[cfg(feature = "measure")]
+        if self.keeps_adaptation {
+            return self.native.result();
+        }
+        self.native.final_result()
     }
 
     fn begin(&mut self) {

@@ -59,11 +59,7 @@ async fn speak(bench: &Bench, node: &Node, clients: usize) -> Result<Outcome> {
             }));
         }
         for task in tasks {
-            let outcome = task.await.context("a client panicked")??;
-            all.audio_s += outcome.audio_s;
-            all.letters += outcome.letters;
-            all.after_end_ms.extend(outcome.after_end_ms);
-            all.partials_per_s.extend(outcome.partials_per_s);
+            all = all.and(task.await.context("a client panicked")??);
         }
     }
     heard(all)

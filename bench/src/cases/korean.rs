@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 
 use super::Bench;
-use crate::bare::Work;
+use crate::bare::clips::Work;
 use crate::live::{Outcome, Pace, median};
 use crate::node::{Model, Node};
 use crate::report::Report;

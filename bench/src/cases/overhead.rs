@@ -5,7 +5,7 @@ use starling_client::SessionOptions;
 
 use super::Bench;
 use super::korean::heard;
-use crate::bare::Work;
+use crate::bare::clips::Work;
 use crate::live::{Pace, median};
 use crate::native::transcribe;
 use crate::node::Model;

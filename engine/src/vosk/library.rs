@@ -37,6 +37,8 @@ pub(super) struct Library {
     accept_waveform_s: unsafe extern "C" fn(*mut VoskRecognizer, *const c_short, c_int) -> c_int,
     partial_result: Text,
     final_result: Text,
+    #[cfg(feature = "measure")]
+    result: Text,
 }
 
 impl Library {
@@ -68,6 +70,8 @@ impl Library {
             accept_waveform_s: function!(c"vosk_recognizer_accept_waveform_s"),
             partial_result: function!(c"vosk_recognizer_partial_result"),
             final_result: function!(c"vosk_recognizer_final_result"),
+            #[cfg(feature = "measure")]
+            result: function!(c"vosk_recognizer_result"),
         };
         std::mem::forget(library);
         // SAFETY: takes any number; -1 leaves warnings and errors.
@@ -191,6 +195,13 @@ impl Recognizer {
     pub(super) fn final_result(&mut self) -> Result<String, DecodeError> {
         // SAFETY: see `read`.
         unsafe { self.read(self.model.library.final_result) }
+    }
+
+    /// Ends the utterance and keeps the adaptation.
+    #[cfg(feature = "measure")]
+    pub(super) fn result(&mut self) -> Result<String, DecodeError> {
+        // SAFETY: see `read`.
+        unsafe { self.read(self.model.library.result) }
     }
 
     /// # Safety
