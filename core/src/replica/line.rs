@@ -200,7 +200,6 @@ impl Line {
     }
 
     /// What is on its way: never more than the window.
-    #[cfg(any(test, debug_assertions))]
     pub(super) const fn unanswered(&self) -> u64 {
         self.sent - self.applied
     }
