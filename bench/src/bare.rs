@@ -4,6 +4,7 @@
 //! Owns: the way there and back, which is a question in JSON on its standard input and the answer on its standard output. Must
 //! never: know a node.
 
+pub(crate) mod chorus;
 pub(crate) mod clips;
 mod engines;
 pub(crate) mod hear;
@@ -27,6 +28,8 @@ use crate::process;
 pub(crate) enum Question {
     /// Recordings as fast as can be, or live. Answered by an [`Outcome`](crate::live::Outcome).
     Clips(clips::Arguments),
+    /// Streams at the pace of speech. Answered by an [`Outcome`](crate::live::Outcome).
+    Chorus(chorus::Arguments),
     /// What is heard in recordings, and at what cost. Answered by [`hear::Heard`], one for each take.
     Hear(hear::Arguments),
 }
@@ -78,6 +81,7 @@ pub(crate) fn answer() -> Result<()> {
     std::io::stdin().read_to_end(&mut question).context("reading the question")?;
     let answer = match serde_json::from_slice(&question).context("the question is none")? {
         Question::Clips(arguments) => serde_json::to_string(&clips::run(&arguments)?)?,
+        Question::Chorus(arguments) => serde_json::to_string(&chorus::run(&arguments)?)?,
         Question::Hear(arguments) => serde_json::to_string(&hear::run(&arguments)?)?,
     };
     println!("{answer}");

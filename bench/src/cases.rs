@@ -8,12 +8,14 @@ use serde::de::DeserializeOwned;
 use crate::audio::Audio;
 use crate::bare::clips::{Arguments, Work};
 use crate::bare::{self, Question};
+use crate::cluster::{Cluster, Common, Part};
 use crate::live::{Outcome, Pace};
 use crate::node::{Model, Node};
 use crate::speech::Speech;
 
 pub(crate) mod accuracy;
 pub(crate) mod english;
+pub(crate) mod failover;
 pub(crate) mod korean;
 pub(crate) mod latency;
 pub(crate) mod memory;
@@ -33,6 +35,10 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn node(&self, models: &[Model]) -> Result<Node> {
         Node::start(&self.programs, &self.home, models).await
+    }
+
+    pub(crate) async fn cluster(&self, parts: &[Part], common: Common) -> Result<Cluster> {
+        Cluster::start(self.programs.clone(), self.home.clone(), parts, common).await
     }
 
     pub(crate) async fn bare(

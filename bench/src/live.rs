@@ -34,6 +34,9 @@ pub(crate) struct Outcome {
     pub(crate) after_end_ms: Vec<f64>,
     /// For each clip: texts that were shown before the end, a second of audio.
     pub(crate) partials_per_s: Vec<f64>,
+    /// For each clip: how far each of those texts reached, in samples.
+    #[serde(default)]
+    pub(crate) shown: Vec<Vec<u64>>,
     /// Letters that came out: a run that recognised nothing measures nothing.
     pub(crate) letters: usize,
 }
@@ -49,6 +52,7 @@ impl Outcome {
         self.letters += other.letters;
         self.after_end_ms.extend(other.after_end_ms);
         self.partials_per_s.extend(other.partials_per_s);
+        self.shown.extend(other.shown);
         self
     }
 

@@ -7,7 +7,10 @@
 mod audio;
 mod bare;
 mod cases;
+mod clock;
+mod cluster;
 mod live;
+mod log;
 mod machine;
 mod native;
 mod node;
@@ -71,12 +74,14 @@ enum Case {
     Streams,
     /// English Moonshine: real-time streams held with partials
     English,
-    /// CPU of sessions, actors and host protocol
+    /// CPU of sessions, actors and host protocol, on one node and on three
     Overhead,
     /// Opening, respawn, replay
     Latency,
     /// Memory of an idle session and of each host
     Memory,
+    /// Faults in a cluster: what callers notice of them
+    Failover,
     /// Word errors by where segments are cut, and what catching up costs
     Accuracy,
 }
@@ -127,6 +132,9 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if wanted(Case::Memory) {
         cases::memory::run(&bench, &mut report).await.context("memory")?;
+    }
+    if wanted(Case::Failover) {
+        cases::failover::run(&bench, &mut report).await.context("failover")?;
     }
     if wanted(Case::Accuracy) {
         cases::accuracy::run(&bench, &mut report).await.context("accuracy")?;

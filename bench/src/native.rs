@@ -41,10 +41,10 @@ pub(crate) async fn transcribe(
         sender.end().await?;
         anyhow::Ok(Instant::now())
     });
-    let (mut partials, mut letters, mut last_final) = (0, 0, start);
+    let (mut shown, mut letters, mut last_final) = (Vec::new(), 0, start);
     while let Some(event) = events.next().await {
         match event? {
-            Event::Partial { .. } => partials += 1,
+            Event::Partial { until, .. } => shown.push(until.0),
             Event::Final(last) => {
                 letters += last.text.chars().count();
                 last_final = Instant::now();
@@ -59,7 +59,8 @@ pub(crate) async fn transcribe(
         wall_s: start.elapsed().as_secs_f64(),
         cpu_s: 0.0,
         after_end_ms: vec![last_final.saturating_duration_since(end).as_secs_f64() * 1_000.0],
-        partials_per_s: vec![f64::from(partials) / seconds(recording.len())],
+        partials_per_s: vec![shown.len() as f64 / seconds(recording.len())],
+        shown: vec![shown],
         letters,
     })
 }

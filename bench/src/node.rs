@@ -26,6 +26,31 @@ pub(crate) struct Model {
 /// Loading two models on a busy machine takes a few seconds; this is far beyond.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What a process is started with, and again when it was killed.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) http: SocketAddr,
+    pub(crate) vosk: SocketAddr,
+    pub(crate) models: Vec<Model>,
+    /// Lines of its configuration's table `[sessions]`.
+    pub(crate) sessions: String,
+    /// Whole tables of its configuration beyond `[listen]`, `[sessions]` and models.
+    pub(crate) tables: String,
+}
+
+impl Plan {
+    /// A node of its own that says little.
+    pub(crate) fn alone(models: &[Model]) -> Result<Self> {
+        Ok(Self {
+            http: free_address()?,
+            vosk: free_address()?,
+            models: models.to_vec(),
+            sessions: String::new(),
+            tables: "[log]\nlevel = \"warn\"\n".to_owned(),
+        })
+    }
+}
+
 pub(crate) struct Node {
     child: Child,
     pub(crate) http: SocketAddr,
@@ -36,10 +61,16 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node with these models and waits until it is ready.
     pub(crate) async fn start(programs: &Path, home: &Path, models: &[Model]) -> Result<Self> {
-        let (http, vosk) = (free_address()?, free_address()?);
+        let mut node = Self::launch(programs, home, &Plan::alone(models)?)?;
+        node.wait_until_ready(models).await?;
+        Ok(node)
+    }
+
+    /// Starts a node and does not wait.
+    pub(crate) fn launch(programs: &Path, home: &Path, plan: &Plan) -> Result<Self> {
         let folder = TempDir::new().context("making a folder for the node's configuration")?;
         let file = folder.path().join("cluster.toml");
-        std::fs::write(&file, configuration(http, vosk, models)).context("writing the configuration")?;
+        std::fs::write(&file, configuration(plan)).context("writing the configuration")?;
         let log = std::fs::File::create(folder.path().join("log")).context("making the log")?;
         let program = programs.join("starling");
         let child = Command::new(&program)
@@ -52,9 +83,7 @@ impl Node {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let mut node = Self { child, http, vosk, folder };
-        node.wait_until_ready(models).await?;
-        Ok(node)
+        Ok(Self { child, http: plan.http, vosk: plan.vosk, folder })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -91,9 +120,7 @@ impl Node {
         let hosts: u32 = models.iter().map(|model| u32::from(model.hosts)).sum();
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the node ended with {status}:\n{}", self.log());
-            }
+            self.fail_if_ended()?;
             let is_ready = matches!(get(self.http, "/readyz"), Ok((200, _)))
                 && self.metric("starling_hosts_ready").is_ok_and(|ready| ready >= f64::from(hosts));
             if is_ready {
@@ -106,29 +133,38 @@ impl Node {
         }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn fail_if_ended(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("the node ended with {status}:\n{}", self.log()),
+            None => Ok(()),
+        }
+    }
+
+    /// All that it has said.
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Nothing is measured of the way it stops; its hosts end with it.
+        // Nothing is measured of the way it stops; its hosts end with it. One that is stopped can be killed too.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 /// An address that nobody listens on. Between this and the node's start somebody might; the node then says so and ends.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
     Ok(listener.local_addr()?)
 }
 
-fn configuration(http: SocketAddr, vosk: SocketAddr, models: &[Model]) -> String {
+fn configuration(plan: &Plan) -> String {
+    let Plan { http, vosk, models, sessions, tables } = plan;
     let mut text = format!(
-        "[listen]\nhttp = \"{http}\"\nvosk = \"{vosk}\"\nmax_connections = 2048\n\n[sessions]\nqueue_wait = \"30s\"\n\n\
-         [log]\nlevel = \"warn\"\n"
+        "[listen]\nhttp = \"{http}\"\nvosk = \"{vosk}\"\nmax_connections = 2048\n\n[sessions]\nqueue_wait = \"30s\"\n\
+         {sessions}\n{tables}"
     );
     for Model { name, hosts, slots, threads, prewarm } in models {
         let _ = write!(

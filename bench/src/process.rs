@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::{field, kibibytes};
 
@@ -51,7 +52,11 @@ fn stat(pid: u32) -> Option<(String, Vec<String>)> {
 
 /// Ends a process with SIGKILL.
 pub(crate) fn kill(pid: u32) -> Result<()> {
+    signal(pid, Signal::KILL)
+}
+
+pub(crate) fn signal(pid: u32, with: Signal) -> Result<()> {
     let raw = i32::try_from(pid).context("a pid")?;
-    let pid = rustix::process::Pid::from_raw(raw).context("a pid is never 0")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("SIGKILL")
+    let pid = Pid::from_raw(raw).context("a pid is never 0")?;
+    kill_process(pid, with).with_context(|| format!("{with:?} to process {raw}"))
 }

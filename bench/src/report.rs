@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::live::percentile;
 use crate::machine::Machine;
 
 #[derive(Debug, Serialize)]
@@ -68,6 +69,22 @@ impl Report {
     ) {
         let what = what.into();
         self.add(Row { case, what, unit, starling: Some(value), compared: None, ratio: None, goal });
+    }
+
+    /// How figures are spread.
+    pub(crate) fn spread(
+        &mut self,
+        case: &'static str,
+        what: &str,
+        unit: &'static str,
+        values: &[f64],
+        goal: Option<&'static str>,
+    ) {
+        for (name, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+            let goal = if name == "max" { None } else { goal };
+            let what = format!("{what}, {name} of {}", values.len());
+            self.figure(case, what, unit, percentile(values, part), goal);
+        }
     }
 
     /// A figure beside another's.

@@ -1,5 +1,7 @@
 //! What sessions, actors and the host protocol cost in CPU, over the same engine in a warm loop.
 
+mod three_nodes;
+
 use anyhow::Result;
 use starling_client::SessionOptions;
 
@@ -18,7 +20,8 @@ const fn model(name: &'static str) -> Model {
 
 pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     one(bench, report, "vosk-ko-small", &bench.audio.korean_long, Work::KoreanWarm).await?;
-    one(bench, report, "moonshine-tiny-en", &bench.audio.english, Work::EnglishWarm).await
+    one(bench, report, "moonshine-tiny-en", &bench.audio.english, Work::EnglishWarm).await?;
+    three_nodes::run(bench, report).await
 }
 
 async fn one(
