@@ -369,15 +369,7 @@ impl KeeperState {
 }
 
 fn shape(copy: &SessionCopy) -> Shape {
-    Shape {
-        epoch: copy.epoch(),
-        view: copy.view(),
-        next_segment: copy.next_segment(),
-        audio_end: copy.audio_end(),
-        bytes: copy.bytes() as u64,
-        whole: copy.is_whole(),
-        keep: Duration::from_millis(copy.facts().linger_ms).saturating_add(BEYOND_LINGER),
-    }
+    Shape::of(copy, Duration::from_millis(copy.facts().linger_ms).saturating_add(BEYOND_LINGER))
 }
 
 async fn read(frames: FrameSource, stream: StreamId, keeper: ActorRef<KeeperMessage>) {

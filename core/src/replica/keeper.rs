@@ -10,6 +10,7 @@ use starling_protocol::control::CopySummary;
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
 
+use super::copy::SessionCopy;
 use crate::Timestamp;
 
 /// How much is kept, and how long.
@@ -45,6 +46,22 @@ pub struct Shape {
     pub whole: bool,
     /// How long it is to be kept when its owner is gone.
     pub keep: Duration,
+}
+
+impl Shape {
+    /// That of a copy, to be kept for so long when its owner is gone.
+    #[must_use]
+    pub fn of(copy: &SessionCopy, keep: Duration) -> Self {
+        Self {
+            epoch: copy.epoch(),
+            view: copy.view(),
+            next_segment: copy.next_segment(),
+            audio_end: copy.audio_end(),
+            bytes: copy.bytes() as u64,
+            whole: copy.is_whole(),
+            keep,
+        }
+    }
 }
 
 /// Something happened.

@@ -2,6 +2,7 @@
 //! in the copies (I4), epochs never fall (I5), memory keeps to its caps (I6).
 
 mod keeper;
+mod owner;
 mod takeover;
 mod world;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use starling_protocol::replica::{CopyStart, ToReplica, View};
 use starling_protocol::{DecodeOffset, Epoch, Segment, SourceOffset};
 
-use super::world::{facts, final_of, keeper_config, session, shape_of};
+use super::owner::{facts, final_of, session};
+use super::world::{keeper_config, shape_of};
 use crate::Timestamp;
 use crate::replica::{
     CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, SessionCopy,

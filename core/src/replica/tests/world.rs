@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use starling_protocol::lease::{CutOptions, DecodeOptions};
-use starling_protocol::native::{Final, SessionOptions};
-use starling_protocol::replica::{Commit, CopyStart, EntryKind, SessionFacts, ToReplica, View};
-use starling_protocol::{CutCause, DecodeOffset, Epoch, NodeName, Segment, SessionId, SourceOffset};
+use starling_protocol::replica::{EntryKind, ToReplica, View};
+use starling_protocol::{DecodeOffset, Epoch, NodeName, Segment, SourceOffset};
+
+use super::owner::{Owner, final_of, session};
 
 use crate::Timestamp;
 use crate::replica::{
     Answer, Choice, CopyItem, CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, OpenFailure,
     PromoteAnswer, ReplicationAction, ReplicationConfig, ReplicationEvent, ReplicationMachine, SessionCopy,
-    Shape, Standing, StreamId, Tries, Wanted, choose,
+    Shape, StreamId, Tries, Wanted, choose,
 };
 
 const NODES: usize = 3;
@@ -31,60 +31,6 @@ pub(super) fn config(copies: u8) -> ReplicationConfig {
 
 pub(super) fn keeper_config() -> KeeperConfig {
     KeeperConfig { max_bytes: 4 << 20, max_sessions: 64, remember: Duration::from_secs(60) }
-}
-
-pub(super) fn session() -> SessionId {
-    SessionId::parse("6f2c1f5e-08a3-4b0e-9f0d-3f6f0f5f7a11").expect("an id")
-}
-
-pub(super) fn facts() -> SessionFacts {
-    SessionFacts {
-        session: session(),
-        dialect: "native".into(),
-        model: "m".into(),
-        digest: "d".into(),
-        class: String::new(),
-        source_hz: 16_000,
-        decode_hz: 16_000,
-        options: SessionOptions::default(),
-        decode: DecodeOptions {
-            words: false,
-            alternatives: 0,
-            phrases: Vec::new(),
-            cuts: CutOptions::default(),
-        },
-        linger_ms: 60_000,
-        trace: None,
-    }
-}
-
-/// A final whose text says what it is.
-pub(super) fn final_of(segment: u64, from: u64, to: u64) -> Final {
-    Final {
-        segment: Segment(segment),
-        from: SourceOffset(from),
-        to: SourceOffset(to),
-        start: 0.0,
-        end: 0.0,
-        cause: CutCause::Endpoint,
-        text: format!("segment {segment}"),
-        words: Vec::new(),
-        confidence: None,
-        alternatives: Vec::new(),
-        error: None,
-    }
-}
-
-/// What the owner has beside its machine.
-#[derive(Default)]
-struct Owner {
-    audio: u64,
-    committed: u64,
-    trimmed: u64,
-    finals: Vec<Final>,
-    confirmed: u64,
-    entries: VecDeque<(DecodeOffset, EntryKind)>,
-    epoch: Epoch,
 }
 
 struct Stream {
@@ -120,15 +66,7 @@ fn name(node: usize) -> NodeName {
 }
 
 pub(super) fn shape_of(copy: &SessionCopy) -> Shape {
-    Shape {
-        epoch: copy.epoch(),
-        view: copy.view(),
-        next_segment: copy.next_segment(),
-        audio_end: copy.audio_end(),
-        bytes: copy.bytes() as u64,
-        whole: copy.is_whole(),
-        keep: Duration::from_secs(90),
-    }
+    Shape::of(copy, Duration::from_secs(90))
 }
 
 impl World {
@@ -466,54 +404,5 @@ impl World {
         assert_eq!(self.durable, self.machine.keepers().count() > 0);
         assert_eq!(self.machine.audio_needed_from(), None);
         self.tell(ReplicationEvent::Ended { forget: true });
-    }
-}
-
-impl Owner {
-    fn standing(&self) -> Standing {
-        Standing {
-            finals_from: Segment(self.confirmed),
-            next_segment: Segment(self.finals.len() as u64),
-            audio_from: SourceOffset(self.committed.min(self.audio)),
-            audio_to: SourceOffset(self.audio),
-            entries: self.entries.iter().copied().collect(),
-        }
-    }
-
-    fn message(&self, item: CopyItem) -> ToReplica {
-        match item {
-            CopyItem::Begin { view } => ToReplica::Begin(Box::new(CopyStart {
-                facts: facts(),
-                epoch: self.epoch,
-                view,
-                confirmed: Segment(self.confirmed),
-                next_segment: Segment(self.finals.len() as u64),
-                final_end: SourceOffset(self.committed),
-                committed: DecodeOffset(self.committed),
-                audio_from: SourceOffset(self.committed),
-                ended: false,
-            })),
-            CopyItem::Kept { segment } => ToReplica::Kept(Box::new(self.finals[segment.0 as usize].clone())),
-            CopyItem::Audio { from, to } => {
-                assert!(from.0 >= self.trimmed, "audio that is to be sent was let go");
-                ToReplica::Audio { from, pcm: vec![0; (to.0 - from.0) as usize * 2] }
-            }
-            CopyItem::Entry { at, kind } => ToReplica::Entry { at, kind },
-            CopyItem::Whole => ToReplica::Whole,
-            CopyItem::Commit { segment } => {
-                let last = self.finals[segment.0 as usize].clone();
-                let to = last.to.0;
-                ToReplica::Commit(Box::new(Commit {
-                    last,
-                    to: DecodeOffset(to),
-                    answered: false,
-                    needed_from: SourceOffset(to),
-                }))
-            }
-            CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
-            CopyItem::Epoch { epoch } => ToReplica::Epoch { epoch },
-            CopyItem::View { view } => ToReplica::View { view },
-            CopyItem::Over => ToReplica::Over,
-        }
     }
 }
