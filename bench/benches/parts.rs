@@ -69,6 +69,7 @@ fn session(criterion: &mut Criterion) {
         idle: Duration::ZERO,
         slow_reader: Duration::from_secs(30),
         unconfirmed_max: 64,
+        standby: false,
     };
     criterion.bench_function("session machine, a second", |bencher| {
         let mut out = Vec::new();

@@ -4,8 +4,8 @@ use starling_protocol::{Attempt, CutCause, DecodeOffset, Segment};
 
 use super::machine::{Cut, SessionMachine, Suspicion};
 use super::messages::{FailReason, LeaseKind, LossCause, Outcome, SessionAction};
+use super::stream::{CutFit, Stream};
 use crate::Timestamp;
-use crate::credit::Credit;
 use crate::journal::Control;
 
 /// Failures of one segment after which it is given up. One may be chance and two bad luck; a third replay would cost the
@@ -18,9 +18,6 @@ const CAUGHT_UP_WITHIN_MS: u64 = 1_000;
 /// A client with so much audio waiting sends faster than speech: a file, not a voice.
 const FAR_AHEAD_MS: u64 = 10_000;
 
-/// Flushes on their way to a decoder. They hold no audio, so credit does not bound them.
-const MOST_FLUSHES: usize = 16;
-
 /// The session's decoder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Decoder {
@@ -30,22 +27,6 @@ pub(super) enum Decoder {
     Requested { kind: LeaseKind },
     /// One is at work.
     Leased(Stream),
-}
-
-/// How far one attempt has come.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Stream {
-    kind: LeaseKind,
-    from: DecodeOffset,
-    fed: DecodeOffset,
-    decoded: DecodeOffset,
-    credit: Credit,
-    /// Pending journal entries that were passed on.
-    entries_fed: usize,
-    catching_up: bool,
-    /// How far earlier attempts had come.
-    goal: DecodeOffset,
-    leave_at_cut: bool,
 }
 
 impl SessionMachine {
@@ -60,7 +41,7 @@ impl SessionMachine {
 
     pub(super) fn request_decoder(&mut self, out: &mut Vec<SessionAction>) {
         let kind = if self.suspicion.quarantine { LeaseKind::Quarantine } else { LeaseKind::Shared };
-        self.attempt = self.attempt.next();
+        self.attempt = self.next_attempt();
         self.decoder = Decoder::Requested { kind };
         out.push(SessionAction::RequestLease { attempt: self.attempt, kind });
     }
@@ -72,32 +53,41 @@ impl SessionMachine {
         }
     }
 
-    pub(super) fn granted(&mut self, attempt: Attempt, out: &mut Vec<SessionAction>) {
-        let Decoder::Requested { kind } = self.decoder else {
-            return;
-        };
-        if attempt != self.attempt {
-            return;
+    /// Goes on with another decoder: the standby if there is one, else one that is asked for.
+    pub(super) fn replace_decoder(&mut self, out: &mut Vec<SessionAction>) {
+        self.close_decoder(out);
+        if !self.promote_standby(out) {
+            // What waits for a second decoder must not be in the way of what waits for the first.
+            self.drop_standby(out);
+            self.request_decoder(out);
         }
+    }
+
+    pub(super) fn granted(&mut self, attempt: Attempt, out: &mut Vec<SessionAction>) {
+        let kind = match self.decoder {
+            Decoder::Requested { kind } if attempt == self.attempt => kind,
+            _ => return self.standby_granted(attempt, out),
+        };
         let from = self.journal.committed();
         // Nothing to catch up with at the first open, whatever has come in while the client waited for a slot.
         let catching_up = attempt > Attempt(1);
         let window = if kind == LeaseKind::Quarantine { 1 } else { self.config.window };
-        self.decoder = Decoder::Leased(Stream {
-            kind,
-            from,
-            fed: from,
-            decoded: from,
-            credit: Credit::new(window),
-            entries_fed: 0,
-            catching_up,
-            goal: self.reached,
-            leave_at_cut: kind == LeaseKind::Quarantine,
-        });
+        let mut stream = Stream::new(kind, from, window);
+        stream.catching_up = catching_up;
+        stream.goal = self.reached;
+        stream.leave_at_cut = kind == LeaseKind::Quarantine;
+        self.decoder = Decoder::Leased(stream);
         let partial_interval_ms = if catching_up { 0 } else { self.config.partial_interval_ms };
         let segment = self.open_segment();
         out.push(SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms });
         self.note_caught_up(out);
+    }
+
+    fn stream_of(&mut self, attempt: Attempt) -> Option<&mut Stream> {
+        match &mut self.decoder {
+            Decoder::Leased(stream) if attempt == self.attempt => Some(stream),
+            _ => self.standby.at_work().filter(|(standby, _)| *standby == attempt).map(|(_, stream)| stream),
+        }
     }
 
     /// Feeds what credit and audio allow.
@@ -106,43 +96,21 @@ impl SessionMachine {
         if self.unconfirmed() >= self.config.unconfirmed_max {
             return;
         }
-        let Decoder::Leased(stream) = &mut self.decoder else {
-            return;
-        };
-        let attempt = self.attempt;
         let step = self.config.rates.step();
-        let decodable = self.journal.decodable();
-        loop {
-            let entry = self.journal.entry(stream.entries_fed);
-            if let Some(entry) = entry.filter(|entry| entry.at == stream.fed) {
-                if stream.entries_fed >= MOST_FLUSHES {
-                    return;
-                }
-                stream.entries_fed += 1;
-                out.push(SessionAction::Flush { attempt, at: entry.at, cause: entry.control.cause() });
-                continue;
-            }
-            let whole = stream.fed.plus(step);
-            // Only an entry cuts a step short, so that every attempt feeds the same steps.
-            let to = entry.map_or(whole, |entry| entry.at.min(whole));
-            if to > decodable || !stream.credit.has_room() {
-                return;
-            }
-            out.push(SessionAction::Feed { attempt, from: stream.fed, to });
-            stream.credit.sent(to);
-            stream.fed = to;
+        if let Decoder::Leased(stream) = &mut self.decoder {
+            stream.pump(self.attempt, &self.journal, step, out);
+        }
+        if let Some((attempt, stream)) = self.standby.at_work() {
+            stream.pump(attempt, &self.journal, step, out);
         }
     }
 
     pub(super) fn decoded(&mut self, attempt: Attempt, until: DecodeOffset, out: &mut Vec<SessionAction>) {
-        let Decoder::Leased(stream) = &mut self.decoder else {
-            return;
-        };
-        if attempt != self.attempt || until > stream.fed {
+        let known = self.stream_of(attempt).is_some_and(|stream| stream.note_decoded(until));
+        // A standby's progress is nothing that anybody hears of.
+        if !known || attempt != self.attempt {
             return;
         }
-        stream.decoded = stream.decoded.max(until);
-        stream.credit.decoded(until);
         self.reached = self.reached.max(until);
         self.note_caught_up(out);
         let recovering = matches!(&self.decoder, Decoder::Leased(stream) if stream.catching_up);
@@ -168,47 +136,56 @@ impl SessionMachine {
     }
 
     pub(super) fn cut(&mut self, now: Timestamp, attempt: Attempt, cut: Cut, out: &mut Vec<SessionAction>) {
-        let Decoder::Leased(stream) = &mut self.decoder else {
-            return;
-        };
-        if attempt != self.attempt {
-            return;
-        }
-        let fits = cut.segment == self.ledger.next()
-            && cut.from == self.journal.committed()
-            && cut.to >= cut.from
-            && cut.to <= stream.fed;
-        if !fits {
-            self.lost(now, attempt, LossCause::Protocol, out);
-            return;
-        }
-        // Credit comes back with `Decoded` alone: the host sends that after the cut, and counts by it.
-        stream.decoded = stream.decoded.max(cut.to);
-        let by_entry = self
-            .journal
-            .entry(0)
-            .is_some_and(|entry| entry.at == cut.to && entry.control.cause() == cut.cause);
-        if by_entry {
-            stream.entries_fed = stream.entries_fed.saturating_sub(1);
-        }
-        let leave = stream.leave_at_cut;
-        // The end makes a final of what came after the last cut, and none of nothing.
-        if cut.cause == CutCause::End && cut.to == cut.from {
-            self.journal.commit(cut.to, cut.cause);
-        } else {
-            self.commit(now, cut, out);
-        }
-        if cut.cause == CutCause::End {
-            self.finish(now, out);
-        } else if leave {
-            self.close_decoder(out);
-            self.request_decoder(out);
-        } else {
-            self.note_caught_up(out);
+        let (open, committed) = (self.ledger.next(), self.journal.committed());
+        let first = attempt == self.attempt;
+        let Some(stream) = self.stream_of(attempt) else { return };
+        match stream.note_cut(cut, open, committed) {
+            CutFit::Next => self.cut_open_segment(now, first, cut, out),
+            CutFit::Echo if first => self.note_caught_up(out),
+            CutFit::Echo => {}
+            CutFit::Impossible if first => self.lost(now, attempt, LossCause::Protocol, out),
+            CutFit::Differs | CutFit::Impossible => {
+                out.push(SessionAction::TellDifference { attempt, segment: cut.segment });
+                self.lost(now, attempt, LossCause::Protocol, out);
+            }
         }
     }
 
-    fn commit(&mut self, now: Timestamp, cut: Cut, out: &mut Vec<SessionAction>) {
+    /// Commits what the first decoder made of the open segment, or the standby when it came first.
+    fn cut_open_segment(&mut self, now: Timestamp, by_first: bool, cut: Cut, out: &mut Vec<SessionAction>) {
+        // The end makes a final of what came after the last cut, and none of nothing.
+        let answered = if cut.cause == CutCause::End && cut.to == cut.from {
+            self.journal.commit(cut.to, cut.cause)
+        } else {
+            self.commit(now, cut, out)
+        };
+        if cut.cause == CutCause::End {
+            return self.finish(now, out);
+        }
+        let note = |stream: &mut Stream, made_it: bool| {
+            if made_it && answered {
+                stream.forget_entry();
+            }
+            made_it || stream.follow(cut, answered)
+        };
+        let standby_stays = self.standby.at_work().is_none_or(|(_, stream)| note(stream, !by_first));
+        let stays = match &mut self.decoder {
+            Decoder::Leased(stream) => note(stream, by_first) && !stream.leave_at_cut,
+            _ => true,
+        };
+        if !standby_stays {
+            // Another begins level with the first.
+            self.drop_standby(out);
+        }
+        if stays {
+            self.note_caught_up(out);
+        } else {
+            self.replace_decoder(out);
+        }
+    }
+
+    /// Returns whether the final answers the journal's first entry.
+    fn commit(&mut self, now: Timestamp, cut: Cut, out: &mut Vec<SessionAction>) -> bool {
         let from = self.ledger.end();
         // At the end of the audio the last final reaches the client's last frame, whatever the filter's width.
         let to = if cut.cause == CutCause::End {
@@ -220,6 +197,7 @@ impl SessionMachine {
         debug_assert_eq!(recorded, Ok(()), "a final that does not fit");
         let answered = self.journal.commit(cut.to, cut.cause);
         self.suspicion = Suspicion::default();
+        self.standby.admit();
         out.push(SessionAction::Commit {
             segment: cut.segment,
             decode_from: cut.from,
@@ -231,11 +209,15 @@ impl SessionMachine {
         });
         out.push(SessionAction::TrimSource { until: self.journal.needed_from() });
         self.note_clogged(now);
+        answered
     }
 
-    pub(super) fn retire(&mut self, attempt: Attempt) {
-        if let (Decoder::Leased(stream), true) = (&mut self.decoder, attempt == self.attempt) {
-            stream.leave_at_cut = true;
+    pub(super) fn retire(&mut self, attempt: Attempt, out: &mut Vec<SessionAction>) {
+        match &mut self.decoder {
+            Decoder::Leased(stream) if attempt == self.attempt => stream.leave_at_cut = true,
+            // Nobody hears it go.
+            _ if self.standby.is(attempt) => self.drop_standby(out),
+            _ => {}
         }
     }
 
@@ -246,6 +228,9 @@ impl SessionMachine {
         cause: LossCause,
         out: &mut Vec<SessionAction>,
     ) {
+        if self.standby.is(attempt) {
+            return self.standby_lost(cause, out);
+        }
         if attempt != self.attempt || matches!(self.decoder, Decoder::Closed) {
             return;
         }
@@ -273,16 +258,23 @@ impl SessionMachine {
             | LossCause::Protocol
             | LossCause::NodeLost => {}
         }
+        if self.suspicion.quarantine {
+            // It has heard what may have killed the first.
+            self.drop_standby(out);
+        }
         if self.suspicion.failures >= GIVE_UP_AFTER {
             self.give_up(now, fed, out);
         }
         if !self.over && self.finished_since.is_none() {
-            self.request_decoder(out);
+            self.replace_decoder(out);
         }
     }
 
     /// A recognizer can't be had. Before any audio was decoded that is the options' fault; later it is the engine's.
     pub(super) fn refused(&mut self, now: Timestamp, attempt: Attempt, out: &mut Vec<SessionAction>) {
+        if self.standby.is(attempt) {
+            return self.standby_lost(LossCause::EngineFailed, out);
+        }
         if attempt != self.attempt {
             return;
         }
@@ -321,12 +313,13 @@ impl SessionMachine {
 
     pub(super) fn finish(&mut self, now: Timestamp, out: &mut Vec<SessionAction>) {
         self.close_decoder(out);
+        self.drop_standby(out);
         self.finished_since = Some(now);
         self.announce(out);
         self.end_if_all_is_read(out);
     }
 
-    fn note_caught_up(&mut self, out: &mut Vec<SessionAction>) {
+    pub(super) fn note_caught_up(&mut self, out: &mut Vec<SessionAction>) {
         let Decoder::Leased(stream) = &mut self.decoder else {
             return;
         };

@@ -7,6 +7,7 @@ use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment, SourceOffset};
 use super::decoder::Decoder;
 use super::link::Link;
 use super::messages::{FailReason, Outcome, SessionAction, SessionEvent};
+use super::standby::Standby;
 use crate::Timestamp;
 use crate::audio::RateMap;
 use crate::invariants::FinalsLedger;
@@ -29,6 +30,8 @@ pub struct SessionConfig {
     pub slow_reader: Duration,
     /// How many unread finals are too many: decoding pauses until some are confirmed.
     pub unconfirmed_max: u64,
+    /// Whether a second decoder is to stand by.
+    pub standby: bool,
 }
 
 /// One session.
@@ -39,8 +42,11 @@ pub struct SessionMachine {
     pub(super) ledger: FinalsLedger,
     pub(super) link: Link,
     pub(super) decoder: Decoder,
-    /// The last attempt that was begun.
+    /// The attempt that speaks for the session.
     pub(super) attempt: Attempt,
+    pub(super) standby: Standby,
+    /// The last attempt that was begun, a standby's or not.
+    pub(super) last_attempt: Attempt,
     pub(super) suspicion: Suspicion,
     /// How far any attempt has decoded.
     pub(super) reached: DecodeOffset,
@@ -74,6 +80,8 @@ impl SessionMachine {
             link: Link::Detached { since: now, last_epoch: Epoch(0) },
             decoder: Decoder::Closed,
             attempt: Attempt(0),
+            standby: Standby::Absent,
+            last_attempt: Attempt(0),
             suspicion: Suspicion::default(),
             reached: DecodeOffset(0),
             confirmed: Segment(0),
@@ -128,7 +136,7 @@ impl SessionMachine {
         self.confirmed
     }
 
-    /// The last attempt that was begun.
+    /// The attempt that speaks for the session, wanted or at work.
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
         self.attempt
@@ -160,7 +168,7 @@ impl SessionMachine {
             SessionEvent::LeaseGranted { attempt } => self.granted(attempt, out),
             SessionEvent::OptionsRefused { attempt } => self.refused(now, attempt, out),
             SessionEvent::LeaseLost { attempt, cause } => self.lost(now, attempt, cause, out),
-            SessionEvent::LeaseRetiring { attempt } => self.retire(attempt),
+            SessionEvent::LeaseRetiring { attempt } => self.retire(attempt, out),
             SessionEvent::Decoded { attempt, until } => self.decoded(attempt, until, out),
             SessionEvent::PartialHeard { attempt, segment, until } => {
                 self.partial(attempt, segment, until, out);
@@ -172,6 +180,7 @@ impl SessionMachine {
         }
         if !self.over {
             self.pump(out);
+            self.seek_standby(out);
         }
     }
 
@@ -216,8 +225,14 @@ impl SessionMachine {
 
     pub(super) fn end(&mut self, outcome: Outcome, out: &mut Vec<SessionAction>) {
         self.close_decoder(out);
+        self.drop_standby(out);
         self.over = true;
         out.push(SessionAction::End(outcome));
+    }
+
+    pub(super) fn next_attempt(&mut self) -> Attempt {
+        self.last_attempt = self.last_attempt.next();
+        self.last_attempt
     }
 
     /// Finals made and not confirmed.
@@ -227,7 +242,7 @@ impl SessionMachine {
 }
 
 /// A segment's cut as a decoder reported it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
     pub(super) segment: Segment,
     pub(super) from: DecodeOffset,

@@ -227,6 +227,24 @@ pub enum SessionAction {
         /// What kind.
         kind: LeaseKind,
     },
+    /// Find a slot for a standby, in the class of the session's decoder and away from it. Nobody waits for it: it takes
+    /// nothing that others need, and may be found at any time, if ever. Answered by `LeaseGranted`.
+    RequestStandby {
+        /// To be named in the answer.
+        attempt: Attempt,
+    },
+    /// The standby is the session's decoder from now on; the one before was released.
+    PromoteStandby {
+        /// Which.
+        attempt: Attempt,
+    },
+    /// Two decoders of one class have cut the same audio differently, which should not be. The one that is named is let go.
+    TellDifference {
+        /// Which.
+        attempt: Attempt,
+        /// Where.
+        segment: Segment,
+    },
     /// Give the slot back, or withdraw the request for it.
     ReleaseLease {
         /// Which.

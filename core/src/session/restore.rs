@@ -7,6 +7,7 @@ use super::decoder::Decoder;
 use super::link::Link;
 use super::machine::{SessionConfig, SessionMachine, Suspicion};
 use super::messages::SessionAction;
+use super::standby::Standby;
 use crate::Timestamp;
 use crate::audio::{RateMap, SourceStore};
 use crate::invariants::FinalsLedger;
@@ -120,6 +121,8 @@ impl SessionMachine {
             decoder: Decoder::Closed,
             // What is decoded again is nothing new: partials wait until it has caught up.
             attempt: Attempt(1),
+            standby: Standby::Absent,
+            last_attempt: Attempt(1),
             suspicion: Suspicion::default(),
             reached: committed,
             confirmed,

@@ -1,10 +1,10 @@
 //! Random faults against the undisturbed run (I1, I2, I3, I6, I7, I11).
 
 use proptest::prelude::*;
-use starling_protocol::{Attempt, DecodeOffset, Epoch};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment};
 
 use super::world::{World, config};
-use crate::session::{LossCause, Outcome, SessionEvent};
+use crate::session::{LossCause, Outcome, SessionConfig, SessionEvent};
 
 #[derive(Debug, Clone, Copy)]
 enum Move {
@@ -17,6 +17,11 @@ enum Move {
     Stale,
     Confirm,
     Reconnect,
+    DecodeStandby(u8),
+    GrantStandby,
+    LoseStandby(LossCause),
+    RetireStandby,
+    Lie { standby: bool },
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -29,6 +34,12 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         Just(LossCause::Stuck { suspect: false }),
         Just(LossCause::Crashed { suspect: false }),
     ];
+    let suspicious = prop_oneof![
+        Just(LossCause::Killed),
+        Just(LossCause::EngineFailed),
+        Just(LossCause::Crashed { suspect: true }),
+        Just(LossCause::Stuck { suspect: true }),
+    ];
     let one = prop_oneof![
         6 => (1u64..9_000).prop_map(Move::Audio),
         1 => Just(Move::Finalize),
@@ -39,12 +50,18 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Stale),
         2 => Just(Move::Confirm),
         1 => Just(Move::Reconnect),
+        6 => (1u8..12).prop_map(Move::DecodeStandby),
+        4 => Just(Move::GrantStandby),
+        1 => suspicious.prop_map(Move::LoseStandby),
+        1 => Just(Move::RetireStandby),
+        1 => any::<bool>().prop_map(|standby| Move::Lie { standby }),
     ];
     proptest::collection::vec(one, 0..120)
 }
 
-fn run(source: u32, moves: &[Move], faults: bool) -> World {
-    let mut world = World::new(config(source));
+fn run(config: SessionConfig, moves: &[Move], faults: bool, cut_first: bool) -> World {
+    let mut world = World::new(config);
+    world.cut_first = cut_first;
     let mut epoch = 1;
     for step in moves {
         match *step {
@@ -62,7 +79,27 @@ fn run(source: u32, moves: &[Move], faults: bool) -> World {
                     world.send(SessionEvent::Confirmed { segment });
                 }
             }
+            Move::DecodeStandby(count) => {
+                for _ in 0..count {
+                    world.decode_standby();
+                }
+            }
+            Move::GrantStandby => world.grant_standby(),
             _ if !faults => {}
+            Move::LoseStandby(cause) => world.lose_standby(cause),
+            Move::RetireStandby => {
+                if let Some(attempt) = world.standby_attempt() {
+                    world.send(SessionEvent::LeaseRetiring { attempt });
+                }
+            }
+            Move::Lie { standby } => {
+                let attempt = if standby { world.machine.standby() } else { world.current_attempt() };
+                if let Some(attempt) = attempt {
+                    let segment = Segment(world.machine.open_segment().0 + 9);
+                    let (from, to, cause) = (DecodeOffset(0), DecodeOffset(1_600), CutCause::Endpoint);
+                    world.send(SessionEvent::SegmentCut { attempt, segment, from, to, cause });
+                }
+            }
             Move::Lose(cause) => world.lose(cause),
             Move::Retire => {
                 if let Some(attempt) = world.current_attempt() {
@@ -71,7 +108,10 @@ fn run(source: u32, moves: &[Move], faults: bool) -> World {
             }
             Move::Stale => {
                 let before = world.machine.clone();
-                let attempt = Attempt(world.current_attempt().map_or(0, |attempt| attempt.0 - 1));
+                // Below any that is at work.
+                let current = world.current_attempt().map_or(0, |attempt| attempt.0);
+                let lowest = world.standby_attempt().map_or(current, |standby| standby.0.min(current));
+                let attempt = Attempt(lowest.saturating_sub(1));
                 world.send(SessionEvent::Decoded { attempt, until: DecodeOffset(1_600) });
                 world.send(SessionEvent::LeaseLost { attempt, cause: LossCause::Killed });
                 assert_eq!(before, world.machine, "an old attempt's answer changed something");
@@ -92,14 +132,24 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn faults_change_no_final(source in prop_oneof![Just(8_000u32), Just(16_000), Just(44_100)], moves in moves()) {
-        let calm = run(source, &moves, false);
-        let faulty = run(source, &moves, true);
-        prop_assert_eq!(&calm.finals, &faulty.finals);
-        prop_assert_eq!(calm.announced, faulty.announced);
+    fn faults_change_no_final(
+        source in prop_oneof![Just(8_000u32), Just(16_000), Just(44_100)],
+        moves in moves(),
+        cut_first: bool,
+    ) {
+        let alone = config(source);
+        let with_standby = SessionConfig { standby: true, ..alone };
+        let calm = run(alone, &moves, false, cut_first);
         prop_assert_eq!(calm.outcome, Some(Outcome::Done));
-        prop_assert_eq!(faulty.outcome, Some(Outcome::Done));
-        let received = faulty.machine.journal().received();
-        prop_assert_eq!(faulty.finals.last().map_or(received, |last| last.to), received, "all audio is covered");
+        prop_assert_eq!(calm.standbys, (0, 0));
+        let others = [(alone, true), (with_standby, false), (with_standby, true)];
+        for (config, faults) in others {
+            let other = run(config, &moves, faults, cut_first);
+            prop_assert_eq!(&calm.finals, &other.finals);
+            prop_assert_eq!(calm.announced, other.announced);
+            prop_assert_eq!(other.outcome, Some(Outcome::Done));
+            let received = other.machine.journal().received();
+            prop_assert_eq!(other.finals.last().map_or(received, |last| last.to), received, "all audio is covered");
+        }
     }
 }

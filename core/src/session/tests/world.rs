@@ -1,7 +1,7 @@
-//! A client and a decoder around one machine. The decoder cuts segments by a function of their first sample and writes
+//! A client and decoders around one machine. Each decoder cuts segments by a function of their first sample and writes
 //! down the very steps it was fed, so that a lost, repeated, or differently cut step shows in a final.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
@@ -28,23 +28,30 @@ struct FakeDecoder {
     commands: VecDeque<SessionAction>,
     segment: Segment,
     from: DecodeOffset,
+    /// Where the last step that it was given ended.
+    given: DecodeOffset,
     steps: Vec<(u64, u64)>,
+    window: u16,
+    outstanding: usize,
 }
 
 pub(super) struct World {
     pub(super) machine: SessionMachine,
     pub(super) now: Timestamp,
-    decoder: Option<(Attempt, FakeDecoder)>,
-    requested: Option<(Attempt, LeaseKind)>,
+    decoders: BTreeMap<Attempt, FakeDecoder>,
+    requested: Option<Attempt>,
+    standby_requested: Option<Attempt>,
+    /// Standbys that were asked for, and those that became the session's decoder.
+    pub(super) standbys: (usize, usize),
     pub(super) kinds: Vec<LeaseKind>,
     ledger: FinalsLedger,
     pub(super) finals: Vec<Heard>,
     pub(super) outcome: Option<Outcome>,
     pub(super) announced: Option<(u64, SourceOffset)>,
     pub(super) other: Vec<SessionAction>,
-    window: u16,
+    /// Whether a decoder's cut comes before its word that the audio is decoded: from a host it does.
+    pub(super) cut_first: bool,
     step: u64,
-    outstanding: usize,
     trimmed: SourceOffset,
 }
 
@@ -57,6 +64,7 @@ pub(super) fn config(source: u32) -> SessionConfig {
         idle: Duration::from_secs(300),
         slow_reader: Duration::from_secs(30),
         unconfirmed_max: 64,
+        standby: false,
     }
 }
 
@@ -67,17 +75,18 @@ impl World {
         let mut world = Self {
             machine,
             now: Timestamp::default(),
-            decoder: None,
+            decoders: BTreeMap::new(),
             requested: None,
+            standby_requested: None,
+            standbys: (0, 0),
             kinds: Vec::new(),
             ledger: FinalsLedger::default(),
             finals: Vec::new(),
             outcome: None,
             announced: None,
             other: Vec::new(),
-            window: config.window,
+            cut_first: true,
             step: config.rates.step(),
-            outstanding: 0,
             trimmed: SourceOffset(0),
         };
         world.perform(out, &[]);
@@ -98,6 +107,22 @@ impl World {
         let mut out = Vec::new();
         self.machine.handle(self.now, event, &mut out);
         self.perform(out, steps);
+        self.check();
+    }
+
+    /// I10: decoders are held that the machine knows of, and a standby only beside one that is shared.
+    fn check(&self) {
+        let machine = &self.machine;
+        let standby = machine.standby();
+        let known = |attempt: &Attempt| *attempt == machine.attempt() || Some(*attempt) == standby;
+        assert!(self.decoders.keys().all(known), "a decoder is held that nobody knows of");
+        if standby.is_some() || self.standby_requested.is_some() {
+            assert!(self.decoders.contains_key(&machine.attempt()) && !machine.is_over());
+            assert_eq!(self.kinds.last(), Some(&LeaseKind::Shared));
+        }
+        if machine.is_over() {
+            assert!(self.decoders.is_empty() && self.requested.is_none());
+        }
     }
 
     fn perform(&mut self, actions: Vec<SessionAction>, steps: &[(u64, u64)]) {
@@ -105,27 +130,50 @@ impl World {
             assert!(self.outcome.is_none(), "something after the end: {action:?}");
             match action {
                 SessionAction::RequestLease { attempt, kind } => {
-                    self.requested = Some((attempt, kind));
+                    assert!(self.decoders.is_empty(), "a decoder is asked for while there is one");
+                    assert_eq!(self.standby_requested, None, "a standby's request is in the way");
+                    self.requested = Some(attempt);
                     self.kinds.push(kind);
                 }
+                SessionAction::RequestStandby { attempt } => {
+                    assert_eq!((self.decoders.len(), self.standby_requested), (1, None));
+                    self.standby_requested = Some(attempt);
+                    self.standbys.0 += 1;
+                }
+                SessionAction::PromoteStandby { attempt } => {
+                    assert_eq!(self.decoders.keys().collect::<Vec<_>>(), [&attempt]);
+                    self.standbys.1 += 1;
+                }
                 SessionAction::ReleaseLease { attempt } => {
-                    assert_eq!(Some(attempt), self.current_attempt(), "a lease that is not held is released");
-                    (self.decoder, self.requested, self.outstanding) = (None, None, 0);
+                    let wanted = [self.requested, self.standby_requested].contains(&Some(attempt));
+                    let held = self.decoders.remove(&attempt).is_some();
+                    assert!(held || wanted, "a lease that is not held is released");
+                    self.requested = self.requested.filter(|requested| *requested != attempt);
+                    self.standby_requested = self.standby_requested.filter(|standby| *standby != attempt);
                 }
                 SessionAction::OpenStream { attempt, segment, from, window, .. } => {
                     assert_eq!(segment, self.ledger.next(), "a replay begins at the open segment");
-                    self.window = window;
-                    self.decoder = Some((attempt, FakeDecoder { segment, from, ..FakeDecoder::default() }));
+                    let decoder =
+                        FakeDecoder { segment, from, given: from, window, ..FakeDecoder::default() };
+                    self.decoders.insert(attempt, decoder);
                 }
                 SessionAction::Feed { attempt, from, to } => {
                     assert!(to > from && to.since(from) <= self.step);
-                    let needed = self.machine.journal().needed_from();
+                    let needed = self.machine.config.rates.needed_from(from);
                     assert!(needed >= self.trimmed, "audio that is still needed was trimmed");
-                    self.outstanding += 1;
-                    assert!(self.outstanding <= usize::from(self.window), "I6: credit exceeded");
-                    self.push(attempt, action);
+                    let decoder = self.decoders.get_mut(&attempt).expect("a decoder is at work");
+                    assert_eq!(from, decoder.given, "each step is fed once, and none is left out");
+                    decoder.given = to;
+                    decoder.outstanding += 1;
+                    assert!(decoder.outstanding <= usize::from(decoder.window), "I6: credit exceeded");
+                    decoder.commands.push_back(action);
                 }
-                SessionAction::Flush { attempt, .. } => self.push(attempt, action),
+                SessionAction::Flush { attempt, .. } => {
+                    let decoder = self.decoders.get_mut(&attempt).expect("a decoder is at work");
+                    decoder.commands.push_back(action);
+                    let flush = |command: &&SessionAction| matches!(command, SessionAction::Flush { .. });
+                    assert!(decoder.commands.iter().filter(flush).count() <= 16, "I6: too many flushes");
+                }
                 SessionAction::SetPartials { .. } => {}
                 SessionAction::TrimSource { until } => {
                     assert!(until >= self.trimmed);
@@ -143,22 +191,28 @@ impl World {
         }
     }
 
-    fn push(&mut self, attempt: Attempt, action: SessionAction) {
-        let (current, decoder) = self.decoder.as_mut().expect("a decoder is at work");
-        assert_eq!(*current, attempt);
-        decoder.commands.push_back(action);
+    pub(super) fn current_attempt(&self) -> Option<Attempt> {
+        let attempt = self.machine.attempt();
+        (self.decoders.contains_key(&attempt) || self.requested == Some(attempt)).then_some(attempt)
     }
 
-    pub(super) fn current_attempt(&self) -> Option<Attempt> {
-        self.decoder.as_ref().map(|(attempt, _)| *attempt).or(self.requested.map(|(attempt, _)| attempt))
+    pub(super) fn standby_attempt(&self) -> Option<Attempt> {
+        self.machine.standby().or(self.standby_requested)
     }
 
     pub(super) fn grant(&mut self) {
-        if let Some((attempt, _)) = self.requested {
+        if let Some(attempt) = self.requested {
             self.send(SessionEvent::LeaseGranted { attempt });
-            if self.decoder.is_some() {
+            if self.decoders.contains_key(&attempt) {
                 self.requested = None;
             }
+        }
+    }
+
+    pub(super) fn grant_standby(&mut self) {
+        if let Some(attempt) = self.standby_requested.take() {
+            self.send(SessionEvent::LeaseGranted { attempt });
+            assert!(self.decoders.contains_key(&attempt), "a standby that is wanted is taken");
         }
     }
 
@@ -168,17 +222,31 @@ impl World {
         }
     }
 
+    pub(super) fn lose_standby(&mut self, cause: LossCause) {
+        if let Some(attempt) = self.standby_attempt() {
+            self.send(SessionEvent::LeaseLost { attempt, cause });
+        }
+    }
+
     /// Commands on their way to the decoder.
     pub(super) fn commands(&self) -> usize {
-        self.decoder.as_ref().map_or(0, |(_, decoder)| decoder.commands.len())
+        self.decoders.get(&self.machine.attempt()).map_or(0, |decoder| decoder.commands.len())
     }
 
     /// Lets the decoder work on one command.
     pub(super) fn decode(&mut self) -> bool {
-        let Some((attempt, decoder)) = self.decoder.as_mut() else {
+        self.decode_at(self.machine.attempt())
+    }
+
+    /// Lets the standby work on one command.
+    pub(super) fn decode_standby(&mut self) -> bool {
+        self.machine.standby().is_some_and(|attempt| self.decode_at(attempt))
+    }
+
+    fn decode_at(&mut self, attempt: Attempt) -> bool {
+        let Some(decoder) = self.decoders.get_mut(&attempt) else {
             return false;
         };
-        let attempt = *attempt;
         let Some(command) = decoder.commands.pop_front() else {
             return false;
         };
@@ -186,9 +254,12 @@ impl World {
             SessionAction::Feed { from, to, .. } => {
                 decoder.steps.push((from.0, to.0));
                 let cut = decoder.steps.len() as u64 > 1 + decoder.from.0 / self.step % 7;
-                self.outstanding -= 1;
+                decoder.outstanding -= 1;
+                if cut && self.cut_first {
+                    self.cut(attempt, to, CutCause::Endpoint);
+                }
                 self.send(SessionEvent::Decoded { attempt, until: to });
-                if cut {
+                if cut && !self.cut_first {
                     self.cut(attempt, to, CutCause::Endpoint);
                 }
             }
@@ -199,10 +270,9 @@ impl World {
     }
 
     fn cut(&mut self, attempt: Attempt, to: DecodeOffset, cause: CutCause) {
-        let Some((current, decoder)) = self.decoder.as_mut() else {
+        let Some(decoder) = self.decoders.get_mut(&attempt) else {
             return;
         };
-        assert_eq!(*current, attempt);
         let (segment, from) = (decoder.segment, decoder.from);
         let steps = std::mem::take(&mut decoder.steps);
         decoder.segment = segment.next();
@@ -218,7 +288,8 @@ impl World {
                 let segment = last.segment;
                 self.send(SessionEvent::Confirmed { segment });
             }
-            if !self.decode() && self.requested.is_none() {
+            let worked = self.decode() | self.decode_standby();
+            if !worked && self.requested.is_none() {
                 return;
             }
         }
