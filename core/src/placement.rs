@@ -7,8 +7,11 @@
 //! many nodes that act on the same stale figures don't all run to the same peer. A copy goes where rendezvous hashing puts
 //! it, so that a node that comes or goes moves only what it has to.
 
+mod standby;
+
 use starling_protocol::{NodeName, SessionId};
 
+pub use self::standby::{StandbyWant, cluster_idle, has_room, place_standby};
 use crate::admission::NodeSlots;
 
 /// A peer that serves the wanted model, as last heard of.

@@ -9,6 +9,7 @@
 //! ([`admission`](crate::admission)).
 //! A host that is to be replaced gets no new leases; its successor is started first, then its leases are told to move at
 //! their next segment's border, then it is stopped. A segment that may kill its host gets one of its own.
+//! A standby has what nobody else needs: it never waits, and goes when a session finds no slot.
 
 mod admission;
 mod hosts;

@@ -83,7 +83,13 @@ impl Hosts {
 
     /// The ready host that holds the least, and less than `limit`; the one that has been up longest among equals.
     pub(super) fn emptiest(&self, limit: usize) -> Option<HostId> {
-        let open = self.by_id.iter().filter(|(_, host)| !host.quarantine && host.is_ready());
+        self.emptiest_but(limit, None)
+    }
+
+    /// As [`Hosts::emptiest`], one left out.
+    pub(super) fn emptiest_but(&self, limit: usize, but: Option<HostId>) -> Option<HostId> {
+        let others = self.by_id.iter().filter(|(id, _)| Some(**id) != but);
+        let open = others.filter(|(_, host)| !host.quarantine && host.is_ready());
         let room = open.filter(|(_, host)| host.held() < limit);
         room.min_by_key(|(id, host)| (host.held(), **id)).map(|(id, _)| *id)
     }

@@ -1,5 +1,6 @@
 //! The pool's decisions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use starling_protocol::LeaseId;
@@ -17,6 +18,7 @@ use crate::session::LeaseKind;
 
 mod account;
 mod reservations;
+mod standbys;
 
 /// How often to look at the other nodes while it is for their sake alone that sessions wait. They tell of themselves every
 /// second.
@@ -31,6 +33,8 @@ pub struct PoolMachine {
     restarts: RestartIntensity,
     quarantine_restarts: RestartIntensity,
     next_lease: LeaseId,
+    /// Leases that were given to standbys and not asked back.
+    standbys: BTreeSet<LeaseId>,
     draining: bool,
     failures: u64,
     retry: RetryAfter,
@@ -50,6 +54,7 @@ impl PoolMachine {
             restarts: RestartIntensity::new(config.restarts),
             quarantine_restarts: RestartIntensity::new(config.restarts),
             next_lease: LeaseId(0),
+            standbys: BTreeSet::new(),
             draining: false,
             failures: 0,
             retry: RetryAfter::new(config.retry_after),
@@ -126,19 +131,36 @@ impl PoolMachine {
     ) {
         let entry = Waiting { request, since: now };
         if let Some(host) = claim.and_then(|claim| self.claimed(claim, purpose)) {
-            return self.grant(now, entry, host, out);
+            self.grant(now, entry, host, out);
+            return;
         }
+        let slots = usize::from(self.config.slots_per_host);
         let refused = match purpose {
             Purpose::Continue(kind) => {
+                if kind == LeaseKind::Shared && self.hosts.emptiest(2 * slots).is_none() {
+                    self.reclaim_standby(out);
+                }
                 self.waiting.wait_continue(entry, kind);
                 None
             }
+            Purpose::Standby { avoid } => match self.free_for_standby(avoid) {
+                Some(host) => {
+                    let lease = self.grant(now, entry, host, out);
+                    self.standbys.insert(lease);
+                    None
+                }
+                None => Some(Refusal::QueueFull),
+            },
             Purpose::New if self.draining => Some(Refusal::Draining),
             Purpose::New => {
                 // The queue is for those who find no slot; whoever finds one is in it for no time.
                 let slot = self.headroom() > 0 && self.free_slot().is_some();
                 let longest = self.config.queue_length.max(usize::from(slot));
-                self.waiting.wait_new(entry, longest).err()
+                let refused = self.waiting.wait_new(entry, longest).err();
+                if !slot && refused.is_none() {
+                    self.reclaim_standby(out);
+                }
+                refused
             }
         };
         if let Some(reason) = refused {
@@ -159,6 +181,7 @@ impl PoolMachine {
     fn released(&mut self, now: Timestamp, lease: LeaseId, out: &mut Vec<PoolAction>) {
         let Some((id, host)) = self.hosts.of_lease(lease) else { return };
         host.leases.remove(&lease);
+        self.standbys.remove(&lease);
         if host.is_ready() && !host.quarantine {
             self.retry.slot_freed(now);
         }
@@ -211,6 +234,7 @@ impl PoolMachine {
     ) {
         let Some(host) = self.hosts.by_id.remove(&id) else { return };
         for lease in host.leases {
+            self.standbys.remove(&lease);
             out.push(PoolAction::Lose { lease, cause: end.loss(suspects.contains(&lease)) });
         }
         if end != HostEnd::Stopped {
@@ -299,12 +323,13 @@ impl PoolMachine {
         }
     }
 
-    fn grant(&mut self, now: Timestamp, entry: Waiting, host: HostId, out: &mut Vec<PoolAction>) {
+    fn grant(&mut self, now: Timestamp, entry: Waiting, host: HostId, out: &mut Vec<PoolAction>) -> LeaseId {
         let lease = self.next_lease;
         self.next_lease = lease.next();
         if let Some(holder) = self.hosts.by_id.get_mut(&host) {
             holder.leases.insert(lease);
         }
         out.push(PoolAction::Grant { request: entry.request, lease, host, waited: now.since(entry.since) });
+        lease
     }
 }

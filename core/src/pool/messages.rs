@@ -47,6 +47,12 @@ pub enum Purpose {
     New,
     /// A session that has lost its decoder, or is moving; goes first, may use the reserve, is never refused.
     Continue(LeaseKind),
+    /// A second decoder for a session that has one. Has what nobody else needs: it is refused at once where somebody waits, and
+    /// asked to go when a session finds no slot.
+    Standby {
+        /// The session's decoder, if it is on this node: the standby must not share its host.
+        avoid: Option<LeaseId>,
+    },
 }
 
 /// A slot that was reserved and is to become a lease. One that is gone, or another session's, is no claim to anything.
@@ -254,7 +260,7 @@ pub enum PoolAction {
         /// Why.
         cause: LossCause,
     },
-    /// A lease should leave its host at its next segment's border.
+    /// A lease should leave its host at its next segment's border; a standby at once.
     Move {
         /// Which.
         lease: LeaseId,

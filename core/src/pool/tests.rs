@@ -324,11 +324,13 @@ fn a_draining_pool_lets_sessions_go_on_and_refuses_new_ones() {
 }
 
 mod reservations;
+mod standbys;
 
 #[derive(Debug, Clone)]
 enum Move {
     New,
     Continue(LeaseKind),
+    Standby(u8),
     Withdraw(u8),
     LosePatience(u8),
     Release(u8),
@@ -356,6 +358,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         4 => Just(Move::New),
         2 => Just(Move::Continue(LeaseKind::Shared)),
         1 => Just(Move::Continue(LeaseKind::Quarantine)),
+        2 => any::<u8>().prop_map(Move::Standby),
         1 => any::<u8>().prop_map(Move::Withdraw),
         1 => any::<u8>().prop_map(Move::LosePatience),
         4 => any::<u8>().prop_map(Move::Release),
@@ -389,6 +392,18 @@ proptest! {
             match step {
                 Move::New => { stage.request(Purpose::New); }
                 Move::Continue(kind) => { stage.request(Purpose::Continue(kind)); }
+                Move::Standby(which) => {
+                    let avoid = pick(stage.leases.keys().copied(), which);
+                    let first = avoid.map(|lease| stage.leases[&lease].1);
+                    let waiting = stage.pool.counts().waiting;
+                    let request = stage.request(Purpose::Standby { avoid });
+                    if let Some(host) = stage.host_of(request) {
+                        let held = stage.leases.values().filter(|(_, holder)| *holder == host).count();
+                        prop_assert!(Some(host) != first && waiting == 0 && held <= 2);
+                    } else {
+                        prop_assert!(stage.refused.iter().any(|(refused, _)| *refused == request), "at once");
+                    }
+                }
                 Move::Withdraw(which) => {
                     if stage.next_request > 0 {
                         let request = RequestId(u64::from(which) % stage.next_request);

@@ -1,5 +1,6 @@
-//! The session machine against a decoder that is a pure function of what it is fed, with faults in between.
+//! The session machine against decoders that are a pure function of what they are fed, with faults in between.
 
 mod faults;
+mod standby;
 mod table;
 mod world;

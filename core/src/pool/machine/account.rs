@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use starling_protocol::LeaseId;
+
 use super::super::hosts::HostState;
 use super::super::messages::PoolCounts;
 use super::PoolMachine;
@@ -53,6 +55,10 @@ impl PoolMachine {
             {
                 return Err(format!("I10: {id:?} holds leases and is {:?}", host.state));
             }
+        }
+        let leased = |lease: &LeaseId| self.hosts.by_id.values().any(|host| host.leases.contains(lease));
+        if let Some(gone) = self.standbys.iter().find(|lease| !leased(lease)) {
+            return Err(format!("I10: the standby {gone:?} has no slot"));
         }
         if self.hosts.kept() != usize::from(self.config.hosts) {
             return Err(format!(

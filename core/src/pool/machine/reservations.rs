@@ -25,6 +25,7 @@ impl PoolMachine {
         let good = match purpose {
             Purpose::New => !kept.failover,
             Purpose::Continue(kind) => kind == LeaseKind::Shared,
+            Purpose::Standby { .. } => false,
         };
         good.then_some(host)
     }

@@ -174,7 +174,6 @@ impl World {
                     let flush = |command: &&SessionAction| matches!(command, SessionAction::Flush { .. });
                     assert!(decoder.commands.iter().filter(flush).count() <= 16, "I6: too many flushes");
                 }
-                SessionAction::SetPartials { .. } => {}
                 SessionAction::TrimSource { until } => {
                     assert!(until >= self.trimmed);
                     self.trimmed = until;
