@@ -3,12 +3,15 @@
 //! Owns: the search for one decoder. Must never: choose (see `starling_core::placement`), or keep a lease that its session
 //! does not want any more.
 
+mod standby;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 use starling_core::Timestamp;
+use starling_core::admission::NodeSlots;
 use starling_core::placement::{Own, Place, Want, place};
 use starling_core::pool::{Purpose, Refusal, Refused};
 use starling_core::session::LeaseKind;
@@ -18,6 +21,7 @@ use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, Session
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::{debug, error, info};
 
+pub(crate) use self::standby::StandbyAsk;
 use crate::claim::Claim;
 use crate::clock::Clock;
 use crate::data::{AskError, LeaseStream, Peers, ask};
@@ -170,7 +174,11 @@ impl Searching {
         loop {
             match self.round(deadline, &mut so_far).await {
                 Found::Own => return acquire(&self.pool, &self.ask, &self.session),
-                Found::Lease { node, lease, stream } => return self.deliver(node, lease, stream),
+                Found::Lease { node, lease, stream } => {
+                    let (session, attempt) = (self.ask.session, self.ask.attempt.0);
+                    info!(%session, %node, attempt, "decoding goes on at a peer");
+                    return self.deliver(node, lease, stream);
+                }
                 Found::Full => return self.refuse(Refusal::QueueFull, &so_far),
                 Found::Nothing => {}
             }
@@ -202,11 +210,10 @@ impl Searching {
         if alone && *own_hosts {
             return Found::Own;
         }
-        let own = if *own_hosts { self.own().await } else { None };
+        let own = if *own_hosts { snapshot(&self.pool).await } else { None };
         let own_class = own.as_ref().and_then(|own| own.class.clone()).unwrap_or_default();
         let own = own.filter(|own| own.counts.hosts_ready > 0);
-        let own =
-            own.map(|own| Own { idle: own.counts.idle.try_into().unwrap_or(u32::MAX), class: &own_class });
+        let own = own.map(|own| Own { idle: own_slots(&own).1, class: &own_class });
         // Idle slots say nothing of hosts that are started for one segment alone.
         let rounds: &[bool] = if alone { &[true] } else { &[false, true] };
         for crowded in rounds {
@@ -255,13 +262,8 @@ impl Searching {
             Purpose::New => deadline.since(self.elsewhere.clock.now()),
             Purpose::Continue(LeaseKind::Shared) => CONTINUE_PATIENCE,
             Purpose::Continue(LeaseKind::Quarantine) => QUARANTINE_PATIENCE,
+            Purpose::Standby { .. } => Duration::ZERO,
         }
-    }
-
-    async fn own(&self) -> Option<PoolSnapshot> {
-        let (reply, answer) = oneshot::channel();
-        self.pool.cast(PoolMessage::Snapshot(reply.into())).ok()?;
-        tokio::time::timeout(SNAPSHOT, answer).await.ok()?.ok()
     }
 
     /// Asks for a slot that is free now by way of a reservation, if the session is a new one: a refusal costs one small
@@ -286,6 +288,7 @@ impl Searching {
                 Purpose::New => LeasePurpose::New,
                 Purpose::Continue(LeaseKind::Shared) => LeasePurpose::Continue,
                 Purpose::Continue(LeaseKind::Quarantine) => LeasePurpose::Quarantine,
+                Purpose::Standby { .. } => LeasePurpose::Standby,
             },
             start: self.ask.start,
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
@@ -330,7 +333,6 @@ impl Searching {
     /// session that does not want it drops it.
     fn deliver(&self, node: NodeName, lease: LeaseId, stream: LeaseStream) {
         let (session, attempt) = (self.session.clone(), self.ask.attempt);
-        info!(session = %self.ask.session, %node, attempt = attempt.0, "decoding goes on at a peer");
         tokio::spawn(async move {
             let (waited, class) = (stream.waited, stream.class.as_str().into());
             let holder = session.get_derived();
@@ -349,8 +351,22 @@ impl Searching {
     }
 }
 
+/// How full a pool is.
+async fn snapshot(pool: &ActorRef<PoolMessage>) -> Option<PoolSnapshot> {
+    let (reply, answer) = oneshot::channel();
+    pool.cast(PoolMessage::Snapshot(reply.into())).ok()?;
+    tokio::time::timeout(SNAPSHOT, answer).await.ok()?.ok()
+}
+
+/// A pool's slots as admission counts them, and how many a new session could have.
+fn own_slots(own: &PoolSnapshot) -> (NodeSlots, u32) {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let (total, busy) = (count(own.counts.slots), count(own.counts.leases + own.counts.reserved));
+    (NodeSlots { total, busy, draining: false }, count(own.counts.idle))
+}
+
 /// Every bit of both halves but those that say which kind of UUID it is.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     high ^ low.rotate_left(32)
 }

@@ -44,7 +44,7 @@ pub use membership::{
 };
 pub use node::{
     Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
-    ServeError, SessionLimits, StartError,
+    ServeError, SessionLimits, StandbyPolicy, StartError,
 };
 pub use observe::{Observation, Observer, SilentObserver};
 pub use replica::{CopyArguments, CopyPeers, TokenSealer};

@@ -10,6 +10,6 @@ mod reservations;
 mod resume;
 mod supervisor;
 
-pub use arguments::{Capabilities, Keep, ModelArguments, NodeArguments, SessionLimits};
+pub use arguments::{Capabilities, Keep, ModelArguments, NodeArguments, SessionLimits, StandbyPolicy};
 pub use handle::{ModelStatus, NodeHandle, NodeStatus, StartError};
 pub use models::{ModelChange, ServeError};

@@ -104,6 +104,18 @@ pub enum Observation<'a> {
         /// Why.
         cause: LossCause,
     },
+    /// A session's standby is its decoder now.
+    StandbyPromoted {
+        /// The model.
+        model: &'a str,
+    },
+    /// A session lost its standby, which its client does not notice.
+    StandbyLost {
+        /// The model.
+        model: &'a str,
+        /// Why: a loss's label, or `differed` when it cut otherwise than the other decoder.
+        cause: &'static str,
+    },
     /// Its replacement has caught up.
     Replayed {
         /// The model.

@@ -1,16 +1,18 @@
 //! Sessions: one actor for each, and what gateways hold of them.
 //!
-//! Owns: a session's samples, its unconfirmed finals, its decoder's handle, the search for the next one, the
+//! Owns: a session's samples, its unconfirmed finals, the handles of its decoders, the searches for the next ones, the
 //! streams to its copies. Must never: decide; its machines do.
 
 mod actor;
 mod api;
+mod decoding;
 mod finals;
 mod handover;
 mod io;
 mod outbox;
 mod perform;
 mod replication;
+mod standby;
 
 pub(crate) use actor::{
     AttachReply, Opener, RestoredSession, SessionActor, SessionArguments, SessionMessage,

@@ -12,7 +12,6 @@ use support::fake_host::FakeLauncher;
 use tokio::time::{Instant, sleep};
 
 const REAL_TIME: Duration = Duration::from_millis(100);
-const KILLED: ProcessEnd = ProcessEnd::Signal(9);
 
 async fn node(launcher: &FakeLauncher) -> NodeHandle {
     start(launcher.clone(), scripted_model(2, 4), SessionLimits::default()).await
@@ -35,16 +34,7 @@ async fn hosts_that_are_killed_again_and_again_change_nothing() {
     for seed in 0..10u64 {
         let launcher = FakeLauncher::default();
         let node = node(&launcher).await;
-        let hosts = launcher.clone();
-        let killer = tokio::spawn(async move {
-            for round in 0.. {
-                sleep(Duration::from_millis(300 + (seed * 397 + round * 211) % 1_900)).await;
-                let alive = hosts.alive();
-                if let Some(host) = alive.get((seed + round) as usize % alive.len().max(1)) {
-                    host.die(KILLED);
-                }
-            }
-        });
+        let killer = launcher.kill_hosts(seed);
         let faulty = speak(&node, &speech(6, 12), REAL_TIME).await;
         killer.abort();
         assert_eq!(faulty.finals, calm.finals, "seed {seed}");

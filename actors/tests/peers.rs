@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use starling_actors::{Attachment, PeerLink, ProcessEnd, SessionLimits};
+use starling_actors::{Attachment, PeerLink, SessionLimits};
 use starling_core::placement::Candidate;
 use starling_protocol::data::{
     DATA_PROTOCOL, HeaderReply, LeaseHeader, LeaseLost, LeaseReply, MAX_HEADER_BYTES, StreamHeader,
@@ -22,7 +22,6 @@ use support::memory_link::{MemoryLink, Net, candidate, name};
 use tokio::time::{Instant, sleep};
 
 const REAL_TIME: Duration = Duration::from_millis(100);
-const KILLED: ProcessEnd = ProcessEnd::Signal(9);
 
 async fn calm(utterances: u32, words: u32) -> Heard {
     let node = start(FakeLauncher::default(), scripted_model(2, 4), SessionLimits::default()).await;
@@ -51,16 +50,7 @@ async fn hosts_that_are_killed_on_another_node_change_nothing() {
         let _other = decoder(&net, "other", &launcher).await;
         let (_, node) = gateway(&net).await;
         net.gossip(vec![candidate("other", 8)]);
-        let hosts = launcher.clone();
-        let killer = tokio::spawn(async move {
-            for round in 0.. {
-                sleep(Duration::from_millis(300 + (seed * 397 + round * 211) % 1_900)).await;
-                let alive = hosts.alive();
-                if let Some(host) = alive.get((seed + round) as usize % alive.len().max(1)) {
-                    host.die(KILLED);
-                }
-            }
-        });
+        let killer = launcher.kill_hosts(seed);
         let heard = speak(&node, &speech(6, 12), REAL_TIME).await;
         killer.abort();
         assert_eq!(heard.finals, wanted.finals, "seed {seed}");

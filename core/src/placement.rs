@@ -1,4 +1,4 @@
-//! Which node serves what: decoders by load, copies by hashing.
+//! Which node serves what: decoders by load, copies by hashing, standbys where they protect most.
 //!
 //! Owns: the order of preference among nodes. Must never: believe that a slot is there because gossip said so; a choice is
 //! where to ask first, and the node asked has the last word.
@@ -7,10 +7,12 @@
 //! many nodes that act on the same stale figures don't all run to the same peer. A copy goes where rendezvous hashing puts
 //! it, so that a node that comes or goes moves only what it has to.
 
+mod pace;
 mod standby;
 
 use starling_protocol::{NodeName, SessionId};
 
+pub use self::pace::SeekPace;
 pub use self::standby::{StandbyWant, cluster_idle, has_room, place_standby};
 use crate::admission::NodeSlots;
 

@@ -172,7 +172,10 @@ pub struct SessionReport {
     pub connected: bool,
     /// Where its decoder is, if it has one.
     pub decoder: Option<NodeName>,
-    /// Which decoder that is.
+    /// Where its standby is, if it has one.
+    #[serde(default)]
+    pub standby: Option<NodeName>,
+    /// Which decoder the first of them is.
     pub attempt: u32,
     /// Which connection speaks for it.
     #[serde(default)]

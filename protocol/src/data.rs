@@ -81,6 +81,9 @@ pub enum LeasePurpose {
     Continue,
     /// As `Continue`, alone in a host: the segment may kill what decodes it.
     Quarantine,
+    /// A second decoder for a session that has one elsewhere. Has what nobody else needs: it is refused at once where somebody
+    /// waits, and asked to go when a session finds no slot. A node that does not know the word refuses it as unreadable.
+    Standby,
 }
 
 /// First frame back.

@@ -133,6 +133,7 @@ impl Actor for RelayActor {
         let purpose = match header.purpose {
             LeasePurpose::Continue => Purpose::Continue(LeaseKind::Shared),
             LeasePurpose::Quarantine => Purpose::Continue(LeaseKind::Quarantine),
+            LeasePurpose::Standby => Purpose::Standby { avoid: None },
             // Whatever a newer node may want a lease for, it has no claim to the reserve.
             _ => Purpose::New,
         };

@@ -170,6 +170,22 @@ impl ModelArguments {
     }
 }
 
+/// Whether sessions have a second decoder that hears what the first hears, so that the loss of the first costs no replay.
+/// Recordings never do: nobody listens to them as they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StandbyPolicy {
+    /// None has.
+    #[default]
+    Off,
+    /// Each has, where a slot is idle.
+    Warm,
+    /// Each has, while the cluster has more idle slots for the model.
+    Idle {
+        /// Than this many, which are left to new sessions.
+        keep: u32,
+    },
+}
+
 /// Bounds on every session of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
@@ -189,6 +205,8 @@ pub struct SessionLimits {
     pub idle: Duration,
     /// Where segments are cut.
     pub cuts: CutOptions,
+    /// Whether sessions have a second decoder.
+    pub standby: StandbyPolicy,
 }
 
 impl Default for SessionLimits {
@@ -203,6 +221,7 @@ impl Default for SessionLimits {
             slow_reader: Duration::from_secs(30),
             idle: Duration::from_secs(300),
             cuts: CutOptions::default(),
+            standby: StandbyPolicy::Off,
         }
     }
 }

@@ -320,6 +320,7 @@ impl SupervisorState {
             resampler,
             journal_bytes: self.limits.journal_bytes,
             copies: self.copies.clone(),
+            standby: self.limits.standby,
             warnings: resolved.warnings,
             opener: Some(opener),
             restored,

@@ -3,28 +3,30 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::{Resampler, SourceStore};
 use starling_core::replica::{OpenFailure, ReplicationEvent, SessionCopy, Tries};
-use starling_core::session::{LossCause, Restored, SessionConfig, SessionEvent as Event, SessionMachine};
+use starling_core::session::{Restored, SessionConfig, SessionEvent as Event, SessionMachine};
 use starling_protocol::control::{CopySummary, SessionReport};
-use starling_protocol::lease::{DecodeOptions, FromHost};
+use starling_protocol::lease::DecodeOptions;
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
 use starling_protocol::replica::View;
-use starling_protocol::{Attempt, Epoch, NodeName, Segment, SourceOffset, Utterance};
+use starling_protocol::{Epoch, NodeName, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
-use tracing::{error, info};
+use tracing::error;
 
 use super::api::{OpenRequest, SessionEvent};
+use super::decoding::{Lane, Placed};
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
 use super::replication::{KeptFinal, Replication};
+use super::standby::Standbys;
 use crate::clock::Clock;
 use crate::decoder::{DecoderHandle, HolderMessage};
-use crate::decoders::{Decoders, Search};
-use crate::observe::{Observation, Observer};
-use crate::pool::LeaseAnswer;
+use crate::decoders::Decoders;
+use crate::node::StandbyPolicy;
+use crate::observe::Observer;
 use crate::replica::{CopyArguments, OpenedStream};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
@@ -41,6 +43,7 @@ pub(crate) struct SessionArguments {
     pub(crate) journal_bytes: usize,
     pub(crate) digest: Arc<str>,
     pub(crate) copies: CopyArguments,
+    pub(crate) standby: StandbyPolicy,
     pub(crate) warnings: Vec<(WarningCode, String)>,
     /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.
     pub(crate) opener: Option<Opener>,
@@ -128,11 +131,13 @@ pub(crate) struct SessionState {
     pub(super) room: Arc<Semaphore>,
     /// Room for messages that hold no audio.
     pub(super) notes: Arc<Semaphore>,
-    pub(super) decoder: Option<DecoderHandle>,
+    /// The decoder that speaks for the session.
+    pub(super) first: Lane,
+    /// The one that stands by.
+    pub(super) standby: Lane,
+    pub(super) standbys: Standbys,
     /// A grant that the machine is about to be told of.
     pub(super) granted: Option<DecoderHandle>,
-    /// The search for a decoder, while peers are asked. Ends when it is dropped.
-    pub(super) search: Option<Search>,
     pub(super) placed: Placed,
     pub(super) outbox: Option<Arc<Outbox>>,
     /// The connection that is being welcomed or refused.
@@ -156,19 +161,6 @@ pub(crate) struct SessionState {
     pub(super) entries: usize,
     pub(super) times: Times,
     timer: Option<Timestamp>,
-}
-
-/// Where the session's decoders have been.
-#[derive(Debug, Default)]
-pub(super) struct Placed {
-    /// The peer that decodes now.
-    pub(super) node: Option<NodeName>,
-    /// Peers that lost the open segment, the last one at the end.
-    pub(super) failed: Vec<NodeName>,
-    /// The determinism class that the session began in; empty while that is not known.
-    pub(super) class: Arc<str>,
-    /// Whether the client was told that it is in another one.
-    pub(super) told: bool,
 }
 
 /// When things came, for what is counted.
@@ -208,9 +200,10 @@ impl Actor for SessionActor {
             arguments,
             machine,
             store: SourceStore::new(),
-            decoder: None,
+            first: Lane::default(),
+            standby: Lane::default(),
+            standbys: Standbys::default(),
             granted: None,
-            search: None,
             placed: Placed::default(),
             outbox: None,
             attaching: None,
@@ -346,95 +339,6 @@ impl SessionState {
             Input::Confirm(segment) if current => self.drive(myself, Event::Confirmed { segment }),
             Input::Abandon if current => self.drive(myself, Event::Abandoned),
             Input::End | Input::Confirm(_) | Input::Abandon => {}
-        }
-    }
-
-    fn decoder_says(&mut self, myself: &ActorRef<SessionMessage>, message: HolderMessage) {
-        match message {
-            HolderMessage::Answer { attempt, answer } => self.lease(myself, attempt, answer),
-            HolderMessage::Frame { attempt, frame } => self.decoder_frame(myself, attempt, frame),
-            HolderMessage::Lost { attempt, cause } => self.decoder_lost(myself, attempt, cause),
-            HolderMessage::Retiring { attempt } => self.drive(myself, Event::LeaseRetiring { attempt }),
-            HolderMessage::OptionsRefused { attempt, message } => {
-                self.refusal = Some(message);
-                self.drive(myself, Event::OptionsRefused { attempt });
-            }
-        }
-    }
-
-    fn decoder_lost(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, cause: LossCause) {
-        if self.times.lost.is_none() {
-            self.times.lost = Some(self.arguments.clock.now());
-        }
-        let (model, session) = (&*self.arguments.model, self.arguments.request.session);
-        self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
-        if attempt == self.machine.attempt() {
-            info!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
-            self.placed.failed.extend(self.placed.node.take());
-        }
-        self.drive(myself, Event::LeaseLost { attempt, cause });
-    }
-
-    fn decoder_failed(&mut self, myself: &ActorRef<SessionMessage>, who: ActorId) {
-        if self.decoder.as_ref().is_some_and(|decoder| decoder.id() == who) {
-            let attempt = self.machine.attempt();
-            self.decoder_lost(myself, attempt, LossCause::Protocol);
-        }
-    }
-
-    fn lease(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, answer: LeaseAnswer) {
-        match answer {
-            Ok(grant) => {
-                if !self.admitted {
-                    self.admitted = true;
-                    self.begin_copies(myself, View(0), Vec::new());
-                    self.arguments.observer.observe(&Observation::SessionAdmitted {
-                        dialect: self.arguments.request.dialect,
-                        model: &self.arguments.model,
-                        queue_wait: grant.waited,
-                    });
-                }
-                if attempt == self.machine.attempt() {
-                    self.search = None;
-                    self.placed.node = grant.node;
-                    self.note_class(grant.class);
-                }
-                self.granted = Some(grant.decoder);
-                self.drive(myself, Event::LeaseGranted { attempt });
-                // A grant that the machine did not want goes back.
-                self.granted = None;
-                self.answer_welcome();
-            }
-            Err(refused) => self.refuse(myself, refused),
-        }
-    }
-
-    /// Tells the client when its decoder may hear other words than the one before.
-    fn note_class(&mut self, class: Arc<str>) {
-        if self.placed.class.is_empty() {
-            self.placed.class = class;
-        } else if !class.is_empty() && class != self.placed.class && !self.placed.told {
-            self.placed.told = true;
-            let message = format!("decoding goes on with {class} in place of {}", self.placed.class);
-            if let Some(outbox) = &self.outbox {
-                outbox.set_warning(WarningCode::Determinism, message);
-            }
-        }
-    }
-
-    fn decoder_frame(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, frame: FromHost) {
-        match frame {
-            FromHost::Decoded { until, .. } => self.drive(myself, Event::Decoded { attempt, until }),
-            FromHost::Partial { segment, until, text, .. } => {
-                self.partial_text = text;
-                self.drive(myself, Event::PartialHeard { attempt, segment, until });
-            }
-            FromHost::Cut { segment, from, to, cause, utterance, .. } => {
-                self.heard = utterance;
-                self.drive(myself, Event::SegmentCut { attempt, segment, from, to, cause });
-                self.heard = Utterance::default();
-            }
-            _ => {}
         }
     }
 

@@ -62,10 +62,8 @@ impl SessionState {
             replicas: self.keepers(),
             durable: self.is_durable(),
             connected: self.machine.attached().is_some(),
-            decoder: self
-                .decoder
-                .as_ref()
-                .map(|_| self.placed.node.clone().unwrap_or_else(|| self.arguments.copies.own.clone())),
+            decoder: self.first.place(&self.arguments.copies.own),
+            standby: self.standby.place(&self.arguments.copies.own),
             attempt: self.machine.attempt().0,
             epoch: self.machine.last_epoch(),
             lag_ms: behind * 1_000 / rates.decode_hz(),

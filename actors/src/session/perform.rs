@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use starling_core::pool::{Purpose, Refusal, Refused};
+use starling_core::pool::{Refusal, Refused};
 use starling_core::replica::ReplicationEvent;
-use starling_core::session::{AttachRefusal, FailReason, LeaseKind, Outcome, SessionAction};
-use starling_protocol::lease::{Priority, ToHost};
+use starling_core::session::{AttachRefusal, FailReason, Outcome, SessionAction};
+use starling_protocol::lease::ToHost;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
+use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
 use tracing::{debug, info};
 
 use super::actor::{SessionMessage, SessionState};
@@ -18,7 +18,6 @@ use super::finals::{Place, make_final};
 use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
 use super::replication::{CommitFacts, KeptFinal};
-use crate::decoders::Ask;
 use crate::observe::Observation;
 
 impl SessionState {
@@ -28,23 +27,19 @@ impl SessionState {
                 SessionAction::RequestLease { attempt, kind } => {
                     self.find_decoder(myself, attempt, kind);
                 }
-                SessionAction::ReleaseLease { attempt } => {
-                    self.search = None;
-                    self.placed.node = None;
-                    if self.decoder.take().is_none() {
-                        self.arguments.decoders.withdraw(attempt, myself);
-                    }
-                }
+                SessionAction::RequestStandby { attempt } => self.find_standby(myself, attempt),
+                SessionAction::PromoteStandby { attempt } => self.promote_standby(attempt),
+                SessionAction::TellDifference { attempt, segment } => self.tell_difference(attempt, segment),
+                SessionAction::ReleaseLease { attempt } => self.release(myself, attempt),
                 SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms } => {
-                    self.decoder = self.granted.take();
                     self.open_stream(attempt, segment, from, window, partial_interval_ms);
                 }
-                SessionAction::Feed { from, to, .. } => self.feed(from, to),
-                SessionAction::Flush { at, cause, .. } => {
-                    self.tell_decoder(|lease| ToHost::Flush { lease, at, cause });
+                SessionAction::Feed { attempt, from, to } => self.feed(attempt, from, to),
+                SessionAction::Flush { attempt, at, cause } => {
+                    self.tell_decoder(attempt, |lease| ToHost::Flush { lease, at, cause });
                 }
-                SessionAction::SetPartials { interval_ms, .. } => {
-                    self.tell_decoder(|lease| ToHost::Partials { lease, interval_ms });
+                SessionAction::SetPartials { attempt, interval_ms } => {
+                    self.tell_decoder(attempt, |lease| ToHost::Partials { lease, interval_ms });
                 }
                 SessionAction::TrimSource { until } => {
                     self.trim_to = self.trim_to.max(until);
@@ -77,6 +72,7 @@ impl SessionState {
                     let facts = CommitFacts { to: decode_to, answered, needed_from };
                     self.commit(Place { segment, decode_from, from, to, cause }, facts);
                     self.replicate(myself, ReplicationEvent::Committed { segment });
+                    self.review_standby(myself);
                 }
                 SessionAction::ForgetFinals { through } => {
                     self.replicate(myself, ReplicationEvent::Confirmed { through });
@@ -95,57 +91,6 @@ impl SessionState {
                 SessionAction::End(outcome) => self.end(myself, outcome),
             }
         }
-    }
-
-    fn find_decoder(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, kind: LeaseKind) {
-        let ask = Ask {
-            session: self.arguments.request.session,
-            epoch: self.machine.last_epoch(),
-            attempt,
-            purpose: if self.admitted { Purpose::Continue(kind) } else { Purpose::New },
-            start: self.machine.journal().committed(),
-            class: Arc::clone(&self.placed.class),
-            failed: self.placed.failed.clone(),
-            trace: self.arguments.request.trace.clone(),
-        };
-        self.search = self.arguments.decoders.find(ask, myself);
-    }
-
-    fn tell_decoder(&self, command: impl FnOnce(starling_protocol::LeaseId) -> ToHost) {
-        if let Some(decoder) = &self.decoder {
-            decoder.send(command(decoder.lease()));
-        }
-    }
-
-    fn open_stream(
-        &self,
-        attempt: Attempt,
-        segment: Segment,
-        from: DecodeOffset,
-        window: u16,
-        partial_interval_ms: u32,
-    ) {
-        let options = self.arguments.options.clone();
-        let priority = if self.arguments.request.options.batch { Priority::Batch } else { Priority::Live };
-        let trace = self.arguments.request.trace.clone();
-        self.tell_decoder(|lease| ToHost::Open {
-            lease,
-            attempt,
-            options,
-            segment,
-            from,
-            priority,
-            window,
-            partial_interval_ms,
-            trace,
-        });
-    }
-
-    fn feed(&self, from: DecodeOffset, to: DecodeOffset) {
-        let mut samples = Vec::with_capacity(to.since(from) as usize);
-        self.arguments.resampler.render(from, to, |at| self.store.sample(at), &mut samples);
-        let pcm = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        self.tell_decoder(|lease| ToHost::Feed { lease, at: from, pcm });
     }
 
     fn welcome(

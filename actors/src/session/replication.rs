@@ -384,6 +384,13 @@ impl SessionState {
         })
     }
 
+    /// The nodes with copies, or while there are none those that are likely to get one.
+    pub(super) fn likely_keepers(&self) -> Vec<NodeName> {
+        let keepers = self.keepers();
+        let wanted = usize::from(self.arguments.copies.copies);
+        if keepers.is_empty() { self.find_keepers(&[], wanted) } else { keepers }
+    }
+
     pub(super) fn is_durable(&self) -> bool {
         self.set().2
     }

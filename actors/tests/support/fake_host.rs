@@ -14,6 +14,7 @@ use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
 use starling_protocol::{CutCause, DecodeOffset, LeaseId, Segment};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 /// Time that one step takes.
 pub const STEP_TIME: Duration = Duration::from_millis(10);
@@ -65,6 +66,20 @@ pub struct FakeLauncher {
 impl FakeLauncher {
     pub fn alive(&self) -> Vec<HostControl> {
         self.hosts.lock().expect("no panic").iter().filter(|host| host.is_alive()).cloned().collect()
+    }
+
+    /// Kills one host after the other, until told to stop; which and when is the seed's doing.
+    pub fn kill_hosts(&self, seed: u64) -> JoinHandle<()> {
+        let hosts = self.clone();
+        tokio::spawn(async move {
+            for round in 0.. {
+                tokio::time::sleep(Duration::from_millis(300 + (seed * 397 + round * 211) % 1_900)).await;
+                let alive = hosts.alive();
+                if let Some(host) = alive.get((seed + round) as usize % alive.len().max(1)) {
+                    host.die(ProcessEnd::Signal(9));
+                }
+            }
+        })
     }
 }
 

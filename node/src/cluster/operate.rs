@@ -143,6 +143,7 @@ fn entries(owner: &NodeName, reports: Vec<SessionReport>) -> Vec<SessionEntry> {
         durable: report.durable,
         connected: report.connected,
         decoder: report.decoder.map(|node| node.to_string()),
+        standby: report.standby.map(|node| node.to_string()),
         attempt: report.attempt,
         epoch: report.epoch.0,
         lag_ms: report.lag_ms,

@@ -41,7 +41,10 @@ pub struct SessionEntry {
     pub connected: bool,
     /// The node that decodes it; `None` while there is none.
     pub decoder: Option<String>,
-    /// Which decoder that is.
+    /// The node that has its standby; `None` while there is none.
+    #[serde(default)]
+    pub standby: Option<String>,
+    /// Which decoder the first of them is.
     pub attempt: u32,
     /// Which connection speaks for it.
     pub epoch: u64,

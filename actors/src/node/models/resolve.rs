@@ -11,7 +11,7 @@ use starling_protocol::replica::SessionFacts;
 
 use super::pools::Model;
 use crate::decoders::Decoders;
-use crate::node::arguments::SessionLimits;
+use crate::node::arguments::{SessionLimits, StandbyPolicy};
 use crate::session::OpenRequest;
 
 /// Steps that may be on their way to a decoder: two seconds, so that a replay keeps its host busy and a short stall of
@@ -111,5 +111,6 @@ fn session_config(
         idle: if options.batch { Duration::ZERO } else { limits.idle },
         slow_reader: limits.slow_reader,
         unconfirmed_max: UNCONFIRMED_MAX,
+        standby: limits.standby != StandbyPolicy::Off && !options.batch,
     }
 }
