@@ -263,7 +263,8 @@ impl World {
             }
             Step::Crash(node) if !self.cluster.holds(node) || self.may_harm() => {
                 self.cluster.crash(node);
-                for which in [Which::Present, Which::Next] {
+                // The next one first: when the present one is lost it takes its place.
+                for which in [Which::Next, Which::Present] {
                     if self.links.get(&which).is_some_and(|link| link.node() == node) {
                         self.lose(which);
                     }
@@ -271,8 +272,8 @@ impl World {
             }
             Step::Forget if self.may_harm() => {
                 self.cluster.forget();
-                self.lose(Which::Present);
                 self.lose(Which::Next);
+                self.lose(Which::Present);
             }
             Step::Refuse(_) | Step::Behind { .. } | Step::Crash(_) | Step::Forget => {}
         }
