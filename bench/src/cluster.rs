@@ -274,3 +274,38 @@ fn free_gossip() -> Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
     Ok(socket.local_addr()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_those_that_were_not_lost_again() {
+        let line = |message: &str, peer: &str| {
+            format!(
+                r#"{{"timestamp":"2026-11-24T03:27:31.1Z","message":"{message}","peer":"{peer}"}}{}"#,
+                '\n'
+            )
+        };
+        let mut log = line("listening for gossip", "");
+        assert_eq!(linked(&log::parse(&log)), Some(vec![]));
+        log += &(line("peer is up", "a#1") + &line("peer is up", "b#1") + &line("peer is lost", "a#1"));
+        log += &line("peer is up", "a#2");
+        assert_eq!(linked(&log::parse(&log)), Some(vec!["b#1".to_owned(), "a#2".to_owned()]));
+        assert_eq!(linked(&log::parse("")), None);
+    }
+
+    #[test]
+    fn a_report_is_read_by_name() {
+        let body = r#"{"node":"a","nodes":[
+            {"name":"a","generation":7,"state":"alive","models":[{"slots":{"total":4,"busy":1,"idle":3}}]},
+            {"name":"b","generation":8,"state":"down","models":[]}]}"#;
+        let report = Report::read(body).unwrap();
+        let seen = |name: &str| {
+            let seen = &report.nodes[name];
+            (seen.generation, &*seen.state, seen.busy, seen.idle)
+        };
+        assert_eq!((seen("a"), seen("b")), ((7, "alive", 1, 3), (8, "down", 0, 0)));
+        assert!(Report::read("{}").is_err());
+    }
+}

@@ -224,7 +224,7 @@ impl Tally {
         if fault == Fault::OwnerKilled {
             let goal = Some("p99 < 1000");
             report.spread(CASE, &what("fault to Reconnected"), "ms", &self.reconnected_ms, goal);
-            report.figure(CASE, what("sessions begun anew"), "", self.restarted as f64, None);
+            report.figure(CASE, what("sessions begun anew"), "", self.restarted as f64, Some("0"));
         }
         for (name, count) in [
             ("words lost", self.errors.lost),

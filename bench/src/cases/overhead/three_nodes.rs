@@ -111,7 +111,8 @@ async fn compare(
     report: &mut Report,
 ) -> Result<()> {
     let (mut all, mut without_idle, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut of_nodes, mut ours_p95, mut bare_p95) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours_p95, mut bare_p95, mut partials_per_s) = (Vec::new(), Vec::new(), Vec::new());
+    let mut of_nodes = PARTS.map(|_| Vec::new());
     let (mut ours_partials, mut bare_partials) = (0, 0);
     for _ in 0..bench.repeats(7) {
         let spoken = speak(bench, cluster, load, streams).await?;
@@ -119,7 +120,10 @@ async fn compare(
         let hours = outcome.audio_s / 3_600.0;
         all.push(outcome.cpu_s / hours);
         without_idle.push((outcome.cpu_s - idle * outcome.wall_s) / hours);
-        of_nodes.push(nodes_cpu_s / hours);
+        for (of_node, cpu_s) in of_nodes.iter_mut().zip(nodes_cpu_s) {
+            of_node.push(cpu_s / hours);
+        }
+        partials_per_s.extend(outcome.partials_per_s.iter().copied());
         ours_p95.push(outcome.p95_ms());
         let shown = outcome.shown.iter();
         let streams = parts.into_iter().zip(shown).map(|((from, samples), partials)| Stream {
@@ -147,7 +151,10 @@ async fn compare(
     report.ratio(CASE, what("CPU of an hour of audio, idle cost apart"), "s", pair, goal);
     let pair = (median(&all), median(&bare));
     report.ratio(CASE, what("CPU of an hour of audio, all"), "s", pair, None);
-    report.figure(CASE, what("the nodes' own part of it"), "s", median(&of_nodes), None);
+    for ((name, ..), of_node) in PARTS.iter().zip(&of_nodes) {
+        report.figure(CASE, what(&format!("the {name}'s own part of it")), "s", median(of_node), None);
+    }
+    report.figure(CASE, what("partials of a stream, on both sides"), "1/s", median(&partials_per_s), None);
     let pair = (median(&ours_p95), median(&bare_p95));
     report.ratio(CASE, what("end to final p95"), "ms", pair, None);
     Ok(())
@@ -159,7 +166,8 @@ struct Spoken {
     outcome: Outcome,
     /// What each said: first sample, and how many.
     parts: Vec<(usize, usize)>,
-    nodes_cpu_s: f64,
+    /// Of each node without its hosts.
+    nodes_cpu_s: [f64; PARTS.len()],
 }
 
 /// Each stream says a different part of the recording, so that segments don't end in step.
@@ -172,7 +180,7 @@ async fn speak(bench: &Bench, cluster: &mut Cluster, load: &Load, streams: usize
         (0..streams).map(|stream| (stream * 7 * RATE as usize % room, samples)).collect();
     let address = cluster.node(OWNER)?.http;
     let name = load.model.name;
-    let before = cluster.cpu()?;
+    let (before, nodes_before) = (cluster.cpu()?, nodes_cpu(cluster)?);
     let start = tokio::time::Instant::now();
     let speaking: Vec<_> = parts
         .iter()
@@ -194,10 +202,19 @@ async fn speak(bench: &Bench, cluster: &mut Cluster, load: &Load, streams: usize
     for stream in speaking {
         all = all.and(stream.await.context("a client panicked")??);
     }
-    let after = cluster.cpu()?;
+    let (after, nodes_after) = (cluster.cpu()?, nodes_cpu(cluster)?);
     all.wall_s = start.elapsed().as_secs_f64();
     all.cpu_s = after.0 + after.1 - before.0 - before.1;
-    Ok(Spoken { outcome: heard(all)?, parts, nodes_cpu_s: after.0 - before.0 })
+    let nodes_cpu_s = std::array::from_fn(|index| nodes_after[index] - nodes_before[index]);
+    Ok(Spoken { outcome: heard(all)?, parts, nodes_cpu_s })
+}
+
+fn nodes_cpu(cluster: &Cluster) -> Result<[f64; PARTS.len()]> {
+    let mut cpu = [0.0; PARTS.len()];
+    for (cpu, (name, ..)) in cpu.iter_mut().zip(PARTS) {
+        *cpu = cluster.node(name)?.cpu()?.0;
+    }
+    Ok(cpu)
 }
 
 fn memory(cluster: &Cluster, when: &str, load: &Load, report: &mut Report) -> Result<()> {
