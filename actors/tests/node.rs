@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use starling_actors::{Attachment, NodeHandle, ProcessEnd, ResumeRequest, SessionLimits};
+use starling_actors::{Attachment, NodeHandle, ResumeRequest, SessionLimits};
 use starling_protocol::native::{ErrorCode, Resume};
 use starling_protocol::{CutCause, Epoch, SourceOffset};
 use support::client::{Heard, bytes, listen, request, scripted_model, send, speak, speech, start};

@@ -134,8 +134,24 @@ pub struct SessionSettings {
     /// How long a session may go without audio; 0s for ever.
     #[serde(with = "units::duration")]
     pub idle: Duration,
+    /// Whether a session has a second decoder beside its first.
+    pub standby: Standby,
+    /// With `Idle`, slots of the cluster that are left to new sessions, for each model.
+    pub standby_idle_slots: u32,
     /// Where segments are cut.
     pub cuts: CutSettings,
+}
+
+/// Whether a session has a second decoder beside its first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standby {
+    /// None has.
+    Off,
+    /// Each has, where a slot is idle.
+    Warm,
+    /// Each has, while more than some slots are idle.
+    Idle,
 }
 
 impl Default for SessionSettings {
@@ -149,6 +165,8 @@ impl Default for SessionSettings {
             retry_after: Duration::from_secs(2),
             slow_reader: Duration::from_secs(30),
             idle: Duration::from_secs(600),
+            standby: Standby::Off,
+            standby_idle_slots: 5,
             cuts: CutSettings::default(),
         }
     }

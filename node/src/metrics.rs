@@ -95,6 +95,8 @@ struct Counters {
     audio: Family<DialectLabel, SecondsCounter>,
     finals: Family<CauseLabels, Counter>,
     decoders_lost: Family<CauseLabels, Counter>,
+    standbys_promoted: Family<ModelLabel, Counter>,
+    standbys_lost: Family<CauseLabels, Counter>,
     replays: Family<ModelLabel, Counter>,
     replayed_audio: Family<ModelLabel, SecondsCounter>,
     given_up: Family<ModelLabel, Counter>,
@@ -190,6 +192,13 @@ fn register_counters(registry: &mut Registry, counters: &Counters) {
     add(registry, "audio_received_seconds", "Audio taken from clients", &counters.audio);
     add(registry, "finals", "Segments committed, by why they ended", &counters.finals);
     add(registry, "decoders_lost", "Decoders lost under an open session", &counters.decoders_lost);
+    add(
+        registry,
+        "standbys_promoted",
+        "Sessions that went on with their standby",
+        &counters.standbys_promoted,
+    );
+    add(registry, "standbys_lost", "Standbys lost under an open session, by why", &counters.standbys_lost);
     add(registry, "replays", "Segments decoded again after a loss", &counters.replays);
     add(registry, "replayed_audio_seconds", "Audio decoded again after a loss", &counters.replayed_audio);
     add(registry, "segments_given_up", "Segments that no decoder survived", &counters.given_up);
@@ -266,6 +275,7 @@ impl Metrics {
         }
         for model in models {
             let label = label(model);
+            drop(self.counters.standbys_promoted.get_or_create(&label));
             drop(self.counters.replays.get_or_create(&label));
             drop(self.counters.replayed_audio.get_or_create(&label));
             drop(self.counters.given_up.get_or_create(&label));
@@ -366,6 +376,13 @@ impl Observer for Metrics {
             Observation::DecoderLost { model, cause } => {
                 let cause = cause.label().to_owned();
                 counters.decoders_lost.get_or_create(&CauseLabels { model: model.to_owned(), cause }).inc();
+            }
+            Observation::StandbyPromoted { model } => {
+                counters.standbys_promoted.get_or_create(&label(model)).inc();
+            }
+            Observation::StandbyLost { model, cause } => {
+                let labels = CauseLabels { model: model.to_owned(), cause: cause.to_owned() };
+                counters.standbys_lost.get_or_create(&labels).inc();
             }
             Observation::Replayed { model, audio, took } => {
                 counters.replays.get_or_create(&label(model)).inc();

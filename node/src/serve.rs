@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use axum::Router;
 use starling_actors::{
     CopyArguments, CopyPeers, NodeArguments, NodeHandle, Observer, Peers, Reservations, SessionLimits,
-    TokenSealer,
+    StandbyPolicy, TokenSealer,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
 use crate::config::load::variable_of;
-use crate::config::{Loaded, Role, Secret, SessionSettings, Settings};
+use crate::config::{Loaded, Role, Secret, SessionSettings, Settings, Standby};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use crate::metrics::Metrics;
@@ -231,6 +231,11 @@ fn limits(sessions: &SessionSettings) -> SessionLimits {
         retry_after: sessions.retry_after,
         slow_reader: sessions.slow_reader,
         idle: sessions.idle,
+        standby: match sessions.standby {
+            Standby::Off => StandbyPolicy::Off,
+            Standby::Warm => StandbyPolicy::Warm,
+            Standby::Idle => StandbyPolicy::Idle { keep: sessions.standby_idle_slots },
+        },
         cuts: CutOptions {
             pause_after_ms: milliseconds(sessions.cuts.pause_after),
             pause_ms: milliseconds(sessions.cuts.pause),

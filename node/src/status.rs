@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use crate::cli::{DrainArguments, StatusArguments};
-use crate::cluster::ClusterReport;
+use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
 
 /// A node that does not answer for so long is not there.
@@ -160,7 +160,7 @@ fn table(report: &ClusterReport) -> String {
             session.session.chars().take(8).collect(),
             session.owner.clone(),
             if session.durable { copies } else { format!("{copies}(not durable)") },
-            session.decoder.clone().unwrap_or_else(|| "-".to_owned()),
+            decoders(session),
             session.attempt.to_string(),
             format!("{:.1} s", session.lag_ms as f64 / 1_000.0),
             session.model.clone(),
@@ -170,6 +170,13 @@ fn table(report: &ClusterReport) -> String {
     let titles = ["SESSION", "OWNER", "COPIES", "DECODER", "ATTEMPT", "LAG", "MODEL", "CLIENT"];
     let sessions = columns(&titles, sessions.collect());
     format!("{nodes}\n{models}\n{sessions}")
+}
+
+/// The first, and the one that stands by.
+fn decoders(session: &SessionEntry) -> String {
+    let nodes = [&session.decoder, &session.standby];
+    let nodes: Vec<&str> = nodes.into_iter().filter_map(Option::as_deref).collect();
+    if nodes.is_empty() { "-".to_owned() } else { nodes.join(",") }
 }
 
 fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {

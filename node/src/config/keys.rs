@@ -66,6 +66,8 @@ pub const KEYS: &[Key] = &[
     key("sessions.retry_after", SHORT),
     key("sessions.slow_reader", SHORT),
     key("sessions.idle", LONG),
+    key("sessions.standby", "\"off\", \"warm\" or \"idle\""),
+    key("sessions.standby_idle_slots", "a whole number from 0 to 100000"),
     key("sessions.cuts.pause_after", CUT),
     key("sessions.cuts.pause", "a time with its unit from \"100ms\" to \"5s\", such as \"250ms\""),
     key(

@@ -121,6 +121,7 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[sessions]\njournal = \"4\"\n",
         "[sessions]\njournal = \"1KiB\"\n",
         "[sessions.cuts]\nmax = \"90s\"\n",
+        "[sessions]\nstandby = \"on\"\n",
         "[log]\nformat = \"xml\"\n",
         "[log]\nlevel = \"inof\"\n",
         "[gateway]\npeer_timeout = \"5s\"\n",

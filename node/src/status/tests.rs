@@ -45,6 +45,7 @@ fn a_cluster_is_shown_like_this() {
         durable: !copies.is_empty(),
         connected: decoder.is_some(),
         decoder: decoder.map(str::to_owned),
+        standby: decoder.map(|_| "node-4".to_owned()),
         attempt: 2,
         epoch: 1,
         lag_ms: 340,
