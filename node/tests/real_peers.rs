@@ -19,10 +19,11 @@ struct Cluster {
 }
 
 /// A node of the cluster, on ports of the system's choice.
-async fn node(name: &str, role: &str, seeds: &str) -> Program {
+async fn node(name: &str, role: &str, seeds: &str, sessions: &str) -> Program {
     let settings = tempfile::NamedTempFile::new().expect("a file");
-    let text =
-        format!("[cluster]\nroles = [\"{role}\"]\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n");
+    let text = format!(
+        "[cluster]\nroles = [\"{role}\"]\n[sessions]\n{sessions}\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n"
+    );
     std::fs::write(settings.path(), text).expect("written");
     let path = settings.path().display().to_string();
     let cluster = ["--cluster-listen", "127.0.0.1:0", "--seeds", seeds];
@@ -33,11 +34,16 @@ async fn node(name: &str, role: &str, seeds: &str) -> Program {
 
 impl Cluster {
     async fn start(decoders: usize) -> Self {
-        let gateway = node("gateway", "gateway", "").await;
+        Self::start_with(decoders, "").await
+    }
+
+    /// With lines of the nodes' `[sessions]`.
+    async fn start_with(decoders: usize, sessions: &str) -> Self {
+        let gateway = node("gateway", "gateway", "", sessions).await;
         let seed = gateway.gossip().expect("gossips").to_string();
         let mut cluster = Self { gateway, decoders: Vec::new() };
         for index in 0..decoders {
-            cluster.decoders.push(node(&format!("decoder-{index}"), "decoder", &seed).await);
+            cluster.decoders.push(node(&format!("decoder-{index}"), "decoder", &seed, sessions).await);
         }
         cluster.all_idle().await;
         cluster
@@ -53,14 +59,18 @@ impl Cluster {
         assert!(get(self.gateway.http, "/readyz").await.expect("answers").starts_with("HTTP/1.1 200"));
     }
 
-    /// Each living decoder's place in the list, and its busy and idle slots.
-    async fn slots(&self) -> Option<Vec<(usize, u64, u64)>> {
+    async fn status(&self) -> Option<Value> {
         let server = format!("http://{}", self.gateway.http);
         let output = run(&["status", "--json", "--server", &server]).await;
-        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Each living decoder's place in the list, and its busy and idle slots.
+    async fn slots(&self) -> Option<Vec<(usize, u64, u64)>> {
+        let status = self.status().await?;
         let nodes = status["nodes"].as_array()?.iter().filter(|node| node["state"] == "alive");
         let slots = nodes.filter_map(|node| {
-            let index = node["name"].as_str()?.strip_prefix("decoder-")?.parse().ok()?;
+            let index = index_of(&node["name"])?;
             let slots = &node["models"][0]["slots"];
             Some((index, slots["busy"].as_u64()?, slots["idle"].as_u64()?))
         });
@@ -72,6 +82,17 @@ impl Cluster {
         poll("a decoder at work", async || {
             let slots = self.slots().await?;
             slots.iter().find(|(index, busy, _)| *busy > 0 && !but.contains(index)).map(|(index, ..)| *index)
+        })
+        .await
+    }
+
+    /// The decoder that has the caller, but none of `but`, once another stands by.
+    async fn guarded(&self, but: &[usize]) -> usize {
+        poll("a decoder and its standby", async || {
+            let status = self.status().await?;
+            let session = status["sessions"].as_array()?.first()?;
+            let places = [index_of(&session["decoder"])?, index_of(&session["standby"])?];
+            (!places.iter().any(|place| but.contains(place))).then_some(places[0])
         })
         .await
     }
@@ -91,6 +112,11 @@ impl Cluster {
         let url = self.gateway.url();
         tokio::spawn(async move { said(&url, &["--realtime"]).await })
     }
+}
+
+/// A decoder's place in the list.
+fn index_of(name: &Value) -> Option<usize> {
+    name.as_str()?.strip_prefix("decoder-")?.parse().ok()
 }
 
 async fn said(server: &str, how: &[&str]) -> String {
@@ -126,6 +152,23 @@ async fn callers_hear_nothing_of_decoder_nodes_that_die() {
     );
     assert_eq!(cluster.leases()[..3], [true, true, false], "who goes on asks on the stream");
     cluster.decoders[second].signal(Signal::CONT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_standby_no_other_decoder_is_sought() {
+    let cluster = Cluster::start_with(3, "standby = \"warm\"").await;
+    let undisturbed = cluster.transcribe(&[]).await;
+    cluster.all_idle().await;
+    let speaking = cluster.speak();
+    let first = cluster.guarded(&[]).await;
+    cluster.decoders[first].signal(Signal::KILL);
+    let second = cluster.guarded(&[first]).await;
+    cluster.decoders[second].signal(Signal::STOP);
+    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    cluster.decoders[second].signal(Signal::CONT);
+    let log = cluster.gateway.log();
+    assert_eq!(log.matches("a session goes on with its standby").count(), 2, "{log}");
+    assert_eq!(log.matches("decoding goes on at a peer").count(), 2, "once for each session: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
