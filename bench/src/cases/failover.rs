@@ -46,7 +46,8 @@ struct Standby {
 }
 
 /// Every way is measured in turn, on nodes of its own.
-const STANDBYS: [Standby; 1] = [Standby { name: "cold", sessions: "" }];
+const STANDBYS: [Standby; 2] =
+    [Standby { name: "cold", sessions: "" }, Standby { name: "warm", sessions: "standby = \"warm\"\n" }];
 
 /// Segments end where nobody has spoken for long, or at their longest: else ten seconds of speech would rarely be uncommitted.
 const CUTS: CutOptions =
