@@ -203,10 +203,11 @@ impl Parser {
         let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|_| whole) else {
             return damaged;
         };
-        match (block[2], Harm::read(block[2], block[5] as u16)) {
-            (WORD, _) => Symbol::Word { start, number, word: text },
-            (_, Some(harm)) => Symbol::Harm { start, number, harm, once: text },
-            _ => damaged,
+        let (kind, argument) = (block[2], block[5] as u16);
+        match Harm::read(kind, argument) {
+            Some(harm) => Symbol::Harm { start, number, harm, once: text },
+            None if (kind, argument) == (WORD, 0) => Symbol::Word { start, number, word: text },
+            None => damaged,
         }
     }
 }
