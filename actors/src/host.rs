@@ -5,6 +5,7 @@
 
 mod actor;
 mod launcher;
+mod sentinel;
 
 pub(crate) use actor::{HostArguments, HostMessage, HostSupervisor};
 pub use launcher::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};

@@ -16,6 +16,7 @@ mod lease;
 mod link;
 mod pool;
 mod queue;
+mod sentinel;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -63,6 +64,17 @@ pub enum ProtocolError {
     Read(#[from] std::io::Error),
 }
 
+/// What a host inherits of its parent.
+#[derive(Debug)]
+pub struct Link {
+    /// Both directions of the lease protocol.
+    pub socket: UnixStream,
+    /// The flight recorder.
+    pub flight: Option<OwnedFd>,
+    /// The writing end of the pipe that ends with this process.
+    pub sentinel: Option<OwnedFd>,
+}
+
 /// What all threads share.
 struct Shared {
     clock: Clock,
@@ -96,7 +108,11 @@ impl Shared {
 ///
 /// # Errors
 /// The parent broke the protocol.
-pub fn run(socket: UnixStream, flight: Option<OwnedFd>) -> Result<i32, ProtocolError> {
+pub fn run(link: Link) -> Result<i32, ProtocolError> {
+    let Link { socket, flight, sentinel } = link;
+    if let Some(pipe) = sentinel {
+        sentinel::start(pipe)?;
+    }
     let mut inbox = link::Inbox::new(socket.try_clone()?);
     let Some(first) = inbox.next()? else { return Ok(EXIT_PARENT_GONE) };
     let ToHost::Start(spec) = first else { return Err(ProtocolError::Order("another message than Start")) };

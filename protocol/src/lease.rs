@@ -23,6 +23,10 @@ pub const SOCKET_FD_VARIABLE: &str = "STARLING_HOST_SOCKET_FD";
 /// Environment variable with the number of the inherited descriptor of the host's flight recorder (see [`FlightEntry`]).
 pub const FLIGHT_FD_VARIABLE: &str = "STARLING_HOST_FLIGHT_FD";
 
+/// Environment variable with the number of the inherited descriptor of a pipe that nothing is written to: its end tells the
+/// node that the host is dying, long before the kernel has taken the host's memory back and closes its socket.
+pub const SENTINEL_FD_VARIABLE: &str = "STARLING_HOST_SENTINEL_FD";
+
 /// Which engine a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,6 +38,18 @@ pub enum EngineKind {
     Moonshine,
     /// Reads its text out of the samples. For tests and load only: it recognises no speech.
     Scripted,
+}
+
+impl EngineKind {
+    /// The name that people see.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Vosk => "vosk",
+            Self::Moonshine => "moonshine",
+            Self::Scripted => "scripted",
+        }
+    }
 }
 
 /// What a host is to be: its first message.

@@ -10,7 +10,7 @@ use starling_core::host_watch::{Accusation, HostWatch, ROUND};
 use starling_core::pool::{HostEnd, HostId, PoolEvent};
 use starling_protocol::LeaseId;
 use starling_protocol::lease::{FlightEntry, FromHost, HostSpec, ToHost};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::launcher::{HostLaunch, HostLauncher, ProcessEnd};
@@ -20,7 +20,8 @@ use crate::frames::{FrameSource, write_frames};
 use crate::observe::{Observation, Observer};
 use crate::pool::{HostLoad, PoolMessage};
 
-/// Once its process is gone, how long a host's last frames are waited for. They lie in the socket's buffer already.
+/// How long a host is given for its last frames once its process is gone, and to end once its socket is closed. What it said lies
+/// in the socket's buffer already.
 const LAST_FRAMES: Duration = Duration::from_millis(200);
 
 /// How long a host may take to finish what it is decoding and exit.
@@ -105,14 +106,22 @@ impl Actor for HostSupervisor {
         let capacity = 2 * usize::from(spec.slots) * 64 + 64;
         let (to_host, from_actors) = mpsc::channel(capacity);
 
+        let (gone, process_gone) = oneshot::channel();
         let reading = myself.clone();
         tokio::spawn(async move {
             let mut frames = FrameSource::new(launched.reader);
+            let mut process_gone: oneshot::Receiver<()> = process_gone;
             let result = loop {
-                match frames.next().await {
-                    Ok(Some(frame)) => drop(reading.cast(HostMessage::Frame(frame))),
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
+                // Of a dead host what has come is read, and the end of its socket is not waited for: it comes when the kernel has
+                // taken its memory back.
+                tokio::select! {
+                    biased;
+                    frame = frames.next() => match frame {
+                        Ok(Some(frame)) => drop(reading.cast(HostMessage::Frame(frame))),
+                        Ok(None) => break Ok(()),
+                        Err(error) => break Err(error),
+                    },
+                    _ = &mut process_gone => break Ok(()),
                 }
             };
             let _ = reading.cast(HostMessage::LinkClosed(result));
@@ -127,6 +136,8 @@ impl Actor for HostSupervisor {
         tokio::spawn(async move {
             let end = launched.ended.await;
             let _ = ended.cast(HostMessage::Ended(end));
+            // The reader may have ended before.
+            let _ = gone.send(());
         });
         myself.send_interval(ROUND, || HostMessage::Round);
 

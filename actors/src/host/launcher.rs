@@ -10,15 +10,21 @@ use std::sync::Arc;
 
 use command_fds::{CommandFdExt, FdMapping};
 use futures_util::future::BoxFuture;
-use starling_protocol::lease::{FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, SOCKET_FD_VARIABLE};
+use starling_protocol::lease::{
+    FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, SENTINEL_FD_VARIABLE, SOCKET_FD_VARIABLE,
+};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::process::Child;
 use tokio::sync::Notify;
+
+use super::sentinel::Sentinel;
 
 /// Descriptor numbers in the child, after the three standard ones.
 const CHILD_SOCKET_FD: i32 = 3;
 const CHILD_FLIGHT_FD: i32 = 4;
+const CHILD_SENTINEL_FD: i32 = 5;
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -39,7 +45,7 @@ pub struct LaunchedHost {
     pub reader: Box<dyn AsyncRead + Send + Unpin>,
     /// What it is told.
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Resolves when it is gone.
+    /// Resolves when it is gone, or so far gone that nothing more is to be had of it.
     pub ended: BoxFuture<'static, ProcessEnd>,
     /// Kills it (SIGKILL).
     pub kill: Arc<Notify>,
@@ -96,6 +102,8 @@ impl HostLauncher for ProcessLauncher {
         ours.set_nonblocking(true).map_err(LaunchError::Descriptors)?;
         let recorder = flight_recorder(launch.threads).map_err(LaunchError::Descriptors)?;
         let theirs_recorder = recorder.try_clone().map_err(LaunchError::Descriptors)?;
+        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (sentinel, theirs_sentinel) = pipe.map_err(|error| LaunchError::Descriptors(error.into()))?;
 
         let mut command = std::process::Command::new(&self.program);
         command
@@ -103,18 +111,20 @@ impl HostLauncher for ProcessLauncher {
             .arg(&launch.model)
             .env(SOCKET_FD_VARIABLE, CHILD_SOCKET_FD.to_string())
             .env(FLIGHT_FD_VARIABLE, CHILD_FLIGHT_FD.to_string())
+            .env(SENTINEL_FD_VARIABLE, CHILD_SENTINEL_FD.to_string())
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let mappings = vec![
             FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CHILD_SOCKET_FD },
             FdMapping { parent_fd: OwnedFd::from(theirs_recorder), child_fd: CHILD_FLIGHT_FD },
+            FdMapping { parent_fd: theirs_sentinel, child_fd: CHILD_SENTINEL_FD },
         ];
-        // The two numbers differ, which is all that this can complain of.
+        // The numbers differ, which is all that this can complain of.
         command.fd_mappings(mappings).map_err(|error| LaunchError::Descriptors(io::Error::other(error)))?;
         let mut command = tokio::process::Command::from(command);
         let program = &self.program;
-        let mut child = command
+        let child = command
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| LaunchError::Program { program: program.clone(), source })?;
@@ -122,19 +132,10 @@ impl HostLauncher for ProcessLauncher {
         let stream = UnixStream::from_std(ours).map_err(LaunchError::Descriptors)?;
         let (reader, writer) = stream.into_split();
         let kill = Arc::new(Notify::new());
-        let killed = Arc::clone(&kill);
         let pid = child.id();
-        let ended = async move {
-            let status = tokio::select! {
-                status = child.wait() => status,
-                () = killed.notified() => {
-                    // An error means that it has exited already; waiting tells how.
-                    let _ = child.start_kill();
-                    child.wait().await
-                }
-            };
-            status.map_or(ProcessEnd::Unknown, process_end)
-        };
+        let sentinel = pid.map(|pid| Sentinel::new(sentinel, pid)).transpose();
+        let sentinel = sentinel.map_err(LaunchError::Descriptors)?;
+        let ended = end_of(child, Arc::clone(&kill), sentinel);
         let threads = usize::from(launch.threads);
         Ok(LaunchedHost {
             pid,
@@ -144,6 +145,32 @@ impl HostLauncher for ProcessLauncher {
             kill,
             flight: Box::new(move || read_flight(&recorder, threads)),
         })
+    }
+}
+
+/// How a process ends, as soon as it can be known. What is left of it then goes in the background.
+async fn end_of(mut child: Child, kill: Arc<Notify>, sentinel: Option<Sentinel>) -> ProcessEnd {
+    let noticed = async {
+        match sentinel {
+            Some(sentinel) => sentinel.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(noticed);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map_or(ProcessEnd::Unknown, process_end),
+            end = &mut noticed => {
+                tokio::spawn(async move { child.wait().await });
+                return end;
+            }
+            () = kill.notified(), if !told => {
+                told = true;
+                // An error means that it has exited already; waiting tells how.
+                let _ = child.start_kill();
+            }
+        }
     }
 }
 
@@ -163,7 +190,7 @@ fn read_flight(recorder: &std::fs::File, threads: usize) -> Vec<FlightEntry> {
     (0..threads).filter_map(entry).collect()
 }
 
-fn process_end(status: ExitStatus) -> ProcessEnd {
+pub(super) fn process_end(status: ExitStatus) -> ProcessEnd {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => ProcessEnd::Code(code),

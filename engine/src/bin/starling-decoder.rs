@@ -11,8 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
+use starling_engine::host::Link;
 use starling_engine::{host, pin};
-use starling_protocol::lease::{FLIGHT_FD_VARIABLE, SOCKET_FD_VARIABLE};
+use starling_protocol::lease::{FLIGHT_FD_VARIABLE, SENTINEL_FD_VARIABLE, SOCKET_FD_VARIABLE};
 
 const ABOUT: &str = "starling-decoder: the process Starling's recognizers run in.
 A node starts it and speaks to it over an inherited socket (STARLING_HOST_SOCKET_FD); arguments are
@@ -59,8 +60,8 @@ fn serve() -> Result<i32> {
     }));
     let socket = inherited(SOCKET_FD_VARIABLE)?
         .with_context(|| format!("{SOCKET_FD_VARIABLE} is not set: a node starts this program\n{ABOUT}"))?;
-    let flight = inherited(FLIGHT_FD_VARIABLE)?;
-    Ok(host::run(UnixStream::from(socket), flight)?)
+    let (flight, sentinel) = (inherited(FLIGHT_FD_VARIABLE)?, inherited(SENTINEL_FD_VARIABLE)?);
+    Ok(host::run(Link { socket: UnixStream::from(socket), flight, sentinel })?)
 }
 
 /// OpenBLAS reads its settings when libvosk is opened. A parent that does not pass them makes this process start over with
