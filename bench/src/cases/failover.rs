@@ -62,13 +62,13 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     report.figure(CASE, "real-time factor of the engine alone, one thread", "", factor, None);
     for standby in &STANDBYS {
         let mut cluster = start(bench, standby).await?;
-        let mut noticed_ms: [Vec<f64>; Fault::ALL.len()] = Default::default();
+        let mut all: [Pooled; Fault::ALL.len()] = Default::default();
         for buffered_s in BUFFERED_S {
             let scripts = scripts(&bench.audio.english, &heard, buffered_s * RATE as usize)?;
             let calm = calm(bench, &mut cluster, &scripts).await?;
             let what = format!("{buffered_s} s open, nothing happens, text past the place");
             report.spread(CASE, &format!("{}, {what}", standby.name), "ms", &calm.past_ms, None);
-            for (fault, noticed_ms) in Fault::ALL.into_iter().zip(&mut noticed_ms) {
+            for (fault, pooled) in Fault::ALL.into_iter().zip(&mut all) {
                 let mut tally = Tally::default();
                 for number in 0..if bench.quick { 2 } else { ROUNDS } {
                     let chosen = chosen(&scripts, number);
@@ -78,12 +78,11 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
                 let title = format!("{}, {}, {buffered_s} s open", standby.name, fault.name());
                 let bound_ms = factor * buffered_s as f64 / (1.0 - factor) * 1_000.0;
                 tally.report(&title, fault, bound_ms, report)?;
-                noticed_ms.append(&mut tally.noticed_ms);
+                pooled.add(tally);
             }
         }
-        for (fault, noticed_ms) in Fault::ALL.into_iter().zip(&noticed_ms) {
-            let what = format!("{}, {}, fault to its being noticed", standby.name, fault.name());
-            report.spread(CASE, &what, "ms", noticed_ms, Some(fault.noticed_goal()));
+        for (fault, pooled) in Fault::ALL.into_iter().zip(&all) {
+            pooled.report(&format!("{}, {}", standby.name, fault.name()), fault, report);
         }
     }
     Ok(())
@@ -161,6 +160,41 @@ async fn calm(bench: &Bench, cluster: &mut Cluster, scripts: &[Script]) -> Resul
     }
     ensure!(calm.texts.iter().all(|text| !text.is_empty()), "a script gave no text");
     Ok(calm)
+}
+
+/// All rounds of one fault, however much audio was open.
+#[derive(Default)]
+struct Pooled {
+    faults: usize,
+    noticed_ms: Vec<f64>,
+    gap_ms: Vec<f64>,
+    reconnected_ms: Vec<f64>,
+}
+
+impl Pooled {
+    fn add(&mut self, tally: Tally) {
+        self.faults += tally.faults;
+        self.noticed_ms.extend(tally.noticed_ms);
+        self.gap_ms.extend(tally.gap_ms);
+        self.reconnected_ms.extend(tally.reconnected_ms);
+    }
+
+    fn report(&self, title: &str, fault: Fault, report: &mut Report) {
+        let what = |what: &str| format!("{title}, {what}");
+        report.figure(CASE, what("faults"), "", self.faults as f64, None);
+        report.spread(
+            CASE,
+            &what("fault to its being noticed"),
+            "ms",
+            &self.noticed_ms,
+            Some(fault.noticed_goal()),
+        );
+        report.spread(CASE, &what("gap"), "ms", &self.gap_ms, None);
+        if fault == Fault::OwnerKilled {
+            let goal = Some("p99 < 1000");
+            report.spread(CASE, &what("fault to Reconnected"), "ms", &self.reconnected_ms, goal);
+        }
+    }
 }
 
 /// All rounds of one kind.
