@@ -8,23 +8,23 @@ use starling_engine::catalogue::{
     Catalogue, Entry, FetchError, Home, Kind, PrepareError, Progress, fetch, remove, verify,
 };
 
-use crate::cli::{ImportArguments, ModelsCommand};
+use crate::cli::{CatalogueCommand, ImportArguments};
 use crate::exit::{Exit, Failure};
 
 /// Does what was asked with the models in `home`.
 ///
 /// # Errors
 /// What went wrong, with the exit code for it.
-pub fn run(home: &Home, command: ModelsCommand) -> Result<(), Failure> {
+pub fn run(home: &Home, command: CatalogueCommand) -> Result<(), Failure> {
     let catalogue = Catalogue::load(home).map_err(|error| Failure::new(Exit::Data, error))?;
     match command {
-        ModelsCommand::List { json } => list(home, &catalogue, json),
-        ModelsCommand::Fetch { names } => {
+        CatalogueCommand::List { json } => list(home, &catalogue, json),
+        CatalogueCommand::Fetch { names } => {
             let mut bars = Bars::default();
             each(&catalogue, &names, |entry| fetch_one(home, &catalogue, entry, &mut bars))
         }
-        ModelsCommand::Verify { names } => verify_all(home, &catalogue, names),
-        ModelsCommand::Remove { names } => {
+        CatalogueCommand::Verify { names } => verify_all(home, &catalogue, names),
+        CatalogueCommand::Remove { names } => {
             let mut bars = Bars::default();
             each(&catalogue, &names, |entry| {
                 remove(home, entry, &mut bars).map_err(|error| Failure::new(Exit::NoInput, error))?;
@@ -32,7 +32,7 @@ pub fn run(home: &Home, command: ModelsCommand) -> Result<(), Failure> {
                 Ok(())
             })
         }
-        ModelsCommand::Import(arguments) => import_one(home, &catalogue, &arguments),
+        CatalogueCommand::Import(arguments) => import_one(home, &catalogue, &arguments),
     }
 }
 

@@ -180,6 +180,18 @@ pub enum OutputFormat {
 /// What is to be done with models.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
+    /// With those in the home folder.
+    #[command(flatten)]
+    Catalogue(CatalogueCommand),
+    /// Have running nodes serve a model, too or in place of the one of its name
+    ///
+    /// Open sessions go on with what they began with. It lasts until a node is restarted or reads its configuration again: write the model there, too.
+    Add(AddArguments),
+}
+
+/// What is to be done with the models in the home folder.
+#[derive(Debug, Subcommand)]
+pub enum CatalogueCommand {
     /// Print what there is and what is prepared
     List {
         /// As JSON
@@ -205,6 +217,31 @@ pub enum ModelsCommand {
     },
     /// Prepare a Kaldi nnet3 folder of an older system as a Vosk model
     Import(ImportArguments),
+}
+
+/// What `models add` is given. What is left out is as each node's configuration has it.
+#[derive(Debug, Args)]
+pub struct AddArguments {
+    /// The model's name; it has to be prepared where it is to be served
+    pub name: String,
+    /// A node of the cluster, on this machine
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
+    pub server: String,
+    /// Only on this node [default: on all of the cluster]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Decoder hosts: processes that share nothing
+    #[arg(long)]
+    pub hosts: Option<u16>,
+    /// Streams that one host takes at once
+    #[arg(long)]
+    pub slots: Option<u16>,
+    /// Decode threads of one host; 0 shares the machine's cores out
+    #[arg(long)]
+    pub threads: Option<u16>,
+    /// Recognizers of one host that are warmed before it counts as ready
+    #[arg(long)]
+    pub prewarm: Option<u16>,
 }
 
 /// What `models import` is given.
@@ -290,16 +327,18 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let home = || Home::discover(cli.home.as_deref()).map_err(|error| Failure::new(Exit::Usage, error));
     match cli.command {
         Command::Serve(arguments) => {
-            let loaded = arguments.config.load()?;
+            let config = arguments.config;
+            let loaded = config.load()?;
             crate::telemetry::init(&loaded.settings.log)
                 .map_err(|error| Failure::new(Exit::Software, error))?;
             let home = home()?;
-            on_runtime(crate::serve::serve(loaded, home))
+            on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home))
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
-        Command::Drain(arguments) => on_runtime(crate::status::drain(arguments)),
-        Command::Models(command) => crate::catalogue::run(&home()?, command),
+        Command::Drain(arguments) => on_runtime(crate::operate::drain(arguments)),
+        Command::Models(ModelsCommand::Add(arguments)) => on_runtime(crate::operate::add_model(arguments)),
+        Command::Models(ModelsCommand::Catalogue(command)) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "starling", &mut std::io::stdout());

@@ -13,7 +13,6 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
-use starling_actors::Capabilities;
 use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -59,8 +58,6 @@ pub struct Gateway {
     pub linger: Duration,
     /// How long a vosk-server client may take for its first audio; zero for ever. A session of its own counts after that.
     pub idle: Duration,
-    /// What is served, the default first.
-    pub models: Vec<ModelInfo>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the node begins to stop.
@@ -73,25 +70,11 @@ pub struct Gateway {
     pub connections: TaskTracker,
 }
 
-/// What is known of a model before anything is loaded.
-#[derive(Debug, Clone)]
-pub struct ModelInfo {
-    /// Its name.
-    pub name: String,
-    /// The language it was made for.
-    pub language: String,
-    /// The engine that runs it.
-    pub engine: String,
-    /// What it hears, in Hz. Clients may send any rate.
-    pub sample_rate: u32,
-    /// What it can be asked for.
-    pub capabilities: Capabilities,
-}
-
 impl Gateway {
     /// The rate of a model; the highest there is for one that isn't known, which only makes replies wait for less.
     fn sample_rate_of(&self, model: &str) -> u32 {
-        let model = self.models.iter().find(|info| info.name == model);
+        let models = self.sessions.models();
+        let model = models.iter().find(|info| info.name == model);
         model.map_or(MAX_SAMPLE_RATE, |info| info.sample_rate)
     }
 }
@@ -107,7 +90,7 @@ pub fn http_router(state: GatewayState) -> Router {
     Router::new()
         .route("/v1/stream", any(stream))
         .route("/v1/transcriptions", post(transcriptions::transcribe))
-        .route("/v1/models", get(operator::models))
+        .route("/v1/models", get(operator::models).post(operator::add_model))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
         .route("/healthz", get(operator::alive))

@@ -13,6 +13,8 @@ pub mod gateway;
 pub mod metrics;
 pub mod models;
 pub mod net;
+pub mod operate;
+mod remote;
 pub mod serve;
 pub mod sessions;
 mod signals;

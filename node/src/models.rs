@@ -1,39 +1,40 @@
 //! From a model's name in the settings to what its hosts are started with.
 
 use std::num::NonZero;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use starling_actors::{Capabilities, Keep, ModelArguments};
-use starling_engine::catalogue::{self, Catalogue, Home, PrepareError, PreparedModel};
+use starling_engine::catalogue::{self, Catalogue, Home, ModelHold, PrepareError, PreparedModel};
 use starling_protocol::lease::EngineKind;
 
 use crate::config::{ModelSettings, Settings};
 use crate::exit::{Exit, Failure};
-use crate::gateway::ModelInfo;
+
+mod live;
+mod restart;
+
+pub use live::{LiveModels, ReadSettings, as_decoded};
 
 /// What is served when nothing is said, the default first: each that is prepared.
 pub const DEFAULT_MODELS: [&str; 2] = ["moonshine-tiny-en", "vosk-ko-small"];
-
-/// A model that is there and whole.
-pub struct Served {
-    /// What clients are told of it.
-    pub info: ModelInfo,
-    /// What its hosts are started with.
-    pub arguments: ModelArguments,
-}
 
 /// Finds and verifies every model that is to be served.
 ///
 /// # Errors
 /// One is unknown, missing or damaged; or none is named and none is there.
-pub async fn resolve(home: &Home, settings: &Settings) -> Result<Vec<Served>, Failure> {
-    let (home, models) = (home.clone(), settings.models.clone());
+pub async fn resolve(home: &Home, settings: &Settings) -> Result<Vec<ModelArguments>, Failure> {
+    resolve_models(home, settings.models.clone()).await
+}
+
+async fn resolve_models(home: &Home, models: Vec<ModelSettings>) -> Result<Vec<ModelArguments>, Failure> {
+    let home = home.clone();
     // Verifying reads every file.
     let resolved = tokio::task::spawn_blocking(move || resolve_now(&home, &models)).await;
     resolved.map_err(|error| Failure::new(Exit::Software, error))?
 }
 
-fn resolve_now(home: &Home, models: &[ModelSettings]) -> Result<Vec<Served>, Failure> {
+fn resolve_now(home: &Home, models: &[ModelSettings]) -> Result<Vec<ModelArguments>, Failure> {
     let catalogue = Catalogue::load(home).map_err(|error| Failure::new(Exit::Data, error))?;
     if models.is_empty() {
         return defaults(home, &catalogue);
@@ -41,7 +42,7 @@ fn resolve_now(home: &Home, models: &[ModelSettings]) -> Result<Vec<Served>, Fai
     models.iter().map(|model| verified(home, &catalogue, model)).collect()
 }
 
-fn defaults(home: &Home, catalogue: &Catalogue) -> Result<Vec<Served>, Failure> {
+fn defaults(home: &Home, catalogue: &Catalogue) -> Result<Vec<ModelArguments>, Failure> {
     let mut served = Vec::new();
     for name in DEFAULT_MODELS {
         let entry = catalogue.get(name).map_err(|error| Failure::new(Exit::Software, error))?;
@@ -62,9 +63,9 @@ fn defaults(home: &Home, catalogue: &Catalogue) -> Result<Vec<Served>, Failure> 
     Ok(served)
 }
 
-fn verified(home: &Home, catalogue: &Catalogue, settings: &ModelSettings) -> Result<Served, Failure> {
+fn verified(home: &Home, catalogue: &Catalogue, settings: &ModelSettings) -> Result<ModelArguments, Failure> {
     let entry = catalogue.get(&settings.name).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let prepared = home.verified(entry).map_err(|error| {
+    let (prepared, hold) = home.held(entry).map_err(|error| {
         let exit = match error {
             PrepareError::Missing { .. } => Exit::NoInput,
             PrepareError::NotAModel { .. } => Exit::Usage,
@@ -72,19 +73,12 @@ fn verified(home: &Home, catalogue: &Catalogue, settings: &ModelSettings) -> Res
         };
         Failure::new(exit, error)
     })?;
-    Ok(served(prepared, settings))
+    Ok(served(prepared, hold, settings))
 }
 
-fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
+fn served(prepared: PreparedModel, hold: Option<ModelHold>, settings: &ModelSettings) -> ModelArguments {
     let (engine, capabilities) = engine(prepared.engine);
-    let info = ModelInfo {
-        name: prepared.name.clone(),
-        language: prepared.language.clone(),
-        engine: prepared.engine.to_string(),
-        sample_rate: prepared.sample_rate_hz,
-        capabilities,
-    };
-    let arguments = ModelArguments {
+    ModelArguments {
         name: prepared.name,
         digest: prepared.digest,
         language: prepared.language,
@@ -102,9 +96,9 @@ fn served(prepared: PreparedModel, settings: &ModelSettings) -> Served {
         load_deadline: settings.load_deadline,
         nice: settings.nice,
         environment: Vec::new(),
-        keep: Keep::default(),
-    };
-    Served { info, arguments }
+        // Its hosts may be started anew at any time, whatever is fetched under its name meanwhile.
+        keep: Keep(hold.map(|hold| Arc::new(hold) as Arc<_>)),
+    }
 }
 
 fn engine(kind: catalogue::EngineKind) -> (EngineKind, Capabilities) {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use axum::Router;
 use starling_actors::{
-    CopyArguments, CopyPeers, NodeArguments, NodeHandle, Observer, Peers, Reservations, SessionLimits,
-    StandbyPolicy, TokenSealer,
+    CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
+    SessionLimits, StandbyPolicy, TokenSealer,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
@@ -23,14 +23,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
 use crate::config::load::variable_of;
-use crate::config::{Loaded, Role, Secret, SessionSettings, Settings, Standby};
+use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use crate::metrics::Metrics;
-use crate::models::{Served, resolve};
+use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
 use crate::net::{Serving, accept};
 use crate::sessions::Sessions;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -38,13 +38,15 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long hosts may take to end; after it they are left to notice that their parent is gone.
 const HOSTS_END: Duration = Duration::from_secs(10);
 
-/// Serves until a signal, or until something that it can't do without fails.
+/// Serves until a signal, or until something that it can't do without fails. At SIGHUP the settings are read again with
+/// `reread`.
 ///
 /// # Errors
 /// The node could not start.
-pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
+pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(), Failure> {
     // First of all: as process 1 there is no default action, and a signal before this would be lost.
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Os, error))?;
+    let hangups = Hangups::new().map_err(|error| Failure::new(Exit::Os, error))?;
     let settings = loaded.settings;
     for address in &loaded.open {
         tracing::warn!(
@@ -54,7 +56,7 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
-    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.info.name.as_str())));
+    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str())));
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
@@ -65,7 +67,12 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     });
     let cluster =
         Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
-    let node = match (cluster.membership(), sockets.data.take(), sockets.control.take()) {
+    let live = |node: &NodeHandle| {
+        let live = LiveModels::new(node.clone(), home.clone(), settings.clone(), reread);
+        cluster.manage(Arc::clone(&live));
+        live
+    };
+    let (node, live) = match (cluster.membership(), sockets.data.take(), sockets.control.take()) {
         (Some(membership), Some(data), Some(control)) => {
             let name = &cluster.node().name;
             let trust = cluster::trust(&settings.cluster, &secret, name)?;
@@ -85,17 +92,21 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
             let node = start(&settings, &served, Arc::clone(&metrics), Some(peers), copies).await?;
             let id = cluster.node().clone();
-            let control = ControlPlane::start(id, control, &trust, node.clone(), &cluster).await?;
+            let live = live(&node);
+            let models = Arc::clone(&live);
+            let control = ControlPlane::start(id, control, &trust, node.clone(), models, &cluster).await?;
             keepers.ask_over(control.handle());
             cluster.operate_over(control.handle());
             reservations.reach_by(control.handle());
             tokio::spawn(control.run(membership.clone(), data.link()));
             tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
-            node
+            (node, live)
         }
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
-            start(&settings, &served, Arc::clone(&metrics), None, copies).await?
+            let node = start(&settings, &served, Arc::clone(&metrics), None, copies).await?;
+            let live = live(&node);
+            (node, live)
         }
     };
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
@@ -105,7 +116,6 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
-        models: served.iter().map(|model| model.info.clone()).collect(),
         metrics,
         stopping: CancellationToken::new(),
         drain_deadline: settings.shutdown.drain_deadline,
@@ -116,8 +126,9 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
     let telling = tokio::spawn(telling);
     let listening = sockets.serve(&GatewayState::from(gateway), &settings);
     for model in &served {
-        tracing::info!(model = model.info.name, engine = model.info.engine, "model is being loaded");
+        tracing::info!(model = model.name, engine = model.engine.label(), "model is being loaded");
     }
+    tokio::spawn(reload(hangups, live, listening.gateway.stopping.clone()));
 
     let mut drain_deadline = settings.shutdown.drain_deadline;
     let end = tokio::select! {
@@ -144,6 +155,19 @@ pub async fn serve(loaded: Loaded, home: Home) -> Result<(), Failure> {
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once");
             Err(Failure::new(Exit::Interrupted, anyhow!("stopped by a second {signal}")))
+        }
+    }
+}
+
+/// Reads the settings again at each SIGHUP, until the node stops.
+async fn reload(mut hangups: Hangups, live: Arc<LiveModels>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = hangups.next() => {
+                tracing::info!("told to read the settings again");
+                live.reload().await;
+            }
+            () = stopping.cancelled() => return,
         }
     }
 }
@@ -184,15 +208,12 @@ async fn stop(
 
 async fn start(
     settings: &Settings,
-    served: &[Served],
+    served: &[ModelArguments],
     metrics: Arc<Metrics>,
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
-    let mut models: Vec<_> = served.iter().map(|model| model.arguments.clone()).collect();
-    if peers.is_some() && !settings.cluster.roles.contains(&Role::Decoder) {
-        models.iter_mut().for_each(|model| model.hosts = 0);
-    }
+    let models = as_decoded(settings, served.to_vec());
     let mut arguments =
         NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics, copies);
     arguments.peers = peers;

@@ -5,7 +5,8 @@
 
 use async_trait::async_trait;
 use starling_actors::{
-    Attachment, NodeHandle, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
+    Attachment, Capabilities, ModelArguments, NodeHandle, NodeStatus, OpenRequest, Ready, ResumeRequest,
+    SessionClosed, SessionEvent,
 };
 use starling_protocol::Segment;
 use starling_protocol::control::SessionReport;
@@ -26,11 +27,41 @@ pub trait Sessions: Send + Sync + 'static {
     /// What the client is to be told.
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody>;
 
+    /// What new sessions can ask for, the default first. Changes while the node runs.
+    fn models(&self) -> Vec<ModelInfo>;
+
     /// How things stand.
     async fn status(&self) -> NodeStatus;
 
     /// How single sessions are, `most` of them.
     async fn session_reports(&self, most: usize) -> Vec<SessionReport>;
+}
+
+/// What is known of a model, whether it is loaded or not.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// The language it was made for.
+    pub language: String,
+    /// The engine that runs it.
+    pub engine: &'static str,
+    /// What it hears, in Hz. Clients may send any rate.
+    pub sample_rate: u32,
+    /// What it can be asked for.
+    pub capabilities: Capabilities,
+}
+
+impl From<&ModelArguments> for ModelInfo {
+    fn from(model: &ModelArguments) -> Self {
+        Self {
+            name: model.name.clone(),
+            language: model.language.clone(),
+            engine: model.engine.label(),
+            sample_rate: model.sample_rate,
+            capabilities: model.capabilities,
+        }
+    }
 }
 
 /// A connection's hold on a session.
@@ -84,6 +115,10 @@ impl Sessions for NodeHandle {
 
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
         Self::resume(self, request).await.map(Attached::from)
+    }
+
+    fn models(&self) -> Vec<ModelInfo> {
+        self.served().borrow().iter().map(ModelInfo::from).collect()
     }
 
     async fn status(&self) -> NodeStatus {

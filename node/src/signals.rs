@@ -1,4 +1,4 @@
-//! The signals that stop a node.
+//! The signals that stop a node, and the one that has it read its settings again.
 
 use std::io;
 
@@ -25,5 +25,23 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// Listens for SIGHUP from its making on.
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Takes the signal over from its default action, which is to end the process.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// The next one. Several that came before it was asked for are one.
+    pub(crate) async fn next(&mut self) {
+        let _ = self.0.recv().await;
     }
 }

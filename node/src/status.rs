@@ -1,27 +1,22 @@
-//! `starling status` and `starling drain`: the cluster, as one of its nodes sees it, and what is asked of it.
+//! `starling status`: the cluster, as one of its nodes sees it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, Uri, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::{interval, timeout};
+use anyhow::Context;
+use axum::http::Method;
+use tokio::time::interval;
 
-use crate::cli::{DrainArguments, StatusArguments};
+use crate::cli::StatusArguments;
 use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
+use crate::remote::{Answer, ask, authority, print};
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How often `--watch` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Thousands of nodes have room in it.
-const MOST_BYTES: usize = 8 << 20;
 
 /// Clears the terminal and begins at its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -48,32 +43,6 @@ pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
     }
 }
 
-/// Lets a node go.
-///
-/// # Errors
-/// Exit code 69 if the server can't be reached or the node is unknown, 64 if the server's address is none.
-pub async fn drain(arguments: DrainArguments) -> Result<(), Failure> {
-    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let deadline = arguments
-        .deadline
-        .map_or_else(String::new, |deadline| format!("&deadline_ms={}", deadline.as_millis()));
-    // A node's name has no character that would have to be escaped; what is none is refused by the server.
-    let name: String =
-        arguments.node.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
-    let path = format!("/v1/cluster/drain?node={name}{deadline}");
-    let asked = timeout(ANSWER, ask(&authority, Method::POST, &path)).await;
-    let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")));
-    let asked = asked.with_context(|| format!("node {} was not told to drain", arguments.node));
-    asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    print(&format!("{} drains; `starling status` shows when it is gone\n", arguments.node))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    // Whoever read it may have gone: `status --watch | head`.
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(Exit::Os, error))
-}
-
 fn pretty(answer: &[u8]) -> Result<String, Failure> {
     // As the server says it, not as this version knows it: it may be a later one.
     let value: serde_json::Value =
@@ -87,41 +56,10 @@ fn parsed(answer: &[u8]) -> Result<ClusterReport, Failure> {
     parsed.map_err(|error| Failure::new(Exit::Data, error))
 }
 
-/// Host and port of a server's address, in any form that other commands take.
-fn authority(server: &str) -> anyhow::Result<String> {
-    let allowed = || anyhow!("--server {server:?} is no address; it must be such as http://127.0.0.1:8080");
-    let uri: Uri = server.parse().map_err(|_| allowed())?;
-    match uri.scheme_str() {
-        None | Some("http" | "ws") => {}
-        Some(scheme) => {
-            return Err(anyhow!("--server {server:?}: {scheme} is not spoken; it must begin with http://"));
-        }
-    }
-    let authority = uri.authority().ok_or_else(allowed)?;
-    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
-}
-
 async fn fetched(authority: &str) -> Result<Vec<u8>, Failure> {
-    let answer = timeout(ANSWER, ask(authority, Method::GET, "/v1/cluster")).await;
-    let answer = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER:?}")));
+    let answer = ask(authority, Method::GET, "/v1/cluster", ANSWER).await.and_then(Answer::fine);
     let answer = answer.with_context(|| format!("{authority} cannot be asked for the cluster's status"));
     answer.map_err(|error| Failure::new(Exit::Unavailable, error))
-}
-
-async fn ask(authority: &str, method: Method, path: &str) -> anyhow::Result<Vec<u8>> {
-    let stream = TcpStream::connect(authority).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header(header::HOST, authority);
-    let request = request.body(Body::empty())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = to_bytes(Body::new(response.into_body()), MOST_BYTES).await?;
-    connection.abort();
-    if !status.is_success() {
-        return Err(anyhow!("it answered {status}: {}", String::from_utf8_lossy(&body)));
-    }
-    Ok(body.to_vec())
 }
 
 fn table(report: &ClusterReport) -> String {

@@ -17,7 +17,7 @@ use crate::{Epoch, NodeId, NodeName, Segment, SessionId, SourceOffset};
 
 /// Version of these messages. It rises when a variant or a field is added, and is for people who read logs: a message is
 /// understood or not by what it says, not by this number.
-pub const CONTROL_PROTOCOL: u16 = 1;
+pub const CONTROL_PROTOCOL: u16 = 2;
 
 /// Longest message of the control plane. The longest one there is, a status with [`MAX_STATUS_SESSIONS`] sessions, has
 /// a quarter of that; what is larger than this belongs on the data plane.
@@ -95,6 +95,27 @@ pub enum NodeRequest {
         /// How long that may take.
         deadline_ms: u64,
     },
+    /// Serve this model too, or in place of the one of its name.
+    AddModel(ModelOffer),
+}
+
+/// A model that a running node is to serve. What is left open is as the node's settings have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelOffer {
+    /// Its name in the catalogue of each node.
+    pub name: String,
+    /// Decoder hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<u16>,
+    /// Streams that one host takes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u16>,
+    /// Decode threads of one host; 0 shares the machine's cores out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u16>,
+    /// Recognizers of one host that are warmed before it counts as ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prewarm: Option<u16>,
 }
 
 /// What a [`NodeAgent`] answers.
@@ -110,6 +131,18 @@ pub enum NodeReply {
     Status(Box<NodeReport>),
     /// The drain has begun, or had before.
     Draining,
+    /// The model is served, or will be once it is loaded.
+    ModelTaken {
+        /// What became of it, as a label: added, replacing, unchanged, restored.
+        change: String,
+        /// Its manifest's digest on this node.
+        digest: String,
+    },
+    /// The model is not taken, and all is served as before.
+    ModelRefused {
+        /// For people.
+        reason: String,
+    },
     /// Too much is being asked. Nothing has changed.
     Busy,
     /// The question, or this answer, is not understood.

@@ -25,6 +25,7 @@ use crate::build;
 use crate::config::ClusterSettings;
 use crate::config::load::variable_of;
 use crate::exit::{Exit, Failure};
+use crate::models::LiveModels;
 
 /// The control plane's socket, bound, or `None` for a node on its own.
 ///
@@ -58,6 +59,7 @@ impl ControlPlane {
         listener: TcpListener,
         trust: &Trust,
         node: NodeHandle,
+        models: Arc<LiveModels>,
         cluster: &Cluster,
     ) -> Result<Self, Failure> {
         let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
@@ -66,7 +68,12 @@ impl ControlPlane {
             listener,
             server: Arc::new(trust.server_config(ALPN).map_err(unusable)?),
             client: Arc::new(trust.client_config(ALPN).map_err(unusable)?),
-            services: Arc::new(Services { node, drain: cluster.drain_sender(), clock: Clock::start() }),
+            services: Arc::new(Services {
+                node,
+                models,
+                drain: cluster.drain_sender(),
+                clock: Clock::start(),
+            }),
             clock: Clock::start(),
         };
         let (handle, changes) = ControlHandle::start(arguments)
@@ -128,6 +135,7 @@ fn members(view: &ClusterView) -> Vec<Member> {
 
 struct Services {
     node: NodeHandle,
+    models: Arc<LiveModels>,
     /// Told when a peer's operator wants this node to go.
     drain: watch::Sender<Option<Duration>>,
     clock: Clock,
@@ -136,12 +144,19 @@ struct Services {
 impl ControlServices for Services {
     fn node(&self, from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
         let (node, uptime, drain) = (self.node.clone(), self.clock.now(), self.drain.clone());
+        let models = Arc::clone(&self.models);
         async move {
             match request {
                 NodeRequest::Drain { deadline_ms } => {
                     tracing::info!(%from, deadline_ms, "a peer asks this node to drain");
                     drain.send_replace(Some(Duration::from_millis(deadline_ms)));
                     NodeReply::Draining
+                }
+                NodeRequest::AddModel(offer) => {
+                    tracing::info!(%from, model = offer.name, "a peer asks this node to serve a model");
+                    // Done to its end, however long the peer waits.
+                    let taken = tokio::spawn(async move { models.answer(&offer).await });
+                    taken.await.unwrap_or_else(|error| NodeReply::ModelRefused { reason: error.to_string() })
                 }
                 NodeRequest::Status => NodeReply::Status(Box::new(report(&node, uptime.0.as_millis()).await)),
                 _ => NodeAgent::unknown(),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::Cluster;
 use super::report::SessionEntry;
+use crate::models::LiveModels;
 use crate::sessions::Sessions;
 
 /// A node that does not answer for so long is left out: whoever asks wants to see the rest.
@@ -27,27 +28,23 @@ const MOST_SESSIONS: usize = starling_protocol::control::MAX_STATUS_SESSIONS;
 
 /// The ways to operate: set once the node has them.
 pub(super) struct Operating {
-    control: OnceLock<ControlHandle>,
+    pub(super) control: OnceLock<ControlHandle>,
+    pub(super) models: OnceLock<Arc<LiveModels>>,
     drain: watch::Sender<Option<Duration>>,
 }
 
 impl Default for Operating {
     fn default() -> Self {
-        Self { control: OnceLock::new(), drain: watch::Sender::new(None) }
+        Self { control: OnceLock::new(), models: OnceLock::new(), drain: watch::Sender::new(None) }
     }
 }
 
 /// A node was not told to drain. Nothing has changed.
 #[derive(Debug, Error)]
 pub enum DrainError {
-    /// There is no such node, or it can't be asked.
-    #[error("node {name:?} is not one that can be asked; those that can are {}", .known.join(", "))]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// Who can be.
-        known: Vec<String>,
-    },
+    /// See [`UnknownNode`].
+    #[error(transparent)]
+    Unknown(#[from] UnknownNode),
     /// It did not say that it drains; it may.
     #[error("node {name} does not answer: {problem}")]
     Unanswered {
@@ -56,6 +53,14 @@ pub enum DrainError {
         /// Why.
         problem: String,
     },
+}
+
+/// There is no such node, or it can't be asked. Nothing has changed.
+#[derive(Debug, Error)]
+#[error("node {name:?} is not one that can be asked; those that can are {}", .known.join(", "))]
+pub struct UnknownNode {
+    name: String,
+    known: Vec<String>,
 }
 
 impl Cluster {
@@ -117,12 +122,7 @@ impl Cluster {
         let control = self.operating.control.get();
         let peers = control.map(ControlHandle::peers).unwrap_or_default();
         let found = control.zip(peers.iter().find(|peer| peer.name.as_str() == name));
-        let Some((control, peer)) = found else {
-            let known = peers.iter().map(|peer| &peer.name).chain([&self.node().name]);
-            let mut known: Vec<String> = known.map(NodeName::to_string).collect();
-            known.sort();
-            return Err(DrainError::Unknown { name: name.to_owned(), known });
-        };
+        let Some((control, peer)) = found else { return Err(self.unknown_node(name).into()) };
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         let unanswered = |problem: String| DrainError::Unanswered { name: name.to_owned(), problem };
         match control.request::<NodeAgent>(peer, &NodeRequest::Drain { deadline_ms }, DRAIN_ANSWER).await {
@@ -130,6 +130,14 @@ impl Cluster {
             Ok(other) => Err(unanswered(format!("it said {other:?}"))),
             Err(problem) => Err(unanswered(problem.to_string())),
         }
+    }
+
+    pub(super) fn unknown_node(&self, name: &str) -> UnknownNode {
+        let peers = self.operating.control.get().map(ControlHandle::peers).unwrap_or_default();
+        let known = peers.iter().map(|peer| &peer.name).chain([&self.node().name]);
+        let mut known: Vec<String> = known.map(NodeName::to_string).collect();
+        known.sort();
+        UnknownNode { name: name.to_owned(), known }
     }
 }
 

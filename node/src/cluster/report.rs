@@ -1,12 +1,12 @@
 //! The cluster as operators are told of it: `GET /v1/cluster`, `starling status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use starling_actors::{ClusterView, Member, MemberState};
-use starling_protocol::NodeId;
-use starling_protocol::gossip::{ModelLoad, Roles};
+use starling_protocol::gossip::{LoadRecord, ModelLoad, Roles};
+use starling_protocol::{NodeId, NodeName};
 
 /// All that one node knows of the cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,15 +103,10 @@ impl ClusterReport {
     /// What `view` has, and these sessions.
     #[must_use]
     pub fn new(view: &ClusterView, sessions: Vec<SessionEntry>) -> Self {
-        let mut models: BTreeMap<&str, Vec<&ModelLoad>> = BTreeMap::new();
-        let loads = view.active().filter_map(|member| member.load.as_deref());
-        for model in loads.flat_map(|load| &load.models) {
-            models.entry(&model.name).or_default().push(model);
-        }
         Self {
             node: view.me.name.to_string(),
             nodes: view.members.iter().map(|member| node(member, &view.me)).collect(),
-            models: models.values().filter_map(|loads| together(loads)).collect(),
+            models: models(view.active().filter_map(|member| member.load.as_deref())),
             sessions,
         }
     }
@@ -129,11 +124,7 @@ fn node(member: &Member, me: &NodeId) -> NodeReport {
         version: load.map(|load| load.version.clone()).unwrap_or_default(),
         gossip: (!alone).then_some(member.address),
         http: load.and_then(|load| load.addresses.http),
-        models: load
-            .map_or(&[][..], |load| &load.models)
-            .iter()
-            .filter_map(|model| together(&[model]))
-            .collect(),
+        models: models(load),
     }
 }
 
@@ -149,10 +140,23 @@ fn roles(roles: Roles) -> Vec<String> {
     all.into_iter().filter(|(_, has)| *has).map(|(role, _)| role.to_owned()).collect()
 }
 
-fn together(loads: &[&ModelLoad]) -> Option<ModelReport> {
-    let first = loads.first()?;
-    let sum = |of: fn(&ModelLoad) -> u16| loads.iter().map(|load| u64::from(of(load))).sum();
-    let measured = loads.iter().filter_map(|load| {
+/// What nodes serve, by the models' names.
+fn models<'a>(loads: impl IntoIterator<Item = &'a LoadRecord>) -> Vec<ModelReport> {
+    let mut models: BTreeMap<&str, Vec<(&NodeName, &ModelLoad)>> = BTreeMap::new();
+    for load in loads {
+        for model in &load.models {
+            models.entry(&model.name).or_default().push((&load.name, model));
+        }
+    }
+    models.values().filter_map(|loads| together(loads)).collect()
+}
+
+/// Of one model, on any number of nodes. A node has two loads of it while it replaces one pool by another.
+fn together(loads: &[(&NodeName, &ModelLoad)]) -> Option<ModelReport> {
+    let (_, first) = loads.first()?;
+    let nodes: BTreeSet<&str> = loads.iter().map(|(node, _)| node.as_str()).collect();
+    let sum = |of: fn(&ModelLoad) -> u16| loads.iter().map(|(_, load)| u64::from(of(load))).sum();
+    let measured = loads.iter().filter_map(|(_, load)| {
         let factor = f64::from(load.real_time_factor_milli?) / 1_000.0;
         Some((factor, f64::from(load.slots_total.max(1))))
     });
@@ -160,9 +164,10 @@ fn together(loads: &[&ModelLoad]) -> Option<ModelReport> {
         measured.fold((0.0, 0.0), |(sum, all), (factor, slots)| (sum + factor * slots, all + slots));
     Some(ModelReport {
         name: first.name.clone(),
-        nodes: loads.len(),
+        nodes: nodes.len(),
         slots: SlotsReport {
-            total: sum(|load| load.slots_total),
+            // What is leaving has those that are still taken.
+            total: sum(|load| if load.leaving { load.slots_busy } else { load.slots_total }),
             busy: sum(|load| load.slots_busy),
             idle: sum(|load| load.slots_idle),
         },
@@ -186,10 +191,17 @@ mod tests {
             files: None,
             leaving: false,
         };
+        let nodes = ["a", "b", "c"].map(|name| NodeName::parse(name).expect("a name"));
         let loads = [load(6, 1, Some(100)), load(2, 2, Some(500)), load(4, 0, None)];
-        let all = together(&loads.iter().collect::<Vec<_>>()).expect("some");
+        let mut of_nodes: Vec<_> = nodes.iter().zip(&loads).collect();
+        let all = together(&of_nodes).expect("some");
         assert_eq!(all.slots, SlotsReport { total: 12, busy: 3, idle: 9 });
         assert_eq!((all.nodes, all.real_time_factor), (3, Some(0.2)));
-        assert_eq!(together(&[&loads[2]]).and_then(|one| one.real_time_factor), None);
+        assert_eq!(together(&of_nodes[2..]).and_then(|one| one.real_time_factor), None);
+
+        let leaving = ModelLoad { slots_idle: 0, leaving: true, ..load(6, 1, None) };
+        of_nodes.push((&nodes[0], &leaving));
+        let all = together(&of_nodes).expect("some");
+        assert_eq!((all.nodes, all.slots), (3, SlotsReport { total: 13, busy: 4, idle: 9 }));
     }
 }

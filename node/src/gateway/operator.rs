@@ -11,11 +11,13 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use starling_actors::{ModelStatus, NodeStatus};
+use starling_protocol::control::ModelOffer;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
+use super::GatewayState;
 use super::reply::HttpError;
-use super::{GatewayState, ModelInfo};
-use crate::cluster::{ClusterReport, Directory, DrainError};
+use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
+use crate::sessions::ModelInfo;
 
 #[derive(Serialize)]
 struct ModelList<'a> {
@@ -51,7 +53,8 @@ struct Slots {
 
 pub(super) async fn models(State(state): State<GatewayState>) -> Response {
     let status = state.sessions.status().await;
-    let entries = state.models.iter().enumerate();
+    let models = state.sessions.models();
+    let entries = models.iter().enumerate();
     let directory = state.cluster.directory();
     let models = entries.map(|(index, info)| entry(info, index == 0, &status, &directory)).collect();
     Json(ModelList { models }).into_response()
@@ -67,7 +70,7 @@ fn entry<'a>(
     ModelEntry {
         name: &info.name,
         language: &info.language,
-        engine: &info.engine,
+        engine: info.engine,
         sample_rate: info.sample_rate,
         capabilities: Capable {
             words: info.capabilities.words,
@@ -108,15 +111,9 @@ pub(super) async fn drain(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
-    if let Err(refused) = only_loopback(peer) {
-        return refused.into_response();
-    }
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(rejection) => {
-            let error = ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
-            return HttpError::from(error).into_response();
-        }
+    let query = match asked_here(peer, query) {
+        Ok(query) => query,
+        Err(refused) => return refused.into_response(),
     };
     let own = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
     let deadline_ms = query.deadline_ms.unwrap_or(own);
@@ -127,15 +124,61 @@ pub(super) async fn drain(
     }
     match state.cluster.drain(&query.node, Duration::from_millis(deadline_ms)).await {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
-        Err(error @ DrainError::Unknown { .. }) => {
-            HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
-                .into_response()
-        }
+        Err(DrainError::Unknown(error)) => no_such_node(&error).into_response(),
         Err(error @ DrainError::Unanswered { .. }) => {
             HttpError::new(StatusCode::BAD_GATEWAY, ErrorBody::new(ErrorCode::Internal, error.to_string()))
                 .into_response()
         }
     }
+}
+
+/// What `POST /v1/models` is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModelQuery {
+    name: String,
+    node: Option<String>,
+    hosts: Option<u16>,
+    slots: Option<u16>,
+    threads: Option<u16>,
+    prewarm: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Outcomes {
+    nodes: Vec<ModelOutcome>,
+}
+
+/// Has the nodes of the cluster serve a model, too or in place of the one of its name.
+pub(super) async fn add_model(
+    State(state): State<GatewayState>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    query: Result<Query<ModelQuery>, QueryRejection>,
+) -> Response {
+    let query = match asked_here(peer, query) {
+        Ok(query) => query,
+        Err(refused) => return refused.into_response(),
+    };
+    let ModelQuery { name, node, hosts, slots, threads, prewarm } = query;
+    let offer = ModelOffer { name, hosts, slots, threads, prewarm };
+    match state.cluster.add_model(node.as_deref(), &offer).await {
+        Ok(nodes) => {
+            let taken = nodes.iter().all(|outcome| outcome.error.is_none());
+            let code = if taken { StatusCode::OK } else { StatusCode::CONFLICT };
+            (code, Json(Outcomes { nodes })).into_response()
+        }
+        Err(error) => no_such_node(&error).into_response(),
+    }
+}
+
+fn no_such_node(error: &UnknownNode) -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
+}
+
+fn asked_here<T>(peer: SocketAddr, query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
+    only_loopback(peer)?;
+    let wrong = |rejection: QueryRejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
+    query.map(|Query(query)| query).map_err(|rejection| wrong(rejection).into())
 }
 
 /// Who changes anything has to be on this machine, as long as nobody can prove who they are.
@@ -219,8 +262,11 @@ pub(super) async fn not_found(uri: Uri) -> HttpError {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
-    let posted = ["/v1/transcriptions", "/v1/cluster/drain"];
-    let allowed = if posted.contains(&uri.path()) { "POST" } else { "GET" };
+    let allowed = match uri.path() {
+        "/v1/transcriptions" | "/v1/cluster/drain" => "POST",
+        "/v1/models" => "GET or POST",
+        _ => "GET",
+    };
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorBody::field("method", method.to_string(), allowed))
 }
 

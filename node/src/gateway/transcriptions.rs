@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::GatewayState;
 use super::reply::HttpError;
 use super::wav::{MAX_HEAD_BYTES, WavHead, parse_head};
-use crate::sessions::{Attached, Input, Output, feed};
+use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 
 /// How long the last finals may take once the whole recording was handed on: as for a caller's last final, some segments
 /// decoded again included.
@@ -139,15 +139,16 @@ fn model_for(parameters: &Parameters, state: &GatewayState) -> Result<Option<Str
     let Some(language) = &parameters.language else {
         return Ok(parameters.model.clone());
     };
-    let fits = |info: &&super::ModelInfo| {
+    let fits = |info: &&ModelInfo| {
         info.language.eq_ignore_ascii_case(language)
             && parameters.model.as_ref().is_none_or(|model| *model == info.name)
     };
-    if let Some(info) = state.models.iter().find(fits) {
+    let models = state.sessions.models();
+    if let Some(info) = models.iter().find(fits) {
         return Ok(Some(info.name.clone()));
     }
     let spoken: Vec<String> =
-        state.models.iter().map(|info| format!("{} ({})", info.language, info.name)).collect();
+        models.iter().map(|info| format!("{} ({})", info.language, info.name)).collect();
     Err(ErrorBody::field("language", format!("{language:?}"), format!("one of {}", spoken.join(", "))))
 }
 

@@ -2,22 +2,6 @@ use super::*;
 use crate::cluster::{ModelReport, NodeReport, SessionEntry, SlotsReport};
 
 #[test]
-fn a_server_is_written_as_for_other_commands() {
-    for (server, expected) in [
-        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
-        ("ws://node-1:9000/", "node-1:9000"),
-        ("http://[::1]:8080", "[::1]:8080"),
-        ("node-1:8080", "node-1:8080"),
-        ("http://node-1", "node-1:80"),
-    ] {
-        assert_eq!(authority(server).expect(server), expected);
-    }
-    for server in ["https://node-1", "", "/v1/cluster", "http://"] {
-        assert!(authority(server).expect_err(server).to_string().contains("must be"), "{server}");
-    }
-}
-
-#[test]
 fn a_cluster_is_shown_like_this() {
     let node = |name: &str, state: &str, zone: &str| NodeReport {
         name: name.to_owned(),

@@ -13,10 +13,10 @@ use starling_actors::{
 };
 use starling_node::cluster::Cluster;
 use starling_node::config::GatewaySettings;
-use starling_node::gateway::{Gateway, GatewayState, ModelInfo, http_router, vosk_router};
+use starling_node::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
-use starling_node::sessions::{Attached, Input, Output, Sessions};
+use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, Final};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
@@ -200,6 +200,10 @@ impl Sessions for FakeSessions {
         self.attach(Opened::Resumed(request))
     }
 
+    fn models(&self) -> Vec<ModelInfo> {
+        vec![model("fake", "en"), model("other", "ko")]
+    }
+
     async fn status(&self) -> NodeStatus {
         self.status.lock().expect("lock").clone()
     }
@@ -240,7 +244,6 @@ impl FakeNode {
             settings: settings.clone(),
             linger: Duration::from_secs(60),
             idle,
-            models: vec![model("fake", "en"), model("other", "ko")],
             metrics: Arc::new(Metrics::new(["fake"])),
             stopping: CancellationToken::new(),
             drain_deadline: Duration::from_secs(25),
@@ -294,7 +297,7 @@ fn model(name: &str, language: &str) -> ModelInfo {
     ModelInfo {
         name: name.to_owned(),
         language: language.to_owned(),
-        engine: "fake".to_owned(),
+        engine: "fake",
         sample_rate: 16_000,
         capabilities: Capabilities { words: true, alternatives: true, phrases: false },
     }

@@ -42,11 +42,20 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
         NodeRequest::Heartbeat { sequence: 7 },
         NodeRequest::Status,
         NodeRequest::Drain { deadline_ms: 25_000 },
+        NodeRequest::AddModel(ModelOffer {
+            name: "small-en".into(),
+            hosts: None,
+            slots: Some(8),
+            threads: None,
+            prewarm: None,
+        }),
     ];
     let replies = vec![
         NodeReply::Heartbeat { sequence: 7 },
         NodeReply::Status(Box::new(report)),
         NodeReply::Draining,
+        NodeReply::ModelTaken { change: "added".into(), digest: "sha256:00".into() },
+        NodeReply::ModelRefused { reason: "there is none".into() },
         NodeReply::Busy,
         NodeReply::Unknown { version: 1 },
     ];
