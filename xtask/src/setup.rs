@@ -87,8 +87,10 @@ pub(crate) fn network() -> Result<()> {
 }
 
 fn need_c_compiler() -> Result<()> {
-    if output_of(Command::new("cc").arg("--version")).is_none() {
-        bail!("a C compiler is missing (tried `cc`); on Debian and Ubuntu: apt install build-essential");
+    for (tool, what) in [("cc", "a C compiler"), ("make", "make")] {
+        if output_of(Command::new(tool).arg("--version")).is_none() {
+            bail!("{what} is missing (tried `{tool}`); on Debian and Ubuntu: apt install build-essential");
+        }
     }
     Ok(())
 }
