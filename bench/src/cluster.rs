@@ -3,7 +3,7 @@
 //! Owns: their processes and addresses, and when the cluster is whole. Must never: decide what is measured.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::log::{self, Line};
-use crate::node::{Model, Node, Plan, free_address, get};
+use crate::node::{Model, Node, Plan, get};
+use crate::port::free_address;
 use crate::process;
 
 /// Starting a node, loading its model, and the others' noticing takes a few seconds; this is far beyond.
@@ -70,7 +71,7 @@ impl Cluster {
         parts: &[Part],
         common: Common,
     ) -> Result<Self> {
-        let gossip: Vec<SocketAddr> = parts.iter().map(|_| free_gossip()).collect::<Result<_>>()?;
+        let gossip: Vec<SocketAddr> = parts.iter().map(|_| free_address()).collect::<Result<_>>()?;
         let seeds: Vec<String> = gossip.iter().map(|address| format!("{:?}", address.to_string())).collect();
         let seeds = seeds.join(", ");
         let mut cluster = Self { members: Vec::new(), programs, home };
@@ -267,12 +268,6 @@ impl Report {
         });
         Ok(Self { nodes: seen.collect() })
     }
-}
-
-/// A UDP address that nobody listens on.
-fn free_gossip() -> Result<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
-    Ok(socket.local_addr()?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod log;
 mod machine;
 mod native;
 mod node;
+mod port;
 mod process;
 mod report;
 mod score;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::port::free_address;
 use crate::process;
 
 /// A model of the node's configuration.
@@ -155,11 +156,6 @@ impl Drop for Node {
 }
 
 /// An address that nobody listens on. Between this and the node's start somebody might; the node then says so and ends.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
-    Ok(listener.local_addr()?)
-}
-
 fn configuration(plan: &Plan) -> String {
     let Plan { http, vosk, models, sessions, tables } = plan;
     let mut text = format!(

@@ -7,6 +7,8 @@
 
 mod log;
 mod node;
+#[path = "../../bench/src/port.rs"]
+mod port;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

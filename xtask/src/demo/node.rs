@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::log::{self, Told};
+use super::port::free_address;
 use super::role_of;
 
 /// Longest time for a node to load its model: a slow disk and a busy machine allowed for.
@@ -49,7 +50,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts the nodes and waits until each is ready and knows the others.
     pub(super) fn start(program: &Path, home: &Path, model: &str, count: usize) -> Result<Self> {
-        let gossip = free_gossip()?.to_string();
+        let gossip = free_address()?.to_string();
         let mut nodes = Vec::new();
         for index in 0..count {
             let name = format!("node-{}", index + 1);
@@ -248,14 +249,4 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
-    Ok(listener.local_addr()?)
-}
-
-fn free_gossip() -> Result<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?;
-    Ok(socket.local_addr()?)
 }
