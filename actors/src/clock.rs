@@ -23,8 +23,9 @@ impl Clock {
     }
 }
 
-/// Time since 1970, for what other nodes compare with their own.
-#[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time is read for tokens")]
-pub(crate) fn unix_now() -> std::time::Duration {
+/// Time since 1970, for what other nodes compare with their own, and for people.
+#[expect(clippy::disallowed_methods, reason = "the one place where wall-clock time is read")]
+#[must_use]
+pub fn unix_now() -> std::time::Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

@@ -32,7 +32,7 @@ mod session;
 mod task;
 pub mod trust;
 
-pub use clock::Clock;
+pub use clock::{Clock, unix_now};
 pub use data::{
     AddressOf, IncomingStream, IncomingStreams, LinkError, LinkedPeers, PeerLink, PeerName, PeerStream,
     Peers, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust,

@@ -93,6 +93,20 @@ pub struct GatewaySettings {
     /// The largest recording that is taken over HTTP.
     #[serde(with = "units::bytes")]
     pub max_recording: u64,
+    /// How kaldi-gstreamer-server's clients are told of free decoders.
+    pub gstreamer_workers: WorkersShown,
+    /// Where reference texts of that protocol are kept; empty for nowhere.
+    pub reference_dir: PathBuf,
+}
+
+/// How kaldi-gstreamer-server's clients are told of free decoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkersShown {
+    /// One number, as the original does.
+    Number,
+    /// A list with one number for each model, as a fork of it does.
+    Models,
 }
 
 impl Default for GatewaySettings {
@@ -106,6 +120,8 @@ impl Default for GatewaySettings {
             vosk_reply_timeout: Duration::from_secs(5),
             // Over two hours of 16 kHz speech.
             max_recording: 256 << 20,
+            gstreamer_workers: WorkersShown::Number,
+            reference_dir: PathBuf::new(),
         }
     }
 }

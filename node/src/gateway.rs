@@ -1,4 +1,5 @@
-//! The ways in: WebSocket, vosk-server's protocol, recordings over HTTP, and what an operator asks.
+//! The ways in: WebSocket, the protocols of vosk-server and kaldi-gstreamer-server, recordings over HTTP, and what an operator
+//! asks.
 //!
 //! Owns: sockets, and the translation between a dialect and a session's events. Must never: decide when a segment ends, who
 //! is admitted, or what is decoded again.
@@ -22,10 +23,13 @@ use crate::config::GatewaySettings;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 
+pub mod gstreamer;
 mod link;
 mod native;
+mod openai;
 mod operator;
 mod reply;
+mod samples;
 mod transcriptions;
 mod vosk;
 pub mod wav;
@@ -60,6 +64,8 @@ pub struct Gateway {
     pub idle: Duration,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What clients of kaldi-gstreamer-server's protocol are told of the node.
+    pub workers: gstreamer::Workers,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
     /// How long sessions may go on after that.
@@ -87,15 +93,20 @@ impl From<Gateway> for GatewayState {
 
 /// The native protocol and everything over HTTP.
 pub fn http_router(state: GatewayState) -> Router {
+    // A form's parts have heads, which are held until they are whole.
+    let most = usize::try_from(state.settings.max_recording).unwrap_or(usize::MAX).saturating_add(1 << 20);
+    let form_limit = DefaultBodyLimit::max(most);
     Router::new()
         .route("/v1/stream", any(stream))
         .route("/v1/transcriptions", post(transcriptions::transcribe))
+        .route("/v1/audio/transcriptions", post(openai::transcribe).layer(form_limit))
         .route("/v1/models", get(operator::models).post(operator::add_model))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
         .route("/healthz", get(operator::alive))
         .route("/readyz", get(operator::ready))
         .route("/metrics", get(operator::metrics))
+        .merge(gstreamer::router())
         .fallback(operator::not_found)
         .method_not_allowed_fallback(operator::method_not_allowed)
         // Recordings are counted as they arrive; nothing else reads a body.
@@ -114,7 +125,7 @@ async fn stream(
 ) -> Response {
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return operator::no_upgrade(&rejection),
+        Err(rejection) => return operator::no_upgrade("/v1/stream", &rejection),
     };
     bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), native::serve(socket, state)))
 }

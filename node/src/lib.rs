@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod config;
 pub mod exit;
 pub mod gateway;
+mod media;
 pub mod metrics;
 pub mod models;
 pub mod net;

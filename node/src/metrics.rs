@@ -264,7 +264,7 @@ fn register_timings(registry: &mut Registry, timings: &Histograms) {
 
 impl Metrics {
     fn begin<'a>(&self, models: impl IntoIterator<Item = &'a str>) {
-        for dialect in [Dialect::Native, Dialect::Vosk, Dialect::Http] {
+        for dialect in Dialect::ALL {
             let label = DialectLabel { dialect: dialect.label() };
             drop(self.counters.requested.get_or_create(&label));
             drop(self.counters.resumed.get_or_create(&label));

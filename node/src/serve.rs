@@ -25,6 +25,7 @@ use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservat
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby};
 use crate::exit::{Exit, Failure};
+use crate::gateway::gstreamer::Workers;
 use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use crate::metrics::Metrics;
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
@@ -117,6 +118,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
         metrics,
+        workers: Workers::default(),
         stopping: CancellationToken::new(),
         drain_deadline: settings.shutdown.drain_deadline,
         closing: CancellationToken::new(),

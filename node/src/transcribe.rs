@@ -8,16 +8,16 @@ use starling_client::{
     AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
     SessionError, SessionOptions,
 };
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::display::Display;
+use self::recording::Recording;
 use crate::cli::{OutputFormat, TranscribeArguments};
 use crate::exit::{Exit, Failure};
-use crate::gateway::wav::{MAX_HEAD_BYTES, WavHead, parse_head};
 
 mod display;
-mod subtitles;
+mod recording;
+pub(crate) mod subtitles;
 
 /// What is sent at once: what a microphone would give in this time.
 const CHUNK: Duration = Duration::from_millis(100);
@@ -106,7 +106,7 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
     let recording = Recording::open(file).await?;
     let config = SessionConfig {
         model: arguments.model.clone(),
-        format: AudioFormat { sample_rate: recording.head.sample_rate, ..AudioFormat::default() },
+        format: AudioFormat { sample_rate: recording.sample_rate, ..AudioFormat::default() },
         options: SessionOptions {
             words: arguments.words,
             partials: !arguments.quiet,
@@ -119,8 +119,8 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
     let model = session.opened().model.clone();
     let (sender, events) = session.split();
     let streamed = arguments.format == OutputFormat::Text && arguments.output.is_none();
-    let mut display = Display::new(file, &recording.head, arguments.quiet, streamed);
-    let rate = f64::from(recording.head.sample_rate);
+    let mut display = Display::new(file, recording.seconds, arguments.quiet, streamed);
+    let rate = f64::from(recording.sample_rate);
     let sending = send(sender, recording, arguments.realtime);
     let (sent, received) = tokio::join!(sending, receive(events, &mut display, rate));
     display.end();
@@ -181,7 +181,7 @@ async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result
 }
 
 async fn send(mut sender: AudioSender, mut recording: Recording, realtime: bool) -> Result<(), Failure> {
-    let bytes = recording.head.sample_rate as usize / 10 * 2;
+    let bytes = recording.sample_rate as usize / 10 * 2;
     let mut ticks = interval(CHUNK);
     // A pause of the machine is made up for: a microphone would have gone on.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -195,61 +195,6 @@ async fn send(mut sender: AudioSender, mut recording: Recording, realtime: bool)
     }
     let _ = sender.end().await;
     Ok(())
-}
-
-/// A WAV recording that is being read.
-struct Recording {
-    head: WavHead,
-    source: Box<dyn AsyncRead + Unpin + Send>,
-    /// What was read with the head.
-    ahead: Vec<u8>,
-    left: u64,
-}
-
-impl Recording {
-    async fn open(file: &Path) -> Result<Self, Failure> {
-        let mut source: Box<dyn AsyncRead + Unpin + Send> = if is_stdin(file) {
-            Box::new(tokio::io::stdin())
-        } else {
-            let opened = tokio::fs::File::open(file).await.context("cannot be opened");
-            Box::new(opened.map_err(|error| Failure::new(Exit::NoInput, error))?)
-        };
-        let mut bytes = Vec::new();
-        loop {
-            let head =
-                parse_head(&bytes).map_err(|error| Failure::new(Exit::Data, anyhow!(error.message)))?;
-            if let Some(head) = head {
-                return Ok(Self {
-                    ahead: bytes.split_off(head.data_at),
-                    left: head.data_bytes.unwrap_or(u64::MAX),
-                    head,
-                    source,
-                });
-            }
-            let read = source.read_buf(&mut bytes).await.context("cannot be read");
-            let read = read.map_err(|error| Failure::new(Exit::NoInput, error))?;
-            if read == 0 || bytes.len() > MAX_HEAD_BYTES {
-                return Err(Failure::new(
-                    Exit::Data,
-                    anyhow!("it ends before its first sample; it must be a WAV recording"),
-                ));
-            }
-        }
-    }
-
-    /// The next `most` bytes of samples or what is left; `None` at the end.
-    async fn next(&mut self, most: usize) -> Result<Option<Vec<u8>>, Failure> {
-        let wanted = most.min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let mut piece = std::mem::take(&mut self.ahead);
-        if piece.len() > wanted {
-            self.ahead = piece.split_off(wanted);
-        }
-        let rest = (wanted - piece.len()) as u64;
-        let read = (&mut self.source).take(rest).read_to_end(&mut piece).await.context("cannot be read");
-        read.map_err(|error| Failure::new(Exit::NoInput, error))?;
-        self.left -= piece.len() as u64;
-        Ok((!piece.is_empty()).then_some(piece))
-    }
 }
 
 fn write(transcript: &Transcript, file: &Path, arguments: &TranscribeArguments) -> Result<(), Failure> {

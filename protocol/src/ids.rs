@@ -19,6 +19,12 @@ impl SessionId {
         Self(Uuid::new_v4())
     }
 
+    /// The id of what has this digest (UUID version 8), for a client that comes back by a name of its own.
+    #[must_use]
+    pub fn of_digest(digest: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_custom_bytes(digest).into_uuid())
+    }
+
     /// Reads an id as a client wrote it: any of the textual forms of a UUID.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod control;
 pub mod data;
 pub mod frame;
 pub mod gossip;
+pub mod gstreamer;
 pub mod ids;
 pub mod lease;
 pub mod limits;

@@ -10,6 +10,9 @@ pub const MIN_SAMPLE_RATE: u32 = 8_000;
 /// Highest sample rate that is taken; no microphone path delivers speech above it.
 pub const MAX_SAMPLE_RATE: u32 = 48_000;
 
+/// Most channels of a client's audio; rooms and meetings are recorded with up to as many microphones.
+pub const MAX_CHANNELS: u8 = 8;
+
 /// Largest message a client may send: 1 MiB, as vosk-server has it; over 10 s of 48 kHz audio.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 1 << 20;
 

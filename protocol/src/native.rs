@@ -93,7 +93,7 @@ pub struct AudioFormat {
     /// Frames a second: a whole number from 8000 to 48000.
     #[serde(default = "default_sample_rate")]
     pub sample_rate: u32,
-    /// Channels; only 1 so far.
+    /// Interleaved channels, 1 to 8, which are mixed to their mean.
     #[serde(default = "one_channel")]
     pub channels: u8,
 }
@@ -121,6 +121,18 @@ pub enum Encoding {
     #[default]
     #[serde(rename = "pcm_s16le")]
     PcmS16le,
+    /// Unsigned 8 bit.
+    PcmU8,
+    /// Signed 24 bit in three bytes, little endian.
+    PcmS24le,
+    /// Signed 32 bit, little endian.
+    PcmS32le,
+    /// 32-bit floating point, little endian, full scale at 1.
+    PcmF32le,
+    /// mu-law of ITU-T G.711, one byte.
+    Mulaw,
+    /// A-law of ITU-T G.711, one byte.
+    Alaw,
 }
 
 /// What a client wants to get. Fields that affect text are fixed for the session's life.

@@ -15,13 +15,20 @@ pub enum Dialect {
     Vosk,
     /// A whole recording over HTTP.
     Http,
+    /// kaldi-gstreamer-server's protocol.
+    Gstreamer,
+    /// `OpenAI`'s interface for recordings.
+    OpenAi,
 }
 
 impl Dialect {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi];
+
     /// The one that has this label.
     #[must_use]
     pub fn of_label(label: &str) -> Option<Self> {
-        [Self::Native, Self::Vosk, Self::Http].into_iter().find(|dialect| dialect.label() == label)
+        Self::ALL.into_iter().find(|dialect| dialect.label() == label)
     }
 
     /// The name used as a label.
@@ -31,6 +38,8 @@ impl Dialect {
             Self::Native => "native",
             Self::Vosk => "vosk",
             Self::Http => "http",
+            Self::Gstreamer => "gstreamer",
+            Self::OpenAi => "openai",
         }
     }
 }

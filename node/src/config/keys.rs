@@ -59,6 +59,8 @@ pub const KEYS: &[Key] = &[
     key("gateway.write_timeout", SHORT),
     key("gateway.vosk_reply_timeout", SHORT),
     key("gateway.max_recording", "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\""),
+    key("gateway.gstreamer_workers", "\"number\" or \"models\""),
+    key("gateway.reference_dir", "the path of a folder, or \"\""),
     key("sessions.journal", "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\""),
     key("sessions.linger", LONG),
     key("sessions.queue_wait", "a time with its unit from \"0s\" to \"60s\", such as \"2s\""),

@@ -44,6 +44,8 @@ pub(super) const fn close_code(code: ErrorCode) -> u16 {
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// The answer to a ping that had something in it: what was sent before it has been read.
+    Pong(Bytes),
     /// A close frame, or the end of the stream.
     Closed,
     /// What came was no WebSocket message that is taken; to be closed with this code and reason.
@@ -105,6 +107,7 @@ fn classify(next: Option<Result<Message, axum::Error>>) -> Option<Received> {
     match next {
         Some(Ok(Message::Text(text))) => Some(Received::Text(text)),
         Some(Ok(Message::Binary(bytes))) => Some(Received::Binary(bytes)),
+        Some(Ok(Message::Pong(payload))) if !payload.is_empty() => Some(Received::Pong(payload)),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
         Some(Ok(Message::Close(_))) | None => Some(Received::Closed),
         Some(Err(error)) => Some(broken(error)),
@@ -129,7 +132,12 @@ impl Writer {
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), SendError> {
-        self.send(Message::Ping(Bytes::new())).await
+        self.ping_with(Bytes::new()).await
+    }
+
+    /// A ping whose answer is told apart from others.
+    pub(super) async fn ping_with(&mut self, payload: impl Into<Bytes>) -> Result<(), SendError> {
+        self.send(Message::Ping(payload.into())).await
     }
 
     /// Says goodbye. A peer that can't be told is gone anyway.

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
+use starling_core::audio::PcmReader;
 use starling_protocol::SessionId;
 use starling_protocol::lease::TraceContext;
-use starling_protocol::native::{ClientMessage, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client};
+use starling_protocol::native::{
+    AudioFormat, ClientMessage, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client,
+};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -35,7 +38,7 @@ type Closing = (u16, String);
 pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
     let (mut reader, mut writer) = split(socket, &state.settings);
     let closing = match open(&mut reader, &state).await {
-        Ok(attached) => converse(&mut reader, &mut writer, attached, &state).await,
+        Ok((attached, format)) => converse(&mut reader, &mut writer, attached, format, &state).await,
         Err(Refusal::Gone) => None,
         Err(Refusal::Close(code, reason)) => Some((code, reason.to_owned())),
         Err(Refusal::Error(error)) => {
@@ -61,9 +64,18 @@ impl From<ErrorBody> for Refusal {
     }
 }
 
-async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Refusal> {
+async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, AudioFormat), Refusal> {
     let most = state.settings.handshake_timeout;
-    let Ok(received) = timeout(most, reader.next()).await else {
+    let first = async {
+        loop {
+            match reader.next().await {
+                // Of no meaning, and allowed at any time (RFC 6455, section 5.5.3).
+                Received::Pong(_) => {}
+                received => return received,
+            }
+        }
+    };
+    let Ok(received) = timeout(most, first).await else {
         let message = format!("no hello came within {} s", most.as_secs_f64());
         return Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into());
     };
@@ -73,7 +85,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Ref
             return Err(ErrorBody::new(ErrorCode::BadRequest, "audio came before hello").into());
         }
         Received::Broken(code, reason) => return Err(Refusal::Close(code, reason)),
-        Received::Closed | Received::Silent => return Err(Refusal::Gone),
+        Received::Pong(_) | Received::Closed | Received::Silent => return Err(Refusal::Gone),
     };
     let hello = match parse_client(&text) {
         Ok(ClientMessage::Hello(hello)) => hello,
@@ -83,6 +95,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Ref
         }
         Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
     };
+    let format = hello.format;
     let attached = match (hello.session, hello.resume.clone()) {
         (Some(session), Some(resume)) => {
             let trace = trace_of(&hello);
@@ -93,7 +106,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<Attached, Ref
         }
         (_, None) => state.sessions.open(open_request(hello, state)).await?,
     };
-    Ok(attached)
+    Ok((attached, format))
 }
 
 fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
@@ -123,6 +136,7 @@ async fn converse(
     reader: &mut Reader,
     writer: &mut Writer,
     attached: Attached,
+    format: AudioFormat,
     state: &GatewayState,
 ) -> Option<Closing> {
     let Attached { ready, input, output } = attached;
@@ -134,7 +148,7 @@ async fn converse(
     }
     let (errors, waiting) = mpsc::channel(WAITING_ERRORS);
     // The input goes with the reading: when that ends, the session knows that its connection is lost.
-    let mut reading = std::pin::pin!(read(reader, input, errors));
+    let mut reading = std::pin::pin!(read(reader, input, format, errors));
     let told = tokio::select! {
         closing = &mut reading => return closing,
         told = write(writer, output, waiting, state) => told,
@@ -154,8 +168,11 @@ async fn converse(
 async fn read(
     reader: &mut Reader,
     mut input: Box<dyn Input>,
+    format: AudioFormat,
     errors: mpsc::Sender<ErrorBody>,
 ) -> Option<Closing> {
+    let mut samples = PcmReader::new(format.encoding, format.channels);
+    let mut mono = Vec::new();
     let mut ended = false;
     loop {
         let taken = match reader.next().await {
@@ -164,7 +181,12 @@ async fn read(
                 let _ = errors.send(error).await;
                 Ok(())
             }
-            Received::Binary(pcm) => input.audio(&pcm).await,
+            Received::Binary(pcm) if samples.is_plain() => input.audio(&pcm).await,
+            Received::Binary(pcm) => {
+                mono.clear();
+                samples.read(&pcm, &mut mono);
+                input.audio(&mono).await
+            }
             Received::Text(text) => match parse_client(&text) {
                 Ok(ClientMessage::Confirm { segment }) => input.confirm(segment).await,
                 Ok(ClientMessage::Finalize {}) if !ended => input.finalize().await,
@@ -183,6 +205,7 @@ async fn read(
                     Ok(())
                 }
             },
+            Received::Pong(_) => Ok(()),
             Received::Broken(code, reason) => return Some((code, reason.to_owned())),
             Received::Closed | Received::Silent => return None,
         };
@@ -196,7 +219,7 @@ async fn read(
 
 async fn discard(reader: &mut Reader) -> Option<Closing> {
     loop {
-        if !matches!(reader.next().await, Received::Binary(_) | Received::Text(_)) {
+        if !matches!(reader.next().await, Received::Binary(_) | Received::Text(_) | Received::Pong(_)) {
             return None;
         }
     }

@@ -21,7 +21,19 @@ use crate::sessions::ModelInfo;
 
 #[derive(Serialize)]
 struct ModelList<'a> {
+    /// What clients of `OpenAI` look for.
+    object: &'static str,
+    data: Vec<ModelName<'a>>,
     models: Vec<ModelEntry<'a>>,
+}
+
+/// A model as clients of `OpenAI` know one.
+#[derive(Serialize)]
+struct ModelName<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
 }
 
 #[derive(Serialize)]
@@ -56,8 +68,15 @@ pub(super) async fn models(State(state): State<GatewayState>) -> Response {
     let models = state.sessions.models();
     let entries = models.iter().enumerate();
     let directory = state.cluster.directory();
+    let data = models.iter().map(|info| ModelName {
+        id: &info.name,
+        object: "model",
+        created: 0,
+        owned_by: "starling",
+    });
+    let data = data.collect();
     let models = entries.map(|(index, info)| entry(info, index == 0, &status, &directory)).collect();
-    Json(ModelList { models }).into_response()
+    Json(ModelList { object: "list", data, models }).into_response()
 }
 
 fn entry<'a>(
@@ -249,21 +268,23 @@ pub(super) async fn metrics(State(state): State<GatewayState>) -> Response {
     }
 }
 
-/// Somebody looked at the stream's address with something that speaks no WebSocket.
-pub(super) fn no_upgrade(rejection: &WebSocketUpgradeRejection) -> Response {
-    let message = format!("/v1/stream is a WebSocket: {}", rejection.body_text());
+/// Somebody looked at a stream's address with something that speaks no WebSocket.
+pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> Response {
+    let message = format!("{path} is a WebSocket: {}", rejection.body_text());
     let error = ErrorBody::new(ErrorCode::BadRequest, message);
     HttpError::new(rejection.status(), error).into_response()
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
+    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
     let allowed = match uri.path() {
-        "/v1/transcriptions" | "/v1/cluster/drain" => "POST",
+        "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/cluster/drain" => "POST",
+        "/client/dynamic/reference" => "POST",
+        "/client/dynamic/recognize" => "PUT or POST",
         "/v1/models" => "GET or POST",
         _ => "GET",
     };

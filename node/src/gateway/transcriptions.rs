@@ -1,5 +1,4 @@
-//! `POST /v1/transcriptions`: a WAV recording in, its text out. The recording is decoded as it arrives; at no time is more of
-//! it held than a session's journal.
+//! `POST /v1/transcriptions`: a recording in, its text out, while it arrives.
 
 use std::time::Duration;
 
@@ -9,30 +8,28 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use starling_actors::{Dialect, OpenRequest, SessionEvent};
+use starling_protocol::gstreamer::Media;
 use starling_protocol::limits::MAX_ALTERNATIVES;
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
 use starling_protocol::{Segment, SessionId};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::GatewayState;
 use super::reply::HttpError;
-use super::wav::{MAX_HEAD_BYTES, WavHead, parse_head};
+use super::samples::{Recording, Samples, too_large};
 use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 
 /// How long the last finals may take once the whole recording was handed on: as for a caller's last final, some segments
 /// decoded again included.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Beside anything that begins with `audio/` or `video/`: what a recording is, its first bytes say.
 const CONTENT_TYPES: &[&str] = &[
-    "audio/wav",
-    "audio/wave",
-    "audio/x-wav",
-    "audio/vnd.wave",
     "application/octet-stream",
+    "application/ogg",
     // What curl says when it is told nothing.
     "application/x-www-form-urlencoded",
 ];
@@ -51,12 +48,12 @@ pub(super) struct Parameters {
 
 /// The answer.
 #[derive(Debug, Serialize)]
-struct Transcription {
-    text: String,
-    model: String,
+pub(super) struct Transcription {
+    pub(super) text: String,
+    pub(super) model: String,
     /// Seconds.
-    duration: f64,
-    segments: Vec<Final>,
+    pub(super) duration: f64,
+    pub(super) segments: Vec<Final>,
 }
 
 pub(super) async fn transcribe(
@@ -70,16 +67,11 @@ pub(super) async fn transcribe(
             HttpError::from(ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
         })?;
         check_headers(&headers, state.settings.max_recording)?;
-        let mut recording = Recording {
-            body: body.into_data_stream(),
-            left: state.settings.max_recording,
-            limit: state.settings.max_recording,
-            patience: state.settings.peer_timeout,
-        };
-        let (head, rest) = recording.head().await?;
-        let request = open_request(&parameters, head.sample_rate, &state)?;
+        let recording = Recording::new(body, state.settings.max_recording, state.settings.peer_timeout);
+        let samples = Samples::open(recording, Media::Container).await?;
+        let request = open_request(&parameters, samples.sample_rate, &state)?;
         let attached = state.sessions.open(request).await?;
-        decode(attached, recording, &head, rest).await
+        decode(attached, samples).await
     };
     match answer.await {
         Ok(transcription) => Json(transcription).into_response(),
@@ -91,8 +83,9 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), HttpError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(kind) = text(header::CONTENT_TYPE) {
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if !CONTENT_TYPES.contains(&essence.as_str()) {
-            let error = ErrorBody::field("content-type", format!("{essence:?}"), "audio/wav");
+        let fits = ["audio/", "video/"].iter().any(|kind| essence.starts_with(kind));
+        if !fits && !CONTENT_TYPES.contains(&essence.as_str()) {
+            let error = ErrorBody::field("content-type", format!("{essence:?}"), "such as audio/wav");
             return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
     }
@@ -101,11 +94,6 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), HttpError> {
         Some(length) if length > limit => Err(too_large(format!("{length} bytes"), limit)),
         _ => Ok(()),
     }
-}
-
-fn too_large(value: String, limit: u64) -> HttpError {
-    let error = ErrorBody::field("body", value, format!("at most {limit} bytes"));
-    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
 fn open_request(
@@ -120,7 +108,7 @@ fn open_request(
     Ok(OpenRequest {
         session: SessionId::random(),
         dialect: Dialect::Http,
-        model: model_for(parameters, state)?,
+        model: model_for(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
         sample_rate,
         options: SessionOptions {
             words: parameters.words,
@@ -135,13 +123,17 @@ fn open_request(
     })
 }
 
-fn model_for(parameters: &Parameters, state: &GatewayState) -> Result<Option<String>, ErrorBody> {
-    let Some(language) = &parameters.language else {
-        return Ok(parameters.model.clone());
+/// The model that a client means: the one it names, or one for its language.
+pub(super) fn model_for(
+    model: Option<&str>,
+    language: Option<&str>,
+    state: &GatewayState,
+) -> Result<Option<String>, ErrorBody> {
+    let Some(language) = language else {
+        return Ok(model.map(str::to_owned));
     };
     let fits = |info: &&ModelInfo| {
-        info.language.eq_ignore_ascii_case(language)
-            && parameters.model.as_ref().is_none_or(|model| *model == info.name)
+        info.language.eq_ignore_ascii_case(language) && model.is_none_or(|model| *model == info.name)
     };
     let models = state.sessions.models();
     if let Some(info) = models.iter().find(fits) {
@@ -152,54 +144,6 @@ fn model_for(parameters: &Parameters, state: &GatewayState) -> Result<Option<Str
     Err(ErrorBody::field("language", format!("{language:?}"), format!("one of {}", spoken.join(", "))))
 }
 
-/// A body that is read with an eye on its length and on its pace.
-struct Recording {
-    body: axum::body::BodyDataStream,
-    left: u64,
-    limit: u64,
-    patience: Duration,
-}
-
-impl Recording {
-    async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let Ok(next) = timeout(self.patience, self.body.next()).await else {
-            let message = format!("no part of the recording came for {} s", self.patience.as_secs_f64());
-            return Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into());
-        };
-        let Some(piece) = next else {
-            return Ok(None);
-        };
-        let piece = piece.map_err(|error| {
-            ErrorBody::new(ErrorCode::BadRequest, format!("the recording broke off: {error}"))
-        })?;
-        self.left = self
-            .left
-            .checked_sub(piece.len() as u64)
-            .ok_or_else(|| too_large(format!("over {} bytes", self.limit), self.limit))?;
-        Ok(Some(piece))
-    }
-
-    /// Reads up to the first samples; gives those that came with the head.
-    async fn head(&mut self) -> Result<(WavHead, Bytes), HttpError> {
-        let unprocessable = |error| HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, error);
-        let mut bytes = Vec::new();
-        loop {
-            if let Some(head) = parse_head(&bytes).map_err(unprocessable)? {
-                let rest = Bytes::from(bytes).slice(head.data_at..);
-                return Ok((head, rest));
-            }
-            match self.next().await? {
-                Some(piece) if bytes.len() <= MAX_HEAD_BYTES => bytes.extend_from_slice(&piece),
-                _ => {
-                    let value = format!("{} bytes without samples", bytes.len());
-                    let error = ErrorBody::field("body", value, "a whole WAV recording");
-                    return Err(unprocessable(error));
-                }
-            }
-        }
-    }
-}
-
 /// What came out so far.
 #[derive(Default)]
 struct Collected {
@@ -207,6 +151,9 @@ struct Collected {
     frames: u64,
     failed: Option<ErrorBody>,
     done: bool,
+    listener: Option<mpsc::Sender<Final>>,
+    /// Finals that the listener has.
+    told: usize,
 }
 
 impl Collected {
@@ -222,37 +169,48 @@ impl Collected {
         }
     }
 
+    /// Tells the listener of what is new. One that does not listen holds the decoding back; one that has gone is not told.
+    async fn tell(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        for last in &self.finals[self.told..] {
+            if listener.send(last.clone()).await.is_err() {
+                break;
+            }
+        }
+        self.told = self.finals.len();
+    }
+
     fn last(&self) -> Option<Segment> {
         self.finals.last().map(|last| last.segment)
     }
 }
 
-async fn decode(
+/// Decodes a recording to its end.
+pub(super) async fn decode(attached: Attached, samples: Samples) -> Result<Transcription, HttpError> {
+    decode_aloud(attached, samples, None).await
+}
+
+/// The same, for whoever wants to hear each final when it comes.
+pub(super) async fn decode_aloud(
     attached: Attached,
-    mut recording: Recording,
-    head: &WavHead,
-    rest: Bytes,
+    mut samples: Samples,
+    listener: Option<mpsc::Sender<Final>>,
 ) -> Result<Transcription, HttpError> {
     let Attached { ready, mut input, mut output } = attached;
-    let mut collected = Collected::default();
-    let mut left = head.data_bytes.unwrap_or(u64::MAX);
-    let mut next = Some(rest);
-    while let Some(piece) = next {
-        // What follows the samples is metadata.
-        let samples = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        left -= samples as u64;
+    let mut collected = Collected { listener, ..Collected::default() };
+    while let Some(piece) = samples.next().await? {
         let take_in = |event| {
             collected.take_in(event);
             collected.last()
         };
-        if feed(&mut *input, &mut *output, &piece[..samples], take_in).await.is_err() {
+        if feed(&mut *input, &mut *output, &piece, take_in).await.is_err() {
             break;
         }
-        next = recording.next().await?;
+        collected.tell().await;
     }
     // A session that is over says so in its events.
     let _ = input.end().await;
-    finish(collected, &mut *input, &mut *output, ready.model, head).await
+    finish(collected, &mut *input, &mut *output, ready.model, samples.sample_rate).await
 }
 
 async fn finish(
@@ -260,12 +218,13 @@ async fn finish(
     input: &mut dyn Input,
     output: &mut dyn Output,
     model: String,
-    head: &WavHead,
+    sample_rate: u32,
 ) -> Result<Transcription, HttpError> {
     let rest = async {
         while let Some(event) = output.next().await {
             collected.take_in(event);
             confirm(&collected, input).await;
+            collected.tell().await;
         }
     };
     let in_time = timeout(END_TIMEOUT, rest).await.is_ok();
@@ -281,7 +240,7 @@ async fn finish(
     Ok(Transcription {
         text: texts.join(" "),
         model,
-        duration: collected.frames as f64 / f64::from(head.sample_rate),
+        duration: collected.frames as f64 / f64::from(sample_rate),
         segments: collected.finals,
     })
 }

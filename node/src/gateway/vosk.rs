@@ -119,6 +119,7 @@ impl Connection {
                     VoskMessage::Eof => self.finish().await,
                     VoskMessage::Other => self.repeat().await,
                 },
+                Received::Pong(_) => Ok(()),
                 Received::Closed | Received::Silent => Err(Over::Gone),
                 Received::Broken(code, reason) => Err(Over::Close(code, reason.to_owned())),
             };

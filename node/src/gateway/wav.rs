@@ -4,13 +4,18 @@
 //! readers there are want a whole file with a right length. Only the head is read here, the samples are passed on as they
 //! are.
 
-use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
-use starling_protocol::native::ErrorBody;
+use starling_core::audio::PcmReader;
+use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use starling_protocol::native::{AudioFormat, Encoding, ErrorBody};
 
 /// Metadata before the samples is a few hundred bytes; a head without end is no recording.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// Format tags of mmreg.h.
 const PCM: u16 = 1;
+const FLOAT: u16 = 3;
+const ALAW: u16 = 6;
+const MULAW: u16 = 7;
 /// The format's real tag is then in an extension (Microsoft's WAVEFORMATEXTENSIBLE).
 const EXTENSIBLE: u16 = 0xFFFE;
 const SUBFORMAT_AT: usize = 24;
@@ -18,12 +23,26 @@ const SUBFORMAT_AT: usize = 24;
 /// What the head says of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WavHead {
-    /// Frames a second.
-    pub sample_rate: u32,
+    /// How the samples are encoded.
+    pub format: AudioFormat,
     /// Where the samples begin.
     pub data_at: usize,
     /// How many bytes of samples there are; `None` when the writer didn't know.
     pub data_bytes: Option<u64>,
+}
+
+impl WavHead {
+    /// How long so many bytes of samples last.
+    #[must_use]
+    pub fn seconds(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.reader().frame_bytes() as f64 / f64::from(self.format.sample_rate)
+    }
+
+    /// What makes mono PCM16 of the samples.
+    #[must_use]
+    pub fn reader(&self) -> PcmReader {
+        PcmReader::new(self.format.encoding, self.format.channels)
+    }
 }
 
 /// Reads the head off the beginning of a recording; `None` while more of it is needed.
@@ -37,7 +56,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<WavHead>, ErrorBody> {
         return Err(not_wav());
     }
     let mut at = 12;
-    let mut sample_rate = None;
+    let mut described = None;
     while let (Some(name), Some(length)) = (bytes.get(at..at + 4), u32_at(bytes, at + 4)) {
         let body = at + 8;
         match name {
@@ -48,13 +67,13 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<WavHead>, ErrorBody> {
                 let Some(format) = bytes.get(body..body + length as usize) else {
                     return Ok(None);
                 };
-                sample_rate = Some(checked_rate(format)?);
+                described = Some(checked_format(format)?);
             }
             b"data" => {
-                let sample_rate = sample_rate.ok_or_else(not_wav)?;
+                let format = described.ok_or_else(not_wav)?;
                 let unknown = length == 0 || length == u32::MAX;
                 return Ok(Some(WavHead {
-                    sample_rate,
+                    format,
                     data_at: body,
                     data_bytes: (!unknown).then(|| u64::from(length)),
                 }));
@@ -74,33 +93,46 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<WavHead>, ErrorBody> {
     Ok(None)
 }
 
-fn checked_rate(format: &[u8]) -> Result<u32, ErrorBody> {
+fn checked_format(format: &[u8]) -> Result<AudioFormat, ErrorBody> {
     let short = |at| u16_at(format, at).unwrap_or(0);
     let tag = match short(0) {
         EXTENSIBLE => short(SUBFORMAT_AT),
         tag => tag,
     };
-    let (channels, rate, bits) = (short(2), u32_at(format, 4).unwrap_or(0), short(14));
-    if tag != PCM {
-        let value = match tag {
-            3 => "floating point".to_owned(),
-            6 => "A-law".to_owned(),
-            7 => "mu-law".to_owned(),
-            other => format!("format {other}"),
-        };
-        return Err(ErrorBody::field("wav.encoding", value, "PCM (format 1)"));
-    }
-    if bits != 16 {
-        return Err(ErrorBody::field("wav.bits_per_sample", bits.to_string(), "16"));
-    }
-    if channels != 1 {
-        return Err(ErrorBody::field("wav.channels", channels.to_string(), "1"));
-    }
-    if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&rate) {
+    let (channels, sample_rate, bits) = (short(2), u32_at(format, 4).unwrap_or(0), short(14));
+    let encoding = match (tag, bits) {
+        (PCM, 8) => Encoding::PcmU8,
+        (PCM, 16) => Encoding::PcmS16le,
+        (PCM, 24) => Encoding::PcmS24le,
+        (PCM, 32) => Encoding::PcmS32le,
+        (FLOAT, 32) => Encoding::PcmF32le,
+        (ALAW, 8) => Encoding::Alaw,
+        (MULAW, 8) => Encoding::Mulaw,
+        (PCM | FLOAT | ALAW | MULAW, _) => {
+            let allowed = if tag == PCM {
+                "8, 16, 24 or 32"
+            } else if tag == FLOAT {
+                "32"
+            } else {
+                "8"
+            };
+            return Err(ErrorBody::field("wav.bits_per_sample", bits.to_string(), allowed));
+        }
+        _ => {
+            let allowed = "PCM (format 1), floating point (3), A-law (6) or mu-law (7)";
+            return Err(ErrorBody::field("wav.encoding", format!("format {tag}"), allowed));
+        }
+    };
+    let Some(channels) = u8::try_from(channels).ok().filter(|count| (1..=MAX_CHANNELS).contains(count))
+    else {
+        let allowed = format!("1 to {MAX_CHANNELS}");
+        return Err(ErrorBody::field("wav.channels", channels.to_string(), allowed));
+    };
+    if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&sample_rate) {
         let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
-        return Err(ErrorBody::field("wav.sample_rate", rate.to_string(), allowed));
+        return Err(ErrorBody::field("wav.sample_rate", sample_rate.to_string(), allowed));
     }
-    Ok(rate)
+    Ok(AudioFormat { encoding, sample_rate, channels })
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

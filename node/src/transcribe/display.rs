@@ -6,8 +6,6 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 use starling_client::Final;
 
-use crate::gateway::wav::WavHead;
-
 /// Tenths of a second: what a bar can show the progress of.
 const UNITS_PER_SECOND: f64 = 10.0;
 
@@ -20,8 +18,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    pub(super) fn new(file: &Path, head: &WavHead, quiet: bool, streamed: bool) -> Self {
-        let seconds = head.data_bytes.map(|bytes| bytes as f64 / 2.0 / f64::from(head.sample_rate));
+    pub(super) fn new(file: &Path, seconds: Option<f64>, quiet: bool, streamed: bool) -> Self {
         let (bar, template) = match (quiet, seconds) {
             (true, _) => (ProgressBar::hidden(), "{msg}"),
             (false, Some(seconds)) => {

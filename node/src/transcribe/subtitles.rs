@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use starling_client::Final;
 
 /// `SubRip`: numbered, with a comma before the milliseconds.
-pub(super) fn srt(segments: &[Final]) -> String {
+pub(crate) fn srt(segments: &[Final]) -> String {
     let mut out = String::new();
     for (index, last) in spoken(segments).enumerate() {
         let (start, end) = (time(last.start, ','), time(last.end, ','));
@@ -15,7 +15,7 @@ pub(super) fn srt(segments: &[Final]) -> String {
 }
 
 /// `WebVTT`: a head, and a full stop before the milliseconds. `&` and `<` would begin markup.
-pub(super) fn vtt(segments: &[Final]) -> String {
+pub(crate) fn vtt(segments: &[Final]) -> String {
     let mut out = String::from("WEBVTT\n\n");
     for last in spoken(segments) {
         let (start, end) = (time(last.start, '.'), time(last.end, '.'));

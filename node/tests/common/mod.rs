@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary takes its own part of this")]
 
+pub mod answer;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use starling_actors::{
 };
 use starling_node::cluster::Cluster;
 use starling_node::config::GatewaySettings;
+use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
@@ -245,6 +248,7 @@ impl FakeNode {
             linger: Duration::from_secs(60),
             idle,
             metrics: Arc::new(Metrics::new(["fake"])),
+            workers: Workers::default(),
             stopping: CancellationToken::new(),
             drain_deadline: Duration::from_secs(25),
             closing: CancellationToken::new(),

@@ -4,7 +4,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{ClientMessage, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL};
-use crate::limits::{MAX_ALTERNATIVES, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::limits::{
+    MAX_ALTERNATIVES, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
+};
 
 /// A client's text is no message. Nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -57,8 +59,9 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
         let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
         return Err(ErrorBody::field("format.sample_rate", rate.to_string(), allowed));
     }
-    if hello.format.channels != 1 {
-        return Err(ErrorBody::field("format.channels", hello.format.channels.to_string(), "1"));
+    if !(1..=MAX_CHANNELS).contains(&hello.format.channels) {
+        let allowed = format!("1 to {MAX_CHANNELS}");
+        return Err(ErrorBody::field("format.channels", hello.format.channels.to_string(), allowed));
     }
     check_options(&hello.options)
 }

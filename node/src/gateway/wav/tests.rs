@@ -27,21 +27,55 @@ fn field(bytes: &[u8]) -> (Option<String>, Option<String>) {
 fn what_another_library_wrote_is_read_byte_for_byte() {
     let bytes = recording(1, 44_100, 16, 500);
     let head = parse_head(&bytes).expect("is fine").expect("is whole");
-    assert_eq!((head.sample_rate, head.data_bytes), (44_100, Some(1_000)));
+    assert_eq!((head.format.sample_rate, head.data_bytes), (44_100, Some(1_000)));
     assert_eq!(bytes.len() - head.data_at, 1_000);
 }
 
 #[test]
 fn other_kinds_are_named() {
     let named = |field: &str, value: &str| (Some(field.to_owned()), Some(value.to_owned()));
-    assert_eq!(field(&recording(2, 16_000, 16, 5)), named("wav.channels", "2"));
+    assert_eq!(field(&recording(9, 16_000, 16, 5)), named("wav.channels", "9"));
     assert_eq!(field(&recording(1, 96_000, 16, 5)), named("wav.sample_rate", "96000"));
-    assert_eq!(field(&recording(1, 16_000, 8, 5)), named("wav.bits_per_sample", "8"));
+    let mut odd = recording(1, 16_000, 16, 5);
+    odd[34] = 12;
+    assert_eq!(field(&odd), named("wav.bits_per_sample", "12"));
     assert_eq!(field(b"OggS\0\x02"), named("body", "no WAV recording"));
     assert_eq!(field(b"RIFF\0\0\0\0AVI "), named("body", "no WAV recording"));
-    let mut float = recording(1, 16_000, 16, 5);
-    float[20] = 3;
-    assert_eq!(field(&float), named("wav.encoding", "floating point"));
+    let mut adpcm = recording(1, 16_000, 16, 5);
+    adpcm[20] = 2;
+    assert_eq!(field(&adpcm), named("wav.encoding", "format 2"));
+}
+
+#[test]
+fn every_encoding_that_is_taken_is_known_by_its_tag_and_size() {
+    let encoding = |tag: u8, bits: u8| {
+        let mut bytes = recording(2, 8_000, 16, 5);
+        (bytes[20], bytes[34]) = (tag, bits);
+        parse_head(&bytes).expect("is fine").expect("is whole").format
+    };
+    for (tag, bits, expected) in [
+        (1, 8, Encoding::PcmU8),
+        (1, 16, Encoding::PcmS16le),
+        (1, 24, Encoding::PcmS24le),
+        (1, 32, Encoding::PcmS32le),
+        (3, 32, Encoding::PcmF32le),
+        (6, 8, Encoding::Alaw),
+        (7, 8, Encoding::Mulaw),
+    ] {
+        let format = AudioFormat { encoding: expected, sample_rate: 8_000, channels: 2 };
+        assert_eq!(encoding(tag, bits), format, "{tag} {bits}");
+    }
+}
+
+#[test]
+fn what_another_library_wrote_in_other_encodings_gives_its_samples() {
+    for (bits, channels) in [(8, 1), (24, 1), (24, 2), (32, 3)] {
+        let bytes = recording(channels, 16_000, bits, 50);
+        let head = parse_head(&bytes).expect("is fine").expect("is whole");
+        let mut samples = Vec::new();
+        head.reader().read(&bytes[head.data_at..], &mut samples);
+        assert_eq!(samples.len(), 100, "{bits} bits, {channels} channels");
+    }
 }
 
 #[test]

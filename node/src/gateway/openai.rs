@@ -1,0 +1,297 @@
+//! `POST /v1/audio/transcriptions` as `OpenAI` has it: a form with a recording in, its text out, in the format that was asked for.
+//!
+//! Owns: the form, the formats, and errors in that interface's shape. Must never: decode before the whole form is read, since what
+//! a field means may come after the file.
+
+use std::fs::File;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
+use axum::extract::{Multipart, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use starling_actors::{Dialect, OpenRequest};
+use starling_protocol::SessionId;
+use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::GatewayState;
+use super::reply::HttpError;
+use super::samples::{Samples, Stored, too_large};
+use super::transcriptions::{Transcription, decode, decode_aloud, model_for};
+use crate::transcribe::subtitles;
+
+/// Models that clients of `OpenAI` name because they have to name one. Here they mean the node's own choice.
+const THEIR_MODELS: [&str; 4] =
+    ["whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize"];
+
+/// Longest field beside the file: a prompt.
+const MOST_FIELD_BYTES: usize = 64 * 1024;
+
+/// Deltas that wait for a client that doesn't read; then decoding waits.
+const WAITING_DELTAS: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Format {
+    #[default]
+    Json,
+    Text,
+    Srt,
+    Vtt,
+    VerboseJson,
+}
+
+impl Format {
+    const NAMES: [(&str, Self); 5] = [
+        ("json", Self::Json),
+        ("text", Self::Text),
+        ("srt", Self::Srt),
+        ("vtt", Self::Vtt),
+        ("verbose_json", Self::VerboseJson),
+    ];
+}
+
+/// What was asked for.
+#[derive(Debug, Default)]
+struct Form {
+    file: Option<File>,
+    model: Option<String>,
+    language: Option<String>,
+    format: Format,
+    words: bool,
+    stream: bool,
+}
+
+pub(super) async fn transcribe(
+    State(state): State<GatewayState>,
+    form: Result<Multipart, MultipartRejection>,
+) -> Response {
+    match answer(&state, form).await {
+        Ok(response) => response,
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn answer(
+    state: &GatewayState,
+    form: Result<Multipart, MultipartRejection>,
+) -> Result<Response, HttpError> {
+    let form = form.map_err(|rejection| {
+        HttpError::new(rejection.status(), ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
+    })?;
+    let Form { file, model, language, format, words, stream } = read(form, state).await?;
+    let file = file.ok_or_else(|| ErrorBody::field("file", "absent", "a recording"))?;
+    let samples = Samples::stored(file).await?;
+    let named = model.as_deref().filter(|model| !THEIR_MODELS.contains(model));
+    let request = OpenRequest {
+        session: SessionId::random(),
+        dialect: Dialect::OpenAi,
+        model: model_for(named, language.as_deref(), state)?,
+        sample_rate: samples.sample_rate,
+        options: SessionOptions { words, partials: false, batch: true, ..SessionOptions::default() },
+        linger: Duration::ZERO,
+        by_id: false,
+        trace: None,
+    };
+    let attached = state.sessions.open(request).await?;
+    if stream {
+        let (listener, finals) = mpsc::channel(WAITING_DELTAS);
+        // A client that has gone takes the decoding with it.
+        let decoding = AbortOnDropHandle::new(tokio::spawn(decode_aloud(attached, samples, Some(listener))));
+        return Ok(Sse::new(events(finals, decoding)).into_response());
+    }
+    let transcription = whole(decode(attached, samples).await?)?;
+    let language = state.sessions.models().into_iter().find(|info| info.name == transcription.model);
+    let language = language.map(|info| info.language).unwrap_or_default();
+    Ok(shown(&transcription, &language, format, words))
+}
+
+/// A text with a hole in it would look like a whole one.
+fn whole(transcription: Transcription) -> Result<Transcription, HttpError> {
+    let failed = transcription.segments.iter().find_map(|segment| segment.error.clone());
+    match failed {
+        Some(error) => Err(ErrorBody::new(ErrorCode::Internal, error).into()),
+        None => Ok(transcription),
+    }
+}
+
+async fn read(mut multipart: Multipart, state: &GatewayState) -> Result<Form, HttpError> {
+    let mut form = Form::default();
+    let patience = state.settings.peer_timeout;
+    while let Some(mut field) = in_time(patience, multipart.next_field()).await? {
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            let limit = state.settings.max_recording;
+            let (mut left, mut stored) = (limit, Stored::new()?);
+            while let Some(piece) = in_time(patience, field.chunk()).await? {
+                left = left
+                    .checked_sub(piece.len() as u64)
+                    .ok_or_else(|| too_large(format!("over {limit} bytes"), limit))?;
+                stored.add(&piece).await?;
+            }
+            form.file = Some(stored.finish().await?);
+            continue;
+        }
+        let value = text(field, patience).await?;
+        match name.as_str() {
+            "model" if !value.is_empty() => form.model = Some(value),
+            "language" if !value.is_empty() => form.language = Some(value),
+            "response_format" => {
+                let known = Format::NAMES.iter().find(|(name, _)| *name == value);
+                let (_, format) = known.ok_or_else(|| {
+                    let names: Vec<&str> = Format::NAMES.iter().map(|(name, _)| *name).collect();
+                    ErrorBody::field(
+                        "response_format",
+                        format!("{value:?}"),
+                        format!("one of {}", names.join(", ")),
+                    )
+                })?;
+                form.format = *format;
+            }
+            "timestamp_granularities[]" | "timestamp_granularities" => form.words |= value == "word",
+            "stream" => form.stream = matches!(value.as_str(), "true" | "True" | "1"),
+            // Prompts and temperatures have no meaning for the engines here, and unknown fields none at all.
+            _ => tracing::debug!(name, "a field of a transcription request has no effect"),
+        }
+    }
+    Ok(form)
+}
+
+async fn text(mut field: Field<'_>, patience: Duration) -> Result<String, HttpError> {
+    let name = field.name().unwrap_or_default().to_owned();
+    let mut bytes = Vec::new();
+    while let Some(piece) = in_time(patience, field.chunk()).await? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > MOST_FIELD_BYTES {
+            let allowed = format!("at most {MOST_FIELD_BYTES} bytes");
+            return Err(ErrorBody::field(&name, "longer", allowed).into());
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| ErrorBody::field(&name, "no text", "UTF-8").into())
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    read: impl Future<Output = Result<T, MultipartError>>,
+) -> Result<T, HttpError> {
+    let read = timeout(patience, read).await.map_err(|_| {
+        let message = format!("no part of the form came for {} s", patience.as_secs_f64());
+        ErrorBody::new(ErrorCode::IdleTimeout, message)
+    })?;
+    read.map_err(broken)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn broken(error: MultipartError) -> HttpError {
+    HttpError::new(error.status(), ErrorBody::new(ErrorCode::BadRequest, error.body_text()))
+}
+
+fn shown(transcription: &Transcription, language: &str, format: Format, words: bool) -> Response {
+    let plain = |text: String, kind: &'static str| {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+    };
+    let Transcription { text, segments, duration, .. } = transcription;
+    match format {
+        Format::Json => {
+            let usage = json!({ "type": "duration", "seconds": duration.ceil() });
+            Json(json!({ "text": text, "usage": usage })).into_response()
+        }
+        Format::Text => plain(format!("{text}\n"), "text/plain; charset=utf-8"),
+        Format::Srt => plain(subtitles::srt(segments), "application/x-subrip; charset=utf-8"),
+        Format::Vtt => plain(subtitles::vtt(segments), "text/vtt; charset=utf-8"),
+        Format::VerboseJson => Json(verbose(transcription, language, words)).into_response(),
+    }
+}
+
+/// With what no engine here knows at the value that says nothing.
+fn verbose(transcription: &Transcription, language: &str, words: bool) -> Value {
+    let spoken = transcription.segments.iter().filter(|segment| !segment.text.is_empty());
+    let segments: Vec<Value> = spoken
+        .clone()
+        .enumerate()
+        .map(|(id, segment)| {
+            json!({
+                "id": id,
+                "seek": (segment.start * 100.0).round() as u64,
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text,
+                "tokens": [],
+                "temperature": 0.0,
+                "avg_logprob": segment.confidence.map_or(0.0, |confidence| f64::from(confidence.max(1e-6)).ln()),
+                "compression_ratio": 1.0,
+                "no_speech_prob": 0.0,
+            })
+        })
+        .collect();
+    let mut answer = json!({
+        "task": "transcribe",
+        "language": language,
+        "duration": transcription.duration,
+        "text": transcription.text,
+        "segments": segments,
+    });
+    if words {
+        let words = spoken.flat_map(|segment| &segment.words);
+        let words = words.map(|word| json!({ "word": word.word, "start": word.start, "end": word.end }));
+        answer["words"] = words.collect();
+    }
+    answer
+}
+
+type Decoding = AbortOnDropHandle<Result<Transcription, HttpError>>;
+
+/// A delta for each final, then the whole text.
+fn events(
+    finals: mpsc::Receiver<Final>,
+    decoding: Decoding,
+) -> impl futures_util::Stream<Item = Result<Event, axum::Error>> {
+    let state = (finals, Some(decoding), true);
+    futures_util::stream::unfold(state, |(mut finals, mut decoding, mut first)| async move {
+        let of = |value: Value| Event::default().json_data(value);
+        while let Some(last) = finals.recv().await {
+            if last.text.is_empty() {
+                continue;
+            }
+            let delta = if first { last.text } else { format!(" {}", last.text) };
+            first = false;
+            let event = of(json!({ "type": "transcript.text.delta", "delta": delta }));
+            return Some((event, (finals, decoding, first)));
+        }
+        let end = match decoding.take()?.await {
+            Ok(Ok(transcription)) => whole(transcription).map(|whole| whole.text),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ErrorBody::new(ErrorCode::Internal, "the recording can't be decoded").into()),
+        };
+        let event = match end {
+            Ok(text) => of(json!({ "type": "transcript.text.done", "text": text })),
+            Err(error) => of(json!({ "type": "error", "error": described(&error) })),
+        };
+        Some((event, (finals, decoding, first)))
+    })
+}
+
+fn described(error: &HttpError) -> Value {
+    let HttpError { status, error } = error;
+    let kind = match *status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    let code = (error.code == ErrorCode::UnknownModel).then_some("model_not_found");
+    json!({ "message": error.message, "type": kind, "param": error.field, "code": code })
+}
+
+fn refusal(error: &HttpError) -> Response {
+    let body = Json(json!({ "error": described(error) }));
+    let mut response = (error.status, body).into_response();
+    if let Some(after) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, after);
+    }
+    response
+}

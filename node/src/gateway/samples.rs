@@ -1,0 +1,267 @@
+//! The samples of a recording that comes over HTTP, whatever it is encoded in. It is decoded as it arrives; at no time is more of it
+//! held than a few pieces, but for MP4, which may have its index at its end.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use starling_core::audio::PcmReader;
+use starling_protocol::gstreamer::Media;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::io::ReaderStream;
+
+use super::reply::HttpError;
+use super::wav::{MAX_HEAD_BYTES, parse_head};
+use crate::media::{self, Compressed, Decompressed};
+
+/// By so many bytes a recording's kind is known.
+const KIND_BYTES: usize = 12;
+
+/// A disk that gives nothing for so long is broken.
+const READING: Duration = Duration::from_secs(30);
+
+/// A body that is read with an eye on its length and on its pace.
+pub(super) struct Recording {
+    body: BodyDataStream,
+    left: u64,
+    limit: u64,
+    patience: Duration,
+}
+
+impl Recording {
+    /// Of at most `limit` bytes, each part of which comes within `patience`.
+    pub(super) fn new(body: Body, limit: u64, patience: Duration) -> Self {
+        Self { body: body.into_data_stream(), left: limit, limit, patience }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let Ok(next) = timeout(self.patience, self.body.next()).await else {
+            let message = format!("no part of the recording came for {} s", self.patience.as_secs_f64());
+            return Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into());
+        };
+        let Some(piece) = next else {
+            return Ok(None);
+        };
+        let piece = piece.map_err(|error| {
+            ErrorBody::new(ErrorCode::BadRequest, format!("the recording broke off: {error}"))
+        })?;
+        self.left = self
+            .left
+            .checked_sub(piece.len() as u64)
+            .ok_or_else(|| too_large(format!("over {} bytes", self.limit), self.limit))?;
+        Ok(Some(piece))
+    }
+}
+
+pub(super) fn too_large(value: String, limit: u64) -> HttpError {
+    let error = ErrorBody::field("body", value, format!("at most {limit} bytes"));
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+}
+
+fn unprocessable(error: ErrorBody) -> HttpError {
+    let status = match error.code {
+        ErrorCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    HttpError::new(status, error)
+}
+
+/// Mono PCM16 that comes in pieces.
+pub(super) struct Samples {
+    /// Frames a second.
+    pub(super) sample_rate: u32,
+    source: Source,
+}
+
+enum Source {
+    Plain {
+        recording: Recording,
+        reader: PcmReader,
+        /// Samples that came with the head.
+        first: Option<Bytes>,
+        /// Bytes of samples to come; what follows them is metadata.
+        left: u64,
+    },
+    Decompressed {
+        decompressed: Decompressed,
+        feeding: Option<JoinHandle<Result<(), HttpError>>>,
+    },
+}
+
+impl Samples {
+    /// Reads up to the first samples.
+    ///
+    /// # Errors
+    /// The recording is of no kind that is taken, too large, or too slow.
+    pub(super) async fn open(mut recording: Recording, media: Media) -> Result<Self, HttpError> {
+        if let Media::Raw(format) = media {
+            let reader = PcmReader::new(format.encoding, format.channels);
+            let source = Source::Plain { recording, reader, first: None, left: u64::MAX };
+            return Ok(Self { sample_rate: format.sample_rate, source });
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < KIND_BYTES
+            && let Some(piece) = recording.next().await?
+        {
+            bytes.extend_from_slice(&piece);
+        }
+        if bytes.starts_with(b"RIFF") || bytes.len() < KIND_BYTES {
+            return Self::wav(recording, bytes).await;
+        }
+        let is_mp4 = bytes[4..].starts_with(b"ftyp");
+        if is_mp4 {
+            let mut stored = Stored::new()?;
+            stored.add(&bytes).await?;
+            while let Some(piece) = recording.next().await? {
+                stored.add(&piece).await?;
+            }
+            return Self::stored(stored.finish().await?).await;
+        }
+        Self::streamed(recording, bytes).await
+    }
+
+    /// Of a recording that is stored. The file is read to its end.
+    ///
+    /// # Errors
+    /// See [`open`](Self::open).
+    pub(super) async fn stored(mut file: File) -> Result<Self, HttpError> {
+        let mut kind = [0; 4];
+        let read = file.rewind().and_then(|()| file.read(&mut kind)).and_then(|_| file.rewind());
+        read.map_err(unstored)?;
+        if &kind == b"RIFF" {
+            let body = Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file)));
+            return Self::wav(Recording::new(body, u64::MAX, READING), Vec::new()).await;
+        }
+        let decompressed = media::decompress(Compressed::File(file)).await.map_err(unprocessable)?;
+        let sample_rate = decompressed.sample_rate;
+        Ok(Self { sample_rate, source: Source::Decompressed { decompressed, feeding: None } })
+    }
+
+    async fn wav(mut recording: Recording, mut bytes: Vec<u8>) -> Result<Self, HttpError> {
+        loop {
+            if let Some(head) = parse_head(&bytes).map_err(unprocessable)? {
+                let first = Some(Bytes::from(bytes).slice(head.data_at..));
+                let left = head.data_bytes.unwrap_or(u64::MAX);
+                let source = Source::Plain { recording, reader: head.reader(), first, left };
+                return Ok(Self { sample_rate: head.format.sample_rate, source });
+            }
+            match recording.next().await? {
+                Some(piece) if bytes.len() <= MAX_HEAD_BYTES => bytes.extend_from_slice(&piece),
+                _ => {
+                    let value = format!("{} bytes without samples", bytes.len());
+                    return Err(unprocessable(ErrorBody::field("body", value, "a whole WAV recording")));
+                }
+            }
+        }
+    }
+
+    async fn streamed(mut recording: Recording, first: Vec<u8>) -> Result<Self, HttpError> {
+        let (sender, source) = media::stream();
+        let feeding = tokio::spawn(async move {
+            let mut next = Some(Bytes::from(first));
+            while let Some(piece) = next {
+                if sender.send(piece).await.is_err() {
+                    // The decoder has said why it takes no more.
+                    return Ok(());
+                }
+                next = recording.next().await?;
+            }
+            Ok(())
+        });
+        let begun = media::decompress(source).await;
+        match begun {
+            Ok(decompressed) => {
+                let sample_rate = decompressed.sample_rate;
+                Ok(Self {
+                    sample_rate,
+                    source: Source::Decompressed { decompressed, feeding: Some(feeding) },
+                })
+            }
+            Err(error) => Err(why(Some(feeding), error).await),
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The recording is damaged, too large, or too slow.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        match &mut self.source {
+            Source::Plain { recording, reader, first, left } => {
+                let piece = match first.take() {
+                    Some(first) => Some(first),
+                    None => recording.next().await?,
+                };
+                Ok(piece.map(|piece| {
+                    let samples = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= samples as u64;
+                    let mut mono = Vec::new();
+                    reader.read(&piece[..samples], &mut mono);
+                    mono
+                }))
+            }
+            Source::Decompressed { decompressed, feeding } => match decompressed.next().await {
+                Some(Ok(piece)) => Ok(Some(piece)),
+                Some(Err(error)) => Err(why(feeding.take(), error).await),
+                None => {
+                    // A recording that broke off ends early, but not well.
+                    if let Some(feeding) = feeding.take()
+                        && let Ok(fed) = feeding.await
+                    {
+                        fed?;
+                    }
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+/// What broke off may look like no recording, or like a damaged one.
+async fn why(feeding: Option<JoinHandle<Result<(), HttpError>>>, error: ErrorBody) -> HttpError {
+    let Some(feeding) = feeding else { return unprocessable(error) };
+    feeding.abort();
+    match feeding.await {
+        Ok(Err(broken)) => broken,
+        _ => unprocessable(error),
+    }
+}
+
+/// A recording on its way into a file that has no name, and is gone with its last descriptor.
+pub(super) struct Stored(tokio::fs::File);
+
+impl Stored {
+    pub(super) fn new() -> Result<Self, HttpError> {
+        Ok(Self(tokio::fs::File::from_std(tempfile::tempfile().map_err(unstored)?)))
+    }
+
+    pub(super) async fn add(&mut self, piece: &[u8]) -> Result<(), HttpError> {
+        self.0.write_all(piece).await.map_err(unstored)
+    }
+
+    pub(super) async fn finish(mut self) -> Result<File, HttpError> {
+        self.0.flush().await.map_err(unstored)?;
+        Ok(self.0.into_std().await)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unstored(error: std::io::Error) -> HttpError {
+    tracing::error!(%error, "a recording could not be stored");
+    ErrorBody::new(ErrorCode::Internal, "the recording could not be stored").into()
+}
+
+impl Drop for Samples {
+    fn drop(&mut self) {
+        if let Source::Decompressed { feeding: Some(feeding), .. } = &self.source {
+            feeding.abort();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Compressed recordings, decoded as they arrive: bytes of a FLAC, MP3, AAC, MP4 or Ogg stream go in, mono PCM comes out.
+//!
+//! Owns: a thread for each stream, which waits on both sides. Must never: hold more than a few pieces on either, or know whose
+//! recording it is. The work is symphonia's.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use starling_core::audio::PcmReader;
+use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use starling_protocol::native::{Encoding, ErrorBody, ErrorCode};
+use symphonia::core::codecs::audio::AudioDecoderOptions;
+use symphonia::core::errors::Error;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, TrackType};
+use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
+use symphonia::core::meta::MetadataOptions;
+use tokio::sync::{mpsc, oneshot};
+
+/// Pieces that wait on either side: what is in a network's buffers anyway.
+const WAITING: usize = 4;
+
+/// Damaged packets in a row after which a stream is given up. A break in a transfer costs a few.
+const MOST_DAMAGED: usize = 100;
+
+/// What is said of a recording of no kind that is known.
+const KNOWN: &str = "a recording in WAV, FLAC, MP3, AAC, MP4 (M4A) or Ogg Vorbis";
+
+/// Where a stream's bytes come from.
+pub(crate) enum Compressed {
+    /// Over the network; ends when its sender is dropped.
+    Stream(mpsc::Receiver<Bytes>),
+    /// A file that can be read back and forth, which MP4 may need: its index can be at its end.
+    File(File),
+}
+
+/// What comes out of a stream.
+pub(crate) struct Decompressed {
+    /// Frames a second.
+    pub(crate) sample_rate: u32,
+    pieces: mpsc::Receiver<Result<Vec<u8>, ErrorBody>>,
+    /// Told when the end of the pieces is the recording's.
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Decompressed {
+    /// The next piece of mono PCM16; `None` at the recording's end.
+    ///
+    /// # Errors
+    /// There is no more, and why.
+    pub(crate) async fn next(&mut self) -> Option<Result<Vec<u8>, ErrorBody>> {
+        if let Some(piece) = self.pieces.recv().await {
+            return Some(piece);
+        }
+        // A thread that fell over tells nobody.
+        let fell = self.ended.take().is_some_and(|mut ended| ended.try_recv().is_err());
+        fell.then(|| Err(fell_over()))
+    }
+}
+
+fn fell_over() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Internal, "the recording can't be decoded")
+}
+
+/// The way for bytes into [`Compressed::Stream`].
+pub(crate) fn stream() -> (mpsc::Sender<Bytes>, Compressed) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (sender, Compressed::Stream(receiver))
+}
+
+/// Decodes a recording in a thread of its own. Returns when its head has been read.
+///
+/// # Errors
+/// It is of no kind that is known, or damaged from its beginning; the error names the part.
+pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, ErrorBody> {
+    let (pieces, mut decoded) = mpsc::channel(WAITING);
+    let (head, begun) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let work = move || {
+        let source: Box<dyn MediaSource> = match source {
+            Compressed::Stream(receiver) => {
+                Box::new(ReadOnlySource::new(Arriving { receiver, piece: Bytes::new() }))
+            }
+            Compressed::File(file) => Box::new(file),
+        };
+        // Whoever asked may have gone.
+        match decode(source, &pieces, head) {
+            Ok(()) => {
+                let _ = end.send(());
+            }
+            Err(Stop::Failed(error)) => {
+                let _ = end.send(());
+                let _ = pieces.blocking_send(Err(error));
+            }
+            Err(Stop::Unwanted) => {}
+        }
+    };
+    let spawned = std::thread::Builder::new().name("media".to_owned()).spawn(work);
+    spawned.map_err(|error| {
+        tracing::warn!(%error, "a recording cannot be decoded now");
+        ErrorBody::new(ErrorCode::Busy, "too many recordings are being decoded")
+    })?;
+    match begun.await {
+        Ok(sample_rate) => Ok(Decompressed { sample_rate, pieces: decoded, ended: Some(ended) }),
+        // The thread has said why, if it could.
+        Err(_) => Err(decoded.recv().await.and_then(Result::err).unwrap_or_else(fell_over)),
+    }
+}
+
+/// A recording that arrives in pieces, as something to be read.
+struct Arriving {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
+
+/// Why a thread ends before its recording does.
+enum Stop {
+    Failed(ErrorBody),
+    /// Nobody wants the rest.
+    Unwanted,
+}
+
+fn decode(
+    source: Box<dyn MediaSource>,
+    pieces: &mpsc::Sender<Result<Vec<u8>, ErrorBody>>,
+    head: oneshot::Sender<u32>,
+) -> Result<(), Stop> {
+    let failed = |error: Error| Stop::Failed(unknown(&error.to_string()));
+    let stream = MediaSourceStream::new(source, Default::default());
+    let (options, metadata) = (FormatOptions::default(), MetadataOptions::default());
+    let probed = symphonia::default::get_probe().probe(&Hint::new(), stream, options, metadata);
+    let mut format = probed.map_err(|error| match error {
+        Error::Unsupported(_) => Stop::Failed(unknown("of no kind that is known")),
+        error => failed(error),
+    })?;
+    let track = format.default_track(TrackType::Audio);
+    let (id, parameters) = track
+        .and_then(|track| Some((track.id, track.codec_params.as_ref()?.audio()?.clone())))
+        .ok_or_else(|| Stop::Failed(unknown("a recording without audio")))?;
+    let options = AudioDecoderOptions::default();
+    let decoder = symphonia::default::get_codecs().make_audio_decoder(&parameters, &options);
+    let mut decoder = decoder.map_err(failed)?;
+    let mut head = Some(head);
+    let mut rate = 0;
+    let mut damaged = 0;
+    let (mut samples, mut mixed): (Vec<i16>, Option<(u8, PcmReader)>) = (Vec::new(), None);
+    loop {
+        let packet = match format.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break,
+            // A transfer that broke off ends where it did.
+            Err(Error::IoError(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(failed(error)),
+        };
+        if packet.track_id != id {
+            continue;
+        }
+        let decoded = match decoder.decode(&packet) {
+            Ok(decoded) => decoded,
+            // What it reads is in memory: an error of reading is one of the packet, too.
+            Err(Error::DecodeError(_) | Error::IoError(_)) if damaged < MOST_DAMAGED => {
+                damaged += 1;
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        damaged = 0;
+        if decoded.frames() == 0 {
+            continue;
+        }
+        let channels = checked_channels(decoded.num_planes())?;
+        let sample_rate = decoded.spec().rate();
+        if let Some(head) = head.take() {
+            rate = checked_rate(sample_rate)?;
+            head.send(rate).map_err(|_| Stop::Unwanted)?;
+        } else if sample_rate != rate {
+            let allowed = format!("{rate} to the end, as it began");
+            return Err(Stop::Failed(ErrorBody::field("sample_rate", sample_rate.to_string(), allowed)));
+        }
+        decoded.copy_to_vec_interleaved(&mut samples);
+        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let (_, reader) = match mixed.take() {
+            Some((known, reader)) if known == channels => mixed.insert((known, reader)),
+            _ => mixed.insert((channels, PcmReader::new(Encoding::PcmS16le, channels))),
+        };
+        let mut mono = Vec::new();
+        reader.read(&bytes, &mut mono);
+        pieces.blocking_send(Ok(mono)).map_err(|_| Stop::Unwanted)?;
+    }
+    match head {
+        Some(_) => Err(Stop::Failed(unknown("a recording without samples"))),
+        None => Ok(()),
+    }
+}
+
+fn checked_channels(channels: usize) -> Result<u8, Stop> {
+    let found = u8::try_from(channels).ok().filter(|count| (1..=MAX_CHANNELS).contains(count));
+    found.ok_or_else(|| {
+        Stop::Failed(ErrorBody::field("channels", channels.to_string(), format!("1 to {MAX_CHANNELS}")))
+    })
+}
+
+fn checked_rate(rate: u32) -> Result<u32, Stop> {
+    if (MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&rate) {
+        return Ok(rate);
+    }
+    let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
+    Err(Stop::Failed(ErrorBody::field("sample_rate", rate.to_string(), allowed)))
+}
+
+fn unknown(problem: &str) -> ErrorBody {
+    ErrorBody::field("body", problem.to_owned(), KNOWN)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use std::io::{Seek, Write};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FLAC: &[u8] = include_bytes!("../../tests/recordings/sweep.flac");
+const MP3: &[u8] = include_bytes!("../../tests/recordings/sweep.mp3");
+const OGG: &[u8] = include_bytes!("../../tests/recordings/sweep.ogg");
+const AAC: &[u8] = include_bytes!("../../tests/recordings/sweep.aac");
+const M4A: &[u8] = include_bytes!("../../tests/recordings/sweep.m4a");
+const M4A_INDEX_FIRST: &[u8] = include_bytes!("../../tests/recordings/sweep-faststart.m4a");
+
+/// The recordings' sound: a second that rises from 200 Hz, twice as loud on the left.
+fn sweep() -> Vec<i16> {
+    let frame = |index: u32| {
+        let time = f64::from(index) / 16_000.0;
+        let value = (2.0 * std::f64::consts::PI * (200.0 + 300.0 * time) * time).sin();
+        let (left, right) = ((12_000.0 * value) as i32, (6_000.0 * value) as i32);
+        (left + right).div_euclid(2) as i16
+    };
+    (0..16_000).map(frame).collect()
+}
+
+async fn by_stream(bytes: &[u8], piece: usize) -> Result<(u32, Vec<i16>), ErrorBody> {
+    let (sender, source) = stream();
+    let pieces: Vec<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+    tokio::spawn(async move {
+        for piece in pieces {
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    all(decompress(source).await?).await
+}
+
+async fn by_file(bytes: &[u8]) -> Result<(u32, Vec<i16>), ErrorBody> {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(bytes).and_then(|()| file.rewind()).expect("written");
+    all(decompress(Compressed::File(file)).await?).await
+}
+
+async fn all(mut decompressed: Decompressed) -> Result<(u32, Vec<i16>), ErrorBody> {
+    let mut samples = Vec::new();
+    while let Some(piece) = decompressed.next().await {
+        samples.extend(piece?.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])));
+    }
+    Ok((decompressed.sample_rate, samples))
+}
+
+/// How alike two sounds are, 1 at the most, wherever the second begins within an encoder's delay.
+fn likeness(expected: &[i16], heard: &[i16]) -> f64 {
+    let product = |one: &[i16], other: &[i16]| -> f64 {
+        one.iter().zip(other).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let best = (0..2_600.min(heard.len())).map(|delay| {
+        let (heard, expected) = (&heard[delay..], &expected[..expected.len().min(heard.len() - delay)]);
+        let heard = &heard[..expected.len()];
+        product(expected, heard) / (product(expected, expected) * product(heard, heard)).sqrt()
+    });
+    best.fold(0.0, f64::max)
+}
+
+#[tokio::test]
+async fn what_loses_nothing_gives_the_very_samples() {
+    for piece in [1, 700, FLAC.len()] {
+        let (sample_rate, samples) = by_stream(FLAC, piece).await.expect("is decoded");
+        assert_eq!(sample_rate, 16_000);
+        assert!(samples == sweep(), "in pieces of {piece}");
+    }
+}
+
+#[tokio::test]
+async fn what_loses_something_gives_the_sound() {
+    for (name, bytes) in [("mp3", MP3), ("ogg", OGG), ("aac", AAC), ("m4a, index first", M4A_INDEX_FIRST)] {
+        let (sample_rate, samples) =
+            by_stream(bytes, 700).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(sample_rate, 16_000, "{name}");
+        assert!((15_000..20_000).contains(&samples.len()), "{name}: {} samples", samples.len());
+        let likeness = likeness(&sweep(), &samples);
+        assert!(likeness > 0.95, "{name}: {likeness}");
+    }
+}
+
+#[tokio::test]
+async fn an_mp4_with_its_index_at_the_end_is_read_from_a_file() {
+    let (_, samples) = by_file(M4A).await.expect("is decoded");
+    assert!(likeness(&sweep(), &samples) > 0.95);
+}
+
+#[tokio::test]
+async fn what_is_no_recording_is_named() {
+    let nothing = vec![7; 40_000];
+    for bytes in [&b""[..], b"OggS nothing that is known here", &nothing] {
+        let error = by_stream(bytes, 700).await.expect_err("is refused");
+        assert_eq!(error.field.as_deref(), Some("body"));
+        assert_eq!(error.allowed.as_deref(), Some(KNOWN));
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_that_breaks_off_ends_where_it_did() {
+    for (name, bytes) in [("flac", FLAC), ("mp3", MP3), ("aac", AAC)] {
+        let (_, samples) = by_stream(&bytes[..bytes.len() * 3 / 4], 700).await.expect(name);
+        assert!((4_000..14_500).contains(&samples.len()), "{name}: {} samples", samples.len());
+    }
+}
+
+#[tokio::test]
+async fn whoever_wants_no_more_leaves_no_thread_behind() {
+    let (sender, source) = stream();
+    sender.send(Bytes::from_static(FLAC)).await.expect("taken");
+    let decompressed = decompress(source).await.expect("begins");
+    drop(decompressed);
+    // The thread ends at its next piece, and with it the other end of this.
+    let endless = async { while sender.send(Bytes::from_static(&FLAC[4_000..])).await.is_ok() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), endless).await.expect("ends");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damage_is_an_error_or_less_sound_and_never_a_panic(
+        which in 0usize..5, spoilt in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..40),
+    ) {
+        let mut bytes = [FLAC, MP3, OGG, AAC, M4A][which].to_vec();
+        for (place, value) in spoilt {
+            let place = usize::from(place) % bytes.len();
+            bytes[place] = value;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let decoded = runtime.block_on(async {
+            let work = async { if which == 4 { by_file(&bytes).await } else { by_stream(&bytes, 700).await } };
+            tokio::time::timeout(std::time::Duration::from_secs(20), work).await
+        });
+        let decoded = decoded.map_err(|_| TestCaseError::fail("it hangs"))?;
+        let fell_over = decoded.is_err_and(|error| error.code == ErrorCode::Internal);
+        prop_assert!(!fell_over, "it panics");
+    }
+}

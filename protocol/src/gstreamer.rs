@@ -1,0 +1,224 @@
+//! The JSON and the media types of kaldi-gstreamer-server: what its clients send, and what its master and workers would have
+//! answered.
+//!
+//! Owns: the wording of this dialect. Must never: decide when something is said.
+//! Source: `master_server.py`, `worker.py` and `common.py` of alumae/kaldi-gstreamer-server.
+
+use serde_json::{Map, Value, json};
+
+use crate::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::native::{AudioFormat, Encoding, ErrorBody, ErrorCode, Final};
+
+/// The end of the audio, as a text or a binary message of its own.
+pub const END_OF_STREAM: &str = "EOS";
+
+/// An adaptation state for a client that gave none: the empty string, compressed by zlib (RFC 1950), in base64.
+const EMPTY_STATE: &str = "eJwDAAAAAAE=";
+
+/// Status codes of `common.py`; those that are never sent are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A result.
+    Success = 0,
+    /// Nothing was said for too long.
+    NoSpeech = 1,
+    /// The recognition was broken off.
+    Aborted = 2,
+    /// The request can't be served, or the decoder failed.
+    NotAllowed = 5,
+    /// No decoder is free.
+    NotAvailable = 9,
+}
+
+impl Status {
+    /// What an error of a session is to this dialect's clients.
+    #[must_use]
+    pub const fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::Busy => Self::NotAvailable,
+            ErrorCode::IdleTimeout => Self::NoSpeech,
+            ErrorCode::ShuttingDown | ErrorCode::Superseded | ErrorCode::SlowReader => Self::Aborted,
+            _ => Self::NotAllowed,
+        }
+    }
+}
+
+/// What comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    /// Samples without a head.
+    Raw(AudioFormat),
+    /// A recording whose head says what it is.
+    Container,
+}
+
+/// Reads a content type: GStreamer caps as in a query (`audio/x-raw, layout=(string)interleaved, rate=(int)16000, …`) or a media
+/// type with parameters as in a header (`audio/x-raw-int; rate=16000`). Without one the recording's head says what it is.
+///
+/// # Errors
+/// Raw audio of a kind that is not taken; the error names the part.
+pub fn parse_content_type(text: Option<&str>) -> Result<Media, ErrorBody> {
+    let mut parts = text.unwrap_or_default().split([',', ';']).map(str::trim);
+    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let companded = match kind.as_str() {
+        "audio/x-raw" | "audio/x-raw-int" | "audio/x-raw-float" | "audio/l16" => None,
+        "audio/x-mulaw" | "audio/basic" => Some(Encoding::Mulaw),
+        "audio/x-alaw" => Some(Encoding::Alaw),
+        _ => return Ok(Media::Container),
+    };
+    // What upstream assumes of raw audio; of companded audio, telephony's rate.
+    let mut format = AudioFormat {
+        encoding: companded.unwrap_or_default(),
+        sample_rate: if companded.is_some() { 8_000 } else { 16_000 },
+        channels: 1,
+    };
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        let value = unquoted(value);
+        match name.trim() {
+            "rate" => format.sample_rate = checked("rate", value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?,
+            "channels" => format.channels = checked("channels", value, 1, MAX_CHANNELS)?,
+            "format" if companded.is_none() => format.encoding = sample_format(value)?,
+            "layout" if value != "interleaved" => {
+                return Err(refused("layout", value, "interleaved".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(Media::Raw(format))
+}
+
+/// `(string)S16LE` and `"S16LE"` are `S16LE`.
+fn unquoted(value: &str) -> &str {
+    let value = value.trim();
+    let untyped =
+        value.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(value, |(_, rest)| rest);
+    untyped.trim().trim_matches('"')
+}
+
+fn checked<N: Copy + PartialOrd + std::str::FromStr + std::fmt::Display>(
+    name: &str,
+    value: &str,
+    least: N,
+    most: N,
+) -> Result<N, ErrorBody> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| refused(name, value, format!("a whole number from {least} to {most}")))
+}
+
+fn sample_format(value: &str) -> Result<Encoding, ErrorBody> {
+    Ok(match value {
+        "S16LE" => Encoding::PcmS16le,
+        "U8" => Encoding::PcmU8,
+        "S24LE" => Encoding::PcmS24le,
+        "S32LE" => Encoding::PcmS32le,
+        "F32LE" => Encoding::PcmF32le,
+        _ => return Err(refused("format", value, "S16LE, U8, S24LE, S32LE or F32LE".to_owned())),
+    })
+}
+
+fn refused(name: &str, value: &str, allowed: String) -> ErrorBody {
+    ErrorBody::field(&format!("content-type {name}"), format!("{value:?}"), allowed)
+}
+
+/// A text message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextMessage {
+    /// No more audio will come.
+    EndOfStream,
+    /// What the decoder had learnt of this speaker, as an earlier session's end told it. Kept and given back; nothing here learns.
+    AdaptationState(Box<Value>),
+    /// Neither.
+    Other,
+}
+
+/// Reads a text message.
+#[must_use]
+pub fn parse_text(text: &str) -> TextMessage {
+    if text.trim() == END_OF_STREAM {
+        return TextMessage::EndOfStream;
+    }
+    let object: Option<Map<String, Value>> = serde_json::from_str(text).ok();
+    let state = object.and_then(|mut object| object.remove("adaptation_state"));
+    state.map_or(TextMessage::Other, |state| TextMessage::AdaptationState(Box::new(state)))
+}
+
+/// The text so far of the open segment.
+#[must_use]
+pub fn partial_event(id: &str, segment: u64, transcript: &str) -> String {
+    let result = json!({ "hypotheses": [{ "transcript": transcript }], "final": false });
+    json!({ "status": 0, "segment": segment, "result": result, "id": id }).to_string()
+}
+
+/// A segment's last text, or what went wrong with it: a failure is never a success with an empty text.
+#[must_use]
+pub fn final_event(id: &str, last: &Final) -> String {
+    let mut event = json!({
+        "status": Status::Success as u8,
+        "segment": last.segment.0,
+        "segment-start": seconds(last.start),
+        "segment-length": seconds(last.end - last.start),
+        "total-length": seconds(last.end),
+        "id": id,
+    });
+    if let Some(error) = &last.error {
+        event["status"] = json!(Status::NotAllowed as u8);
+        event["message"] = json!(error);
+    } else {
+        event["result"] = json!({ "hypotheses": hypotheses(last), "final": true });
+    }
+    event.to_string()
+}
+
+fn hypotheses(last: &Final) -> Vec<Value> {
+    let mut best = json!({ "transcript": last.text });
+    if let Some(confidence) = last.confidence {
+        best["confidence"] = json!(confidence);
+    }
+    if let Some(first) = last.alternatives.first() {
+        best["likelihood"] = json!(first.confidence);
+    }
+    if !last.words.is_empty() {
+        let words = last.words.iter().map(|word| {
+            json!({
+                "word": word.word,
+                "start": seconds(word.start - last.start),
+                "length": seconds(word.end - word.start),
+                "confidence": word.confidence.unwrap_or(1.0),
+            })
+        });
+        best["word-alignment"] = words.collect();
+    }
+    let others = last.alternatives.iter().skip(1);
+    let others = others.map(|other| json!({ "transcript": other.text, "likelihood": other.confidence }));
+    std::iter::once(best).chain(others).collect()
+}
+
+/// Hundredths: Kaldi's frames.
+fn seconds(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// What a client may give to its next session: what it gave itself. `time` is `YYYY-MM-DDThh:mm:ss`.
+#[must_use]
+pub fn adaptation_event(id: &str, given: Option<&Value>, time: &str) -> String {
+    let value = given.and_then(|state| state.get("value")).cloned().unwrap_or_else(|| json!(EMPTY_STATE));
+    let kind = given.and_then(|state| state.get("type")).cloned();
+    let kind = kind.unwrap_or_else(|| json!("string+gzip+base64"));
+    let state = json!({ "id": id, "value": value, "type": kind, "time": time });
+    json!({ "status": 0, "adaptation_state": state }).to_string()
+}
+
+/// Something went wrong, and nothing more will come.
+#[must_use]
+pub fn error_event(id: &str, status: Status, message: &str) -> String {
+    json!({ "status": status as u8, "message": message, "id": id }).to_string()
+}
+
+/// The answer to a recording over HTTP.
+#[must_use]
+pub fn recognized(id: &str, text: &str) -> String {
+    json!({ "status": 0, "id": id, "hypotheses": [{ "utterance": text }] }).to_string()
+}
+
+#[cfg(test)]
+mod tests;
