@@ -5,7 +5,7 @@ mod speech;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use starling_engine::catalogue::{Catalogue, Home, fetch};
 
 use crate::command::{self, output_of, root};
@@ -76,23 +76,32 @@ fn get(home: &Home, name: &str) -> Result<()> {
 /// What the tests that cut nodes off need: `ip`, of iproute2. They make network namespaces, which takes root; for anybody else
 /// they are skipped.
 pub(crate) fn network() -> Result<()> {
-    let is_root = output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-    if !is_root || output_of(Command::new("ip").arg("-V")).is_some() {
+    if !is_root() || output_of(Command::new("ip").arg("-V")).is_some() {
         return Ok(());
     }
-    let install = ["install", "-y", "--no-install-recommends", "iproute2"];
-    let installed = command::run(Command::new("apt-get").arg("update"))
-        .and_then(|()| command::run(Command::new("apt-get").args(install)));
-    installed.context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
+    apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
+}
+
+fn is_root() -> bool {
+    output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
+}
+
+fn apt(package: &str) -> Result<()> {
+    let install = ["install", "-y", "--no-install-recommends", package];
+    command::run(Command::new("apt-get").arg("update"))
+        .and_then(|()| command::run(Command::new("apt-get").args(install)))
 }
 
 fn need_c_compiler() -> Result<()> {
-    for (tool, what) in [("cc", "a C compiler"), ("make", "make")] {
-        if output_of(Command::new(tool).arg("--version")).is_none() {
-            bail!("{what} is missing (tried `{tool}`); on Debian and Ubuntu: apt install build-essential");
-        }
+    if output_of(Command::new("cc").arg("--version")).is_none() {
+        bail!("a C compiler is missing (tried `cc`); on Debian and Ubuntu: apt install build-essential");
     }
-    Ok(())
+    if output_of(Command::new("make").arg("--version")).is_some() {
+        return Ok(());
+    }
+    // The decoders' allocator is built with it.
+    let installed = if is_root() { apt("make") } else { Err(anyhow!("only root can install it")) };
+    installed.context("`make` is missing; on Debian and Ubuntu: apt install make")
 }
 
 /// The first `a.b.c` in a program's account of its version.

@@ -18,6 +18,7 @@ use starling_protocol::lease::{FLIGHT_FD_VARIABLE, SENTINEL_FD_VARIABLE, SOCKET_
 /// The native libraries' too, since it has the names `malloc` and `free`: recognizers allocate all the time, and in threads
 /// beside the first the C library makes them pay for it. With this one Vosk needs 18 % less CPU and Moonshine 7 % (medians of
 /// 9, turn about, on two virtual cores), in the same memory.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
