@@ -243,6 +243,7 @@ impl SessionCopy {
         self.start.final_end = final_end;
         self.start.committed = to;
         self.audio.trim(needed_from);
+        self.start.audio_from = self.audio.start();
         Ok(())
     }
 }
