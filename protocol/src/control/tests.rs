@@ -131,7 +131,7 @@ fn the_wire_form_stays_as_it_is() {
         encode_call::<NodeAgent>(&node("a"), &NodeRequest::Heartbeat { sequence: 7 }).expect("encodes");
     insta::assert_snapshot!(call.escape_ascii(), @r"\x83\xa7version\x02\xa4from\x82\xa4name\xa1a\xaageneration\x03\xa7request\x81\xa9Heartbeat\x81\xa8sequence\x07");
     let reply = encode_reply::<NodeAgent>(&NodeReply::Heartbeat { sequence: 7 });
-    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x01\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
+    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x02\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
 }
 
 /// As the next version may have them.
