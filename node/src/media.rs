@@ -158,7 +158,7 @@ fn decode(
     let mut head = Some(head);
     let mut rate = 0;
     let mut damaged = 0;
-    let (mut samples, mut mixed): (Vec<i16>, Option<(u8, PcmReader)>) = (Vec::new(), None);
+    let mut samples: Vec<i16> = Vec::new();
     loop {
         let packet = match format.next_packet() {
             Ok(Some(packet)) => packet,
@@ -194,12 +194,9 @@ fn decode(
         }
         decoded.copy_to_vec_interleaved(&mut samples);
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        let (_, reader) = match mixed.take() {
-            Some((known, reader)) if known == channels => mixed.insert((known, reader)),
-            _ => mixed.insert((channels, PcmReader::new(Encoding::PcmS16le, channels))),
-        };
         let mut mono = Vec::new();
-        reader.read(&bytes, &mut mono);
+        // A packet has whole frames: nothing is left for the next.
+        PcmReader::new(Encoding::PcmS16le, channels).read(&bytes, &mut mono);
         pieces.blocking_send(Ok(mono)).map_err(|_| Stop::Unwanted)?;
     }
     match head {

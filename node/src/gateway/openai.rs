@@ -105,19 +105,10 @@ async fn answer(
         let decoding = AbortOnDropHandle::new(tokio::spawn(decode_aloud(attached, samples, Some(listener))));
         return Ok(Sse::new(events(finals, decoding)).into_response());
     }
-    let transcription = whole(decode(attached, samples).await?)?;
+    let transcription = decode(attached, samples).await?.whole()?;
     let language = state.sessions.models().into_iter().find(|info| info.name == transcription.model);
     let language = language.map(|info| info.language).unwrap_or_default();
     Ok(shown(&transcription, &language, format, words))
-}
-
-/// A text with a hole in it would look like a whole one.
-fn whole(transcription: Transcription) -> Result<Transcription, HttpError> {
-    let failed = transcription.segments.iter().find_map(|segment| segment.error.clone());
-    match failed {
-        Some(error) => Err(ErrorBody::new(ErrorCode::Internal, error).into()),
-        None => Ok(transcription),
-    }
 }
 
 async fn read(mut multipart: Multipart, state: &GatewayState) -> Result<Form, HttpError> {
@@ -264,7 +255,7 @@ fn events(
             return Some((event, (finals, decoding, first)));
         }
         let end = match decoding.take()?.await {
-            Ok(Ok(transcription)) => whole(transcription).map(|whole| whole.text),
+            Ok(Ok(transcription)) => transcription.whole().map(|whole| whole.text),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(ErrorBody::new(ErrorCode::Internal, "the recording can't be decoded").into()),
         };
@@ -288,10 +279,5 @@ fn described(error: &HttpError) -> Value {
 }
 
 fn refusal(error: &HttpError) -> Response {
-    let body = Json(json!({ "error": described(error) }));
-    let mut response = (error.status, body).into_response();
-    if let Some(after) = error.retry_after() {
-        response.headers_mut().insert(header::RETRY_AFTER, after);
-    }
-    response
+    error.with_time((error.status, Json(json!({ "error": described(error) }))).into_response())
 }

@@ -23,11 +23,14 @@ impl HttpError {
         Self { status, error: Box::new(error) }
     }
 
-    /// When it is worth trying again, in whole seconds.
-    pub(super) fn retry_after(&self) -> Option<HeaderValue> {
-        let milliseconds = self.error.retry_after_ms.unwrap_or(1_000);
-        let seconds = milliseconds.div_ceil(1_000).max(1);
-        (self.status == StatusCode::SERVICE_UNAVAILABLE).then(|| HeaderValue::from(seconds))
+    /// The response with the time after which it is worth trying again, in whole seconds, if it is.
+    pub(super) fn with_time(&self, mut response: Response) -> Response {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let milliseconds = self.error.retry_after_ms.unwrap_or(1_000);
+            let seconds = milliseconds.div_ceil(1_000).max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -46,10 +49,6 @@ impl From<ErrorBody> for HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(Body { error: &self.error })).into_response();
-        if let Some(after) = self.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, after);
-        }
-        response
+        self.with_time((self.status, Json(Body { error: &self.error })).into_response())
     }
 }

@@ -6,16 +6,16 @@ use std::io::{Read, Seek};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use starling_core::audio::PcmReader;
 use starling_protocol::gstreamer::Media;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::reply::HttpError;
 use super::wav::{MAX_HEAD_BYTES, parse_head};
@@ -60,6 +60,15 @@ impl Recording {
     }
 }
 
+/// Refuses a recording that says itself that it is too large, before any of it is read.
+pub(super) fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), HttpError> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match length.and_then(|length| length.parse::<u64>().ok()) {
+        Some(length) if length > limit => Err(too_large(format!("{length} bytes"), limit)),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn too_large(value: String, limit: u64) -> HttpError {
     let error = ErrorBody::field("body", value, format!("at most {limit} bytes"));
     HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
@@ -80,6 +89,9 @@ pub(super) struct Samples {
     source: Source,
 }
 
+/// What hands a recording on to its decoder. Ends with the samples.
+type Feeding = AbortOnDropHandle<Result<(), HttpError>>;
+
 enum Source {
     Plain {
         recording: Recording,
@@ -91,7 +103,7 @@ enum Source {
     },
     Decompressed {
         decompressed: Decompressed,
-        feeding: Option<JoinHandle<Result<(), HttpError>>>,
+        feeding: Option<Feeding>,
     },
 }
 
@@ -164,7 +176,7 @@ impl Samples {
 
     async fn streamed(mut recording: Recording, first: Vec<u8>) -> Result<Self, HttpError> {
         let (sender, source) = media::stream();
-        let feeding = tokio::spawn(async move {
+        let feeding = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut next = Some(Bytes::from(first));
             while let Some(piece) = next {
                 if sender.send(piece).await.is_err() {
@@ -174,7 +186,7 @@ impl Samples {
                 next = recording.next().await?;
             }
             Ok(())
-        });
+        }));
         let begun = media::decompress(source).await;
         match begun {
             Ok(decompressed) => {
@@ -225,7 +237,7 @@ impl Samples {
 }
 
 /// What broke off may look like no recording, or like a damaged one.
-async fn why(feeding: Option<JoinHandle<Result<(), HttpError>>>, error: ErrorBody) -> HttpError {
+async fn why(feeding: Option<Feeding>, error: ErrorBody) -> HttpError {
     let Some(feeding) = feeding else { return unprocessable(error) };
     feeding.abort();
     match feeding.await {
@@ -256,12 +268,4 @@ impl Stored {
 fn unstored(error: std::io::Error) -> HttpError {
     tracing::error!(%error, "a recording could not be stored");
     ErrorBody::new(ErrorCode::Internal, "the recording could not be stored").into()
-}
-
-impl Drop for Samples {
-    fn drop(&mut self) {
-        if let Source::Decompressed { feeding: Some(feeding), .. } = &self.source {
-            feeding.abort();
-        }
-    }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::GatewayState;
 use super::reply::HttpError;
-use super::samples::{Recording, Samples, too_large};
+use super::samples::{Recording, Samples, check_length};
 use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 
 /// How long the last finals may take once the whole recording was handed on: as for a caller's last final, some segments
@@ -56,6 +56,16 @@ pub(super) struct Transcription {
     pub(super) segments: Vec<Final>,
 }
 
+impl Transcription {
+    /// Refuses a text with a hole in it, which would look like a whole one to clients that can't be told of single segments.
+    pub(super) fn whole(self) -> Result<Self, HttpError> {
+        match self.segments.iter().find_map(|segment| segment.error.clone()) {
+            Some(error) => Err(ErrorBody::new(ErrorCode::Internal, error).into()),
+            None => Ok(self),
+        }
+    }
+}
+
 pub(super) async fn transcribe(
     State(state): State<GatewayState>,
     parameters: Result<Query<Parameters>, QueryRejection>,
@@ -89,11 +99,7 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), HttpError> {
             return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
     }
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    match length {
-        Some(length) if length > limit => Err(too_large(format!("{length} bytes"), limit)),
-        _ => Ok(()),
-    }
+    check_length(headers, limit)
 }
 
 fn open_request(

@@ -1,6 +1,5 @@
 //! A recording that is read from a file or from standard input, whatever it is encoded in.
 
-use std::io::Seek;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -136,8 +135,9 @@ fn arriving(mut source: Reader, first: Vec<u8>) -> Compressed {
 }
 
 fn stored(file: &Path) -> Result<Compressed, Failure> {
-    let opened = std::fs::File::open(file).and_then(|mut file| file.rewind().map(|()| file));
-    let opened = opened.context("cannot be opened").map_err(|error| Failure::new(Exit::NoInput, error))?;
+    let opened = std::fs::File::open(file)
+        .context("cannot be opened")
+        .map_err(|error| Failure::new(Exit::NoInput, error))?;
     Ok(Compressed::File(opened))
 }
 

@@ -5,12 +5,12 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use starling_protocol::gstreamer::{Status, error_event, recognized};
-use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::native::ErrorCode;
 
 use super::{Call, CallQuery};
 use crate::gateway::GatewayState;
 use crate::gateway::reply::HttpError;
-use crate::gateway::samples::{Recording, Samples, too_large};
+use crate::gateway::samples::{Recording, Samples, check_length};
 use crate::gateway::transcriptions::{Transcription, decode};
 
 pub(super) async fn recognize(
@@ -44,31 +44,16 @@ async fn transcribe(
 ) -> Result<Transcription, HttpError> {
     let media = call.media.clone().map_err(HttpError::from)?;
     let limit = state.settings.max_recording;
-    let length = super::header(headers, header::CONTENT_LENGTH.as_str());
-    if let Some(length) =
-        length.and_then(|length| length.parse::<u64>().ok()).filter(|length| *length > limit)
-    {
-        return Err(too_large(format!("{length} bytes"), limit));
-    }
+    check_length(headers, limit)?;
     let recording = Recording::new(body, limit, state.settings.peer_timeout);
     let samples = Samples::open(recording, media).await?;
     let mut request = call.request(samples.sample_rate, state);
     (request.options.partials, request.options.batch) = (false, true);
     let attached = state.sessions.open(request).await?;
-    let transcription = decode(attached, samples).await?;
-    let failed = transcription.segments.iter().find_map(|segment| segment.error.clone());
-    match failed {
-        // The rest of the text would look like all of it.
-        Some(error) => Err(ErrorBody::new(ErrorCode::Internal, error).into()),
-        None => Ok(transcription),
-    }
+    decode(attached, samples).await?.whole()
 }
 
 /// The original's words, with the time after which it is worth trying again.
 fn no_workers(error: &HttpError) -> Response {
-    let mut response = (StatusCode::SERVICE_UNAVAILABLE, "No workers available\n").into_response();
-    if let Some(after) = error.retry_after() {
-        response.headers_mut().insert(header::RETRY_AFTER, after);
-    }
-    response
+    error.with_time((StatusCode::SERVICE_UNAVAILABLE, "No workers available\n").into_response())
 }
