@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use starling_actors::{Attachment, NodeHandle, ResumeRequest, SessionLimits};
+use starling_actors::{Attachment, NodeHandle, ProcessEnd, ResumeRequest, SessionLimits};
 use starling_protocol::native::{ErrorCode, Resume};
 use starling_protocol::{CutCause, Epoch, SourceOffset};
 use support::client::{Heard, bytes, listen, request, scripted_model, send, speak, speech, start};
@@ -206,6 +206,21 @@ async fn a_draining_node_finishes_what_it_has_and_tells_the_rest() {
     assert_eq!(told, Some(ErrorCode::ShuttingDown));
     assert_eq!(node.status().await.sessions, 0);
     node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_has_stopped_when_nothing_is_left_of_its_hosts() {
+    let lingers = Duration::from_secs(3);
+    let launcher = FakeLauncher { lingers, ..FakeLauncher::default() };
+    let node = node(&launcher).await;
+    launcher.alive()[0].die(ProcessEnd::Signal(9));
+    let killed = Instant::now();
+    // Long enough for the death to be known and reported, and for a successor to be started.
+    sleep(Duration::from_secs(1)).await;
+    let last_started = launcher.alive().last().cloned().expect("there is a successor");
+    last_started.die(ProcessEnd::Signal(9));
+    node.stop().await;
+    assert!(killed.elapsed() >= Duration::from_secs(1) + lingers, "{:?}", killed.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

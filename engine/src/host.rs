@@ -72,7 +72,7 @@ pub struct Link {
     /// The flight recorder.
     pub flight: Option<OwnedFd>,
     /// The writing end of the pipe that ends with this process.
-    pub sentinel: Option<OwnedFd>,
+    pub sentinels: Vec<OwnedFd>,
 }
 
 /// What all threads share.
@@ -109,8 +109,8 @@ impl Shared {
 /// # Errors
 /// The parent broke the protocol.
 pub fn run(link: Link) -> Result<i32, ProtocolError> {
-    let Link { socket, flight, sentinel } = link;
-    if let Some(pipe) = sentinel {
+    let Link { socket, flight, sentinels } = link;
+    for pipe in sentinels {
         sentinel::start(pipe)?;
     }
     let mut inbox = link::Inbox::new(socket.try_clone()?);

@@ -23,9 +23,10 @@ pub const SOCKET_FD_VARIABLE: &str = "STARLING_HOST_SOCKET_FD";
 /// Environment variable with the number of the inherited descriptor of the host's flight recorder (see [`FlightEntry`]).
 pub const FLIGHT_FD_VARIABLE: &str = "STARLING_HOST_FLIGHT_FD";
 
-/// Environment variable with the number of the inherited descriptor of a pipe that nothing is written to: its end tells the
-/// node that the host is dying, long before the kernel has taken the host's memory back and closes its socket.
-pub const SENTINEL_FD_VARIABLE: &str = "STARLING_HOST_SENTINEL_FD";
+/// Environment variable with the numbers of the inherited descriptors, separated by commas, of pipes that nothing is written
+/// to: the first to end tells the node that the host is dying, long before the kernel has taken the host's memory back and
+/// closes its socket.
+pub const SENTINEL_FDS_VARIABLE: &str = "STARLING_HOST_SENTINEL_FDS";
 
 /// Which engine a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -132,12 +132,14 @@ impl Actor for HostSupervisor {
                 let _ = writing.cast(HostMessage::LinkClosed(Err(error)));
             }
         });
-        let ended = myself.clone();
+        let (ended, told) = (myself.clone(), pool.clone());
         tokio::spawn(async move {
             let end = launched.ended.await;
             let _ = ended.cast(HostMessage::Ended(end));
             // The reader may have ended before.
             let _ = gone.send(());
+            launched.gone.await;
+            let _ = told.cast(PoolMessage::HostGone { host: id });
         });
         myself.send_interval(ROUND, || HostMessage::Round);
 

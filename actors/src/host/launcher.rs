@@ -11,20 +11,22 @@ use std::sync::Arc;
 use command_fds::{CommandFdExt, FdMapping};
 use futures_util::future::BoxFuture;
 use starling_protocol::lease::{
-    FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, SENTINEL_FD_VARIABLE, SOCKET_FD_VARIABLE,
+    FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, SENTINEL_FDS_VARIABLE, SOCKET_FD_VARIABLE,
 };
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::sentinel::Sentinel;
 
 /// Descriptor numbers in the child, after the three standard ones.
 const CHILD_SOCKET_FD: i32 = 3;
 const CHILD_FLIGHT_FD: i32 = 4;
-const CHILD_SENTINEL_FD: i32 = 5;
+/// Two, because the last of a dying process's threads closes nothing before its memory is taken back.
+const CHILD_SENTINEL_FDS: [i32; 2] = [5, 6];
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub struct LaunchedHost {
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// Resolves when it is gone, or so far gone that nothing more is to be had of it.
     pub ended: BoxFuture<'static, ProcessEnd>,
+    /// Resolves when nothing is left of it, neither memory nor process.
+    pub gone: BoxFuture<'static, ()>,
     /// Kills it (SIGKILL).
     pub kill: Arc<Notify>,
     /// Reads its flight recorder.
@@ -102,8 +106,17 @@ impl HostLauncher for ProcessLauncher {
         ours.set_nonblocking(true).map_err(LaunchError::Descriptors)?;
         let recorder = flight_recorder(launch.threads).map_err(LaunchError::Descriptors)?;
         let theirs_recorder = recorder.try_clone().map_err(LaunchError::Descriptors)?;
-        let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-        let (sentinel, theirs_sentinel) = pipe.map_err(|error| LaunchError::Descriptors(error.into()))?;
+        let mut mappings = vec![
+            FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CHILD_SOCKET_FD },
+            FdMapping { parent_fd: OwnedFd::from(theirs_recorder), child_fd: CHILD_FLIGHT_FD },
+        ];
+        let mut pipes = Vec::with_capacity(CHILD_SENTINEL_FDS.len());
+        for child_fd in CHILD_SENTINEL_FDS {
+            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+            let (ours, parent_fd) = pipe.map_err(|error| LaunchError::Descriptors(error.into()))?;
+            pipes.push(Receiver::from_owned_fd(ours).map_err(LaunchError::Descriptors)?);
+            mappings.push(FdMapping { parent_fd, child_fd });
+        }
 
         let mut command = std::process::Command::new(&self.program);
         command
@@ -111,15 +124,10 @@ impl HostLauncher for ProcessLauncher {
             .arg(&launch.model)
             .env(SOCKET_FD_VARIABLE, CHILD_SOCKET_FD.to_string())
             .env(FLIGHT_FD_VARIABLE, CHILD_FLIGHT_FD.to_string())
-            .env(SENTINEL_FD_VARIABLE, CHILD_SENTINEL_FD.to_string())
+            .env(SENTINEL_FDS_VARIABLE, CHILD_SENTINEL_FDS.map(|number| number.to_string()).join(","))
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let mappings = vec![
-            FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: CHILD_SOCKET_FD },
-            FdMapping { parent_fd: OwnedFd::from(theirs_recorder), child_fd: CHILD_FLIGHT_FD },
-            FdMapping { parent_fd: theirs_sentinel, child_fd: CHILD_SENTINEL_FD },
-        ];
         // The numbers differ, which is all that this can complain of.
         command.fd_mappings(mappings).map_err(|error| LaunchError::Descriptors(io::Error::other(error)))?;
         let mut command = tokio::process::Command::from(command);
@@ -133,23 +141,31 @@ impl HostLauncher for ProcessLauncher {
         let (reader, writer) = stream.into_split();
         let kill = Arc::new(Notify::new());
         let pid = child.id();
-        let sentinel = pid.map(|pid| Sentinel::new(sentinel, pid)).transpose();
-        let sentinel = sentinel.map_err(LaunchError::Descriptors)?;
-        let ended = end_of(child, Arc::clone(&kill), sentinel);
+        let (reaped, gone) = oneshot::channel();
+        let ended = end_of(child, Arc::clone(&kill), pid.map(|pid| Sentinel::new(pipes, pid)), reaped);
         let threads = usize::from(launch.threads);
         Ok(LaunchedHost {
             pid,
             reader: Box::new(reader),
             writer: Box::new(writer),
             ended: Box::pin(ended),
+            gone: Box::pin(async {
+                // Dropped without a word if nobody waits for its end any more: then there is nothing to wait for.
+                let _ = gone.await;
+            }),
             kill,
             flight: Box::new(move || read_flight(&recorder, threads)),
         })
     }
 }
 
-/// How a process ends, as soon as it can be known. What is left of it then goes in the background.
-async fn end_of(mut child: Child, kill: Arc<Notify>, sentinel: Option<Sentinel>) -> ProcessEnd {
+/// How a process ends, as soon as it can be known. What is left of it then goes in the background, until it is `reaped`.
+async fn end_of(
+    mut child: Child,
+    kill: Arc<Notify>,
+    sentinel: Option<Sentinel>,
+    reaped: oneshot::Sender<()>,
+) -> ProcessEnd {
     let noticed = async {
         match sentinel {
             Some(sentinel) => sentinel.ended().await,
@@ -160,9 +176,15 @@ async fn end_of(mut child: Child, kill: Arc<Notify>, sentinel: Option<Sentinel>)
     let mut told = false;
     loop {
         tokio::select! {
-            status = child.wait() => return status.map_or(ProcessEnd::Unknown, process_end),
+            status = child.wait() => {
+                let _ = reaped.send(());
+                return status.map_or(ProcessEnd::Unknown, process_end);
+            }
             end = &mut noticed => {
-                tokio::spawn(async move { child.wait().await });
+                tokio::spawn(async move {
+                    let _ = child.wait().await;
+                    let _ = reaped.send(());
+                });
                 return end;
             }
             () = kill.notified(), if !told => {

@@ -1,33 +1,33 @@
-//! The node's end of a host's sentinel: a pipe that ends as soon as the host begins to die.
+//! The node's end of a host's sentinels: pipes that end as soon as the host begins to die.
 //!
 //! Owns: what is known of a death before the process can be waited for. Must never: say that a host dies which may live on.
 //!
 //! The kernel has a process waited for once its memory is taken back, which for a host with a model takes tens of
 //! milliseconds. How it dies stands in `/proc/PID/stat` from the beginning of that (proc(5), `exit_code`).
 
-use std::os::fd::OwnedFd;
-
+use futures_util::future::select_all;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use super::launcher::{ProcessEnd, process_end};
 
-/// The reading end of the pipe, and whose death it tells of.
+/// The reading ends of the pipes, and whose death they tell of.
 pub(super) struct Sentinel {
-    pipe: Receiver,
+    pipes: Vec<Receiver>,
     pid: u32,
 }
 
 impl Sentinel {
-    /// For a child that holds the writing end.
-    pub(super) fn new(pipe: OwnedFd, pid: u32) -> std::io::Result<Self> {
-        Ok(Self { pipe: Receiver::from_owned_fd(pipe)?, pid })
+    /// For a child that holds the writing ends, at least one.
+    pub(super) fn new(pipes: Vec<Receiver>, pid: u32) -> Self {
+        Self { pipes, pid }
     }
 
     /// Resolves when the host dies and it can be told how; never if that has to be waited for.
     pub(super) async fn ended(mut self) -> ProcessEnd {
         // Nothing is ever written: whatever comes, the pipe is of no more use.
-        let _ = self.pipe.read(&mut [0]).await;
+        let ends = self.pipes.iter_mut().map(|pipe| Box::pin(async { pipe.read(&mut [0]).await }));
+        let _ = select_all(ends).await;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         match end_of(&stat, std::process::id()) {
             Some(end) => end,

@@ -1,6 +1,6 @@
 //! The actor of one model's pool.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,6 +59,8 @@ pub(crate) struct PoolState {
     arguments: PoolArguments,
     machine: PoolMachine,
     hosts: HashMap<HostId, ActorRef<HostMessage>>,
+    /// Hosts of which something is left, be it only memory that the kernel is taking back.
+    processes: HashSet<HostId>,
     loads: HashMap<HostId, HostLoad>,
     classes: HashMap<HostId, Arc<str>>,
     /// The last that was heard of.
@@ -92,6 +94,7 @@ impl Actor for ModelPoolActor {
             arguments,
             machine,
             hosts: HashMap::new(),
+            processes: HashSet::new(),
             loads: HashMap::new(),
             classes: HashMap::new(),
             class: None,
@@ -172,6 +175,10 @@ impl Actor for ModelPoolActor {
                 state.classes.insert(host, class);
             }
             PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
+            PoolMessage::HostGone { host } => {
+                state.processes.remove(&host);
+                state.end_if_stopped(&myself);
+            }
             PoolMessage::LoadFailed { message } => state.last_error = Some(message),
             PoolMessage::Snapshot(reply) => {
                 state.look_around(&myself).await?;
@@ -324,7 +331,10 @@ impl PoolState {
             observer: Arc::clone(&self.arguments.observer),
         };
         match Actor::spawn_linked(None, HostSupervisor, arguments, myself.get_cell()).await {
-            Ok((host, _)) => drop(self.hosts.insert(id, host)),
+            Ok((host, _)) => {
+                self.hosts.insert(id, host);
+                self.processes.insert(id);
+            }
             Err(problem) => {
                 warn!(%problem, "a decoder host cannot be started");
                 self.last_error = Some(problem.to_string());
@@ -400,6 +410,7 @@ impl PoolState {
 
     fn end_if_stopped(&mut self, myself: &ActorRef<PoolMessage>) {
         if self.hosts.is_empty()
+            && self.processes.is_empty()
             && let Some(reply) = self.stopping.take()
         {
             let _ = reply.send(());

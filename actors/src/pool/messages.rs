@@ -63,6 +63,8 @@ pub(crate) enum PoolMessage {
     HostClass { host: HostId, class: Arc<str> },
     /// A heartbeat's figures.
     HostLoad { host: HostId, load: HostLoad },
+    /// Nothing is left of a host's process. May come before or after the machine hears of its end.
+    HostGone { host: HostId },
     /// A host said why it can't load.
     LoadFailed { message: String },
     /// How is it?

@@ -61,6 +61,8 @@ pub struct FakeLauncher {
     pub broken: Option<&'static str>,
     /// The determinism class that hosts say they are of.
     pub class: &'static str,
+    /// How long something is left of a host after its end was noticed.
+    pub lingers: Duration,
 }
 
 impl FakeLauncher {
@@ -121,7 +123,8 @@ impl HostLauncher for FakeLauncher {
                 _ = dead.wait_for(Option::is_some) => {}
             }
         });
-        let mut ended = control.end.subscribe();
+        let (mut ended, mut gone) = (control.end.subscribe(), control.end.subscribe());
+        let lingers = self.lingers;
         let working_on = Arc::clone(&control.working_on);
         self.hosts.lock().expect("no panic").push(control);
         Ok(LaunchedHost {
@@ -130,6 +133,10 @@ impl HostLauncher for FakeLauncher {
             writer: Box::new(writer),
             ended: Box::pin(async move {
                 ended.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(ProcessEnd::Unknown)
+            }),
+            gone: Box::pin(async move {
+                let _ = gone.wait_for(Option::is_some).await;
+                tokio::time::sleep(lingers).await;
             }),
             kill,
             flight: Box::new(move || working_on.lock().expect("no panic").iter().copied().collect()),

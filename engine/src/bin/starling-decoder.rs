@@ -10,10 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use starling_engine::host::Link;
 use starling_engine::{host, pin};
-use starling_protocol::lease::{FLIGHT_FD_VARIABLE, SENTINEL_FD_VARIABLE, SOCKET_FD_VARIABLE};
+use starling_protocol::lease::{FLIGHT_FD_VARIABLE, SENTINEL_FDS_VARIABLE, SOCKET_FD_VARIABLE};
 
 /// The native libraries' too, since it has the names `malloc` and `free`: recognizers allocate all the time, and in threads
 /// beside the first the C library makes them pay for it. With this one Vosk needs 18 % less CPU and Moonshine 7 % (medians of
@@ -66,9 +66,10 @@ fn serve() -> Result<i32> {
         std::process::abort();
     }));
     let socket = inherited(SOCKET_FD_VARIABLE)?
+        .pop()
         .with_context(|| format!("{SOCKET_FD_VARIABLE} is not set: a node starts this program\n{ABOUT}"))?;
-    let (flight, sentinel) = (inherited(FLIGHT_FD_VARIABLE)?, inherited(SENTINEL_FD_VARIABLE)?);
-    Ok(host::run(Link { socket: UnixStream::from(socket), flight, sentinel })?)
+    let (mut flight, sentinels) = (inherited(FLIGHT_FD_VARIABLE)?, inherited(SENTINEL_FDS_VARIABLE)?);
+    Ok(host::run(Link { socket: UnixStream::from(socket), flight: flight.pop(), sentinels })?)
 }
 
 /// OpenBLAS reads its settings when libvosk is opened. A parent that does not pass them makes this process start over with
@@ -87,17 +88,28 @@ fn pin_arithmetic() -> Result<()> {
     Err(error).context("this program cannot be started again with OpenBLAS pinned")
 }
 
-/// Takes the descriptor that a variable names, so that no process started from here inherits it.
-fn inherited(variable: &str) -> Result<Option<OwnedFd>> {
-    let Some(value) = env::var_os(variable) else { return Ok(None) };
-    let number: Option<RawFd> = value.to_str().and_then(|value| value.parse().ok());
-    let Some(number) = number.filter(|number| *number > 2) else {
-        bail!("{variable} is {}; the number of an open descriptor above 2 is wanted", value.display());
+/// Takes the descriptors that a variable names, so that no process started from here inherits them.
+fn inherited(variable: &str) -> Result<Vec<OwnedFd>> {
+    let Some(value) = env::var_os(variable) else { return Ok(Vec::new()) };
+    let numbers: Option<Vec<RawFd>> = value.to_str().and_then(|value| {
+        value.split(',').map(|number| number.parse().ok().filter(|number| *number > 2)).collect()
+    });
+    let Some(numbers) = numbers else {
+        bail!("{variable} is {}; numbers of open descriptors above 2 are wanted", value.display());
     };
+    // Taken twice, a descriptor would be closed under its other owner.
+    ensure!(
+        numbers.iter().enumerate().all(|(at, number)| !numbers[..at].contains(number)),
+        "{variable} names a descriptor twice"
+    );
+    numbers.into_iter().map(|number| take(variable, number)).collect()
+}
+
+fn take(variable: &str, number: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_SETFD on a number that is no open descriptor is an error, which is handled.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)
         .with_context(|| format!("{variable} is {number}, which is no open descriptor"))?;
     // SAFETY: it is open (just checked), it was inherited for this purpose, and nothing else in this process uses it.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -1,10 +1,11 @@
-//! The sentinel: a pipe whose end tells the node that this process dies, as soon as it dies.
+//! Sentinels: pipes whose end tells the node that this process dies, as soon as it dies.
 //!
-//! Owns: the thread that holds the pipe. Must never: end before the process does, or write to the pipe.
+//! Owns: the threads that hold the pipes, one each. Must never: end before the process does, or write to the pipe.
 //!
 //! The kernel closes what a dying process has open after it has taken its memory back, which for a host of 400 MB takes 27 ms
 //! (measured on two virtual cores; 8 ms for 100 MB). A thread with a descriptor table of its own is gone, and its table
-//! with it, within a fraction of a millisecond, whatever kills the process. Where the kernel gives a thread no table of its
+//! with it, within a fraction of a millisecond, whatever kills the process: unless it is the last thread to go, for that one
+//! takes the memory back before it closes anything. So there are two of them. Where the kernel gives a thread no table of its
 //! own the pipe ends when the socket does.
 #![allow(unsafe_code)] // Tables of descriptors are closed by number, which safe code never may.
 
