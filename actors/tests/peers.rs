@@ -203,6 +203,7 @@ fn open_lease(window: u16) -> ToHost {
         window,
         partial_interval_ms: 0,
         trace: None,
+        decoded_interval_ms: 0,
     }
 }
 

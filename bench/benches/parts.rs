@@ -65,6 +65,7 @@ fn session(criterion: &mut Criterion) {
         rates: RateMap::new(16_000, 16_000).expect("is taken"),
         window: 10,
         partial_interval_ms: 200,
+        decoded_interval_ms: 0,
         linger: Duration::from_secs(60),
         idle: Duration::ZERO,
         slow_reader: Duration::from_secs(30),

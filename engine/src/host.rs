@@ -17,6 +17,7 @@ mod link;
 mod pool;
 mod queue;
 mod sentinel;
+mod told;
 mod worker;
 
 use std::os::fd::OwnedFd;

@@ -121,6 +121,7 @@ impl Host {
             window,
             partial_interval_ms,
             trace: None,
+            decoded_interval_ms: 0,
         });
     }
 
@@ -297,12 +298,37 @@ fn phrases_are_refused_where_the_engine_has_none() {
         window: 4,
         partial_interval_ms: 0,
         trace: None,
+        decoded_interval_ms: 0,
     });
     let message = host.wait(|message| match message {
         FromHost::Refused { message, .. } => Some(message),
         _ => None,
     });
     assert_eq!(message, "scripted does not support phrases");
+}
+
+#[test]
+fn what_is_decoded_is_told_as_often_as_was_asked_for_and_before_anything_that_rests_on_it() {
+    let mut host = Host::start(spec());
+    host.open(1, 100, 0);
+    host.send(&ToHost::Partials { lease: LeaseId(1), interval_ms: 0, decoded_interval_ms: 400 });
+    let at = host.feed(1, &scripted::encode(&["a", "b", "c", "d", "e", "f"]));
+    host.flush(1, at);
+    let decoded = |message| match message {
+        FromHost::Decoded { until, .. } => Some(until.0 / BLOCK_SAMPLES as u64),
+        _ => None,
+    };
+    assert_eq!(host.wait(decoded), 4);
+    host.cut(1);
+    assert_eq!(host.wait(decoded), 6, "the rest is told after a cut");
+    host.send(&ToHost::Partials { lease: LeaseId(1), interval_ms: 100, decoded_interval_ms: 10_000 });
+    let at = host.feed_from(1, at, &scripted::encode_from(6, &["g"]));
+    assert_eq!(host.wait(decoded), 7, "before a partial");
+    let partial = host.wait(|message| match message {
+        FromHost::Partial { until, .. } => Some(until.0),
+        _ => None,
+    });
+    assert_eq!(partial, at);
 }
 
 #[test]
@@ -315,7 +341,7 @@ fn partials_grow_and_stop_when_told() {
         _ => None,
     });
     assert_eq!(text, ("0:a".to_owned(), 1_600, 7));
-    host.send(&ToHost::Partials { lease: LeaseId(1), interval_ms: 0 });
+    host.send(&ToHost::Partials { lease: LeaseId(1), interval_ms: 0, decoded_interval_ms: 0 });
     at = host.feed_from(1, at, &scripted::encode_from(1, &["b", "c"]));
     host.flush(1, at);
     let text = host.wait(|message| match message {

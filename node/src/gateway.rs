@@ -18,6 +18,7 @@ use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::rounds::Rounds;
 use crate::cluster::Cluster;
 use crate::config::GatewaySettings;
 use crate::metrics::Metrics;
@@ -29,6 +30,7 @@ mod native;
 mod openai;
 mod operator;
 mod reply;
+mod rounds;
 mod samples;
 mod transcriptions;
 mod vosk;
@@ -62,6 +64,8 @@ pub struct Gateway {
     pub linger: Duration,
     /// How long a vosk-server client may take for its first audio; zero for ever. A session of its own counts after that.
     pub idle: Duration,
+    /// When live sessions take in audio.
+    pub rounds: Arc<Rounds>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What clients of kaldi-gstreamer-server's protocol are told of the node.

@@ -119,6 +119,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         idle: settings.sessions.idle,
         metrics,
         workers: Workers::default(),
+        rounds: Arc::default(),
         stopping: CancellationToken::new(),
         drain_deadline: settings.shutdown.drain_deadline,
         closing: CancellationToken::new(),

@@ -170,6 +170,10 @@ pub enum ToHost {
         partial_interval_ms: u32,
         /// The session's trace.
         trace: Option<TraceContext>,
+        /// Most audio that is decoded before a `Decoded` says so; 0 for one after each step. Half the window is told whatever
+        /// this is, and before a partial or after a cut so is all that is decoded.
+        #[serde(default)]
+        decoded_interval_ms: u32,
     },
     /// One step of audio: i16 little endian at the model's rate.
     Feed {
@@ -190,12 +194,15 @@ pub enum ToHost {
         /// What the cut is to say.
         cause: CutCause,
     },
-    /// Change how often partials are made. They never affect finals.
+    /// Change how often partials are made, which never affect finals, and how often it is told what is decoded.
     Partials {
         /// The lease.
         lease: LeaseId,
         /// Least audio between two partials; 0 for none.
         interval_ms: u32,
+        /// As in `Open`.
+        #[serde(default)]
+        decoded_interval_ms: u32,
     },
     /// End the lease. Answered by `Closed`, after which the id means nothing.
     Close {
@@ -256,7 +263,7 @@ pub enum FromHost {
         /// Why, in a sentence for whoever set the options.
         message: String,
     },
-    /// Everything before `until` is decoded; gives the credit for it back.
+    /// Everything before `until` is decoded; gives the credit for it back, for as many steps as that may be.
     Decoded {
         /// The lease.
         lease: LeaseId,

@@ -7,6 +7,6 @@ use crate::setup;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::speech()?;
-    command::run(cargo().args(["build", "--release", "--workspace", "--bins"]))?;
-    command::run(cargo().args(["run", "--release", "--package", "starling-bench", "--"]).args(args))
+    command::run(cargo().args(["build", "--profile", "dist", "--workspace", "--bins"]))?;
+    command::run(cargo().args(["run", "--profile", "dist", "--package", "starling-bench", "--"]).args(args))
 }

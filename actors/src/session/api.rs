@@ -31,6 +31,18 @@ impl Dialect {
         Self::ALL.into_iter().find(|dialect| dialect.label() == label)
     }
 
+    /// Whether its clients hear which audio was acknowledged, and send the rest again when they come back.
+    #[must_use]
+    pub const fn sends_again(self) -> bool {
+        matches!(self, Self::Native)
+    }
+
+    /// Whether its clients are answered for each message of audio once that is decoded.
+    #[must_use]
+    pub const fn is_in_lockstep(self) -> bool {
+        matches!(self, Self::Vosk)
+    }
+
     /// The name used as a label.
     #[must_use]
     pub const fn label(self) -> &'static str {

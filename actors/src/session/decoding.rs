@@ -106,7 +106,7 @@ impl SessionState {
         segment: Segment,
         from: DecodeOffset,
         window: u16,
-        partial_interval_ms: u32,
+        (partial_interval_ms, decoded_interval_ms): (u32, u32),
     ) {
         let granted = self.granted.take();
         let options = self.arguments.options.clone();
@@ -124,6 +124,7 @@ impl SessionState {
             window,
             partial_interval_ms,
             trace,
+            decoded_interval_ms,
         });
     }
 

@@ -31,15 +31,27 @@ impl SessionState {
                 SessionAction::PromoteStandby { attempt } => self.promote_standby(attempt),
                 SessionAction::TellDifference { attempt, segment } => self.tell_difference(attempt, segment),
                 SessionAction::ReleaseLease { attempt } => self.release(myself, attempt),
-                SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms } => {
-                    self.open_stream(attempt, segment, from, window, partial_interval_ms);
+                SessionAction::OpenStream {
+                    attempt,
+                    segment,
+                    from,
+                    window,
+                    partial_interval_ms,
+                    decoded_interval_ms,
+                } => {
+                    let intervals = (partial_interval_ms, decoded_interval_ms);
+                    self.open_stream(attempt, segment, from, window, intervals);
                 }
                 SessionAction::Feed { attempt, from, to } => self.feed(attempt, from, to),
                 SessionAction::Flush { attempt, at, cause } => {
                     self.tell_decoder(attempt, |lease| ToHost::Flush { lease, at, cause });
                 }
-                SessionAction::SetPartials { attempt, interval_ms } => {
-                    self.tell_decoder(attempt, |lease| ToHost::Partials { lease, interval_ms });
+                SessionAction::SetIntervals { attempt, partial_ms, decoded_ms } => {
+                    self.tell_decoder(attempt, |lease| ToHost::Partials {
+                        lease,
+                        interval_ms: partial_ms,
+                        decoded_interval_ms: decoded_ms,
+                    });
                 }
                 SessionAction::TrimSource { until } => {
                     self.trim_to = self.trim_to.max(until);

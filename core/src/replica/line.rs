@@ -4,11 +4,12 @@
 //! answered.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, NodeName, Segment, SourceOffset};
 
-use super::messages::{CopyItem, Standing};
+use super::messages::{CopyItem, ReplicationConfig, Standing};
 use crate::Timestamp;
 
 /// One keeper.
@@ -30,6 +31,8 @@ pub(super) struct Line {
     /// Whether it has to obey once more before anything counts on it.
     pub(super) doubted: bool,
     progress: Timestamp,
+    /// Since when there is audio that waits for more.
+    gathering_since: Option<Timestamp>,
 }
 
 /// How far the keeper has come.
@@ -70,6 +73,7 @@ impl Line {
             next_segment: Segment(0),
             doubted: false,
             progress: now,
+            gathering_since: None,
         }
     }
 
@@ -116,10 +120,12 @@ impl Line {
     }
 
     /// The next item, if another may be on its way.
-    pub(super) fn next(&mut self, now: Timestamp, window: u16, piece_frames: u64) -> Option<CopyItem> {
-        if self.sent - self.applied >= u64::from(window) {
+    pub(super) fn next(&mut self, now: Timestamp, config: &ReplicationConfig) -> Option<CopyItem> {
+        let ReplicationConfig { window, piece_frames, gather, .. } = *config;
+        if self.sent - self.applied >= u64::from(window) || self.gathers(now, gather) {
             return None;
         }
+        self.gathering_since = None;
         let item = match self.queue.front_mut()? {
             CopyItem::Audio { from, to } if to.0 - from.0 > piece_frames => {
                 let piece = CopyItem::Audio { from: *from, to: from.plus(piece_frames) };
@@ -141,6 +147,22 @@ impl Line {
         };
         self.marks.extend(mark.map(|mark| (self.sent, mark)));
         Some(item)
+    }
+
+    /// Whether what is to be sent is audio alone, and may wait for more of it.
+    fn gathers(&mut self, now: Timestamp, gather: Duration) -> bool {
+        let audio_alone = matches!(self.queue.front(), Some(CopyItem::Audio { .. })) && self.queue.len() == 1;
+        if self.phase != Phase::Member || !audio_alone {
+            return false;
+        }
+        let since = *self.gathering_since.get_or_insert(now);
+        now < since.plus(gather)
+    }
+
+    /// When to look again, should no more audio come. More of it is looked at when it comes; this is later, so that it is not
+    /// a second cause of the same.
+    pub(super) fn gathers_until(&self, gather: Duration) -> Option<Timestamp> {
+        self.gathering_since.map(|since| since.plus(2 * gather))
     }
 
     /// The keeper has applied so many messages.
@@ -179,7 +201,7 @@ impl Line {
     }
 
     /// When it counts as stalled, should nothing be answered until then.
-    pub(super) fn stalls_at(&self, patience: std::time::Duration) -> Option<Timestamp> {
+    pub(super) fn stalls_at(&self, patience: Duration) -> Option<Timestamp> {
         (self.phase != Phase::Opening && self.sent > self.applied).then(|| self.progress.plus(patience))
     }
 

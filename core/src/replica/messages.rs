@@ -16,6 +16,9 @@ pub struct ReplicationConfig {
     pub retry: Duration,
     /// A keeper that applies nothing of what it was sent for so long is given up.
     pub stalled: Duration,
+    /// How long audio for a keeper that has all before it is gathered, unless something else is to be told. Zero for a client
+    /// that can't send again what was not acknowledged.
+    pub gather: Duration,
     /// Longest piece of audio in one message, in source frames.
     pub piece_frames: u64,
     /// Most messages sent to a keeper and not applied.

@@ -141,7 +141,8 @@ impl ReplicationMachine {
             _ => None,
         };
         let stalls = self.lines.values().filter_map(|line| line.stalls_at(self.config.stalled));
-        stalls.chain(patience).chain(self.search_at).min()
+        let gathered = self.lines.values().filter_map(|line| line.gathers_until(self.config.gather));
+        stalls.chain(gathered).chain(patience).chain(self.search_at).min()
     }
 
     /// Whether what is acknowledged is in two copies.
@@ -333,12 +334,14 @@ impl ReplicationMachine {
     }
 
     fn send(&mut self, now: Timestamp, out: &mut Vec<ReplicationAction>) {
-        let ReplicationConfig { window, piece_frames, .. } = self.config;
         for (&tries, line) in &mut self.lines {
-            while let Some(item) = line.next(now, window, piece_frames) {
+            while let Some(item) = line.next(now, &self.config) {
                 out.push(ReplicationAction::Send { tries, item });
             }
-            debug_assert!(line.unanswered() <= u64::from(window), "I6: more on its way than the window");
+            debug_assert!(
+                line.unanswered() <= u64::from(self.config.window),
+                "I6: more on its way than the window"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! An owner, three keepers and the streams between them, with faults at any time. What the client was told must be found
 //! in the copies (I4), epochs never fall (I5), memory keeps to its caps (I6).
 
+mod gather;
 mod keeper;
 mod owner;
 mod takeover;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use starling_protocol::replica::EntryKind;
 
+use super::ReplicationConfig;
 use world::{World, config};
 
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +57,9 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     proptest::collection::vec(one, 0..150)
 }
 
-fn run(copies: u8, moves: &[Move]) -> World {
-    let mut world = World::new(config(copies));
+fn run(copies: u8, gather_ms: u64, moves: &[Move]) -> World {
+    let gather = Duration::from_millis(gather_ms);
+    let mut world = World::new(ReplicationConfig { gather, ..config(copies) });
     for step in moves {
         match *step {
             Move::Audio(frames) => world.audio(frames),
@@ -81,14 +84,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn what_a_durable_session_told_survives_its_owner(copies in 1u8..3, moves in moves()) {
-        let mut world = run(copies, &moves);
+    fn what_a_durable_session_told_survives_its_owner(
+        copies in 1u8..3,
+        gather_ms in prop_oneof![Just(0u64), Just(300)],
+        moves in moves(),
+    ) {
+        let mut world = run(copies, gather_ms, &moves);
         world.owner_dies();
     }
 
     #[test]
-    fn with_nodes_that_answer_everything_is_told_in_the_end(copies in 0u8..3, moves in moves()) {
-        let mut world = run(copies, &moves);
+    fn with_nodes_that_answer_everything_is_told_in_the_end(
+        copies in 0u8..3,
+        gather_ms in prop_oneof![Just(0u64), Just(300)],
+        moves in moves(),
+    ) {
+        let mut world = run(copies, gather_ms, &moves);
         world.settle();
     }
 }

@@ -2,7 +2,7 @@
 
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Segment};
 
-use super::machine::{Cut, SessionMachine, Suspicion};
+use super::machine::{Cut, SessionConfig, SessionMachine, Suspicion};
 use super::messages::{FailReason, LeaseKind, LossCause, Outcome, SessionAction};
 use super::stream::{CutFit, Stream};
 use crate::Timestamp;
@@ -77,9 +77,18 @@ impl SessionMachine {
         stream.goal = self.reached;
         stream.leave_at_cut = kind == LeaseKind::Quarantine;
         self.decoder = Decoder::Leased(stream);
-        let partial_interval_ms = if catching_up { 0 } else { self.config.partial_interval_ms };
+        let SessionConfig { partial_interval_ms, decoded_interval_ms, .. } = self.config;
+        let (partial_interval_ms, decoded_interval_ms) =
+            if catching_up { (0, 0) } else { (partial_interval_ms, decoded_interval_ms) };
         let segment = self.open_segment();
-        out.push(SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms });
+        out.push(SessionAction::OpenStream {
+            attempt,
+            segment,
+            from,
+            window,
+            partial_interval_ms,
+            decoded_interval_ms,
+        });
         self.note_caught_up(out);
     }
 
@@ -334,8 +343,13 @@ impl SessionMachine {
         stream.catching_up = false;
         let attempt = self.attempt;
         out.push(SessionAction::CaughtUp { attempt, replayed: stream.decoded.since(stream.from) });
-        if self.config.partial_interval_ms > 0 {
-            out.push(SessionAction::SetPartials { attempt, interval_ms: self.config.partial_interval_ms });
+        let SessionConfig { partial_interval_ms, decoded_interval_ms, .. } = self.config;
+        if partial_interval_ms > 0 || decoded_interval_ms > 0 {
+            out.push(SessionAction::SetIntervals {
+                attempt,
+                partial_ms: partial_interval_ms,
+                decoded_ms: decoded_interval_ms,
+            });
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct SessionConfig {
     pub window: u16,
     /// Least audio between partials; 0 for none.
     pub partial_interval_ms: u32,
+    /// Most audio that a decoder decodes before it says so; 0 to hear of each step. While it catches up each is heard of.
+    pub decoded_interval_ms: u32,
     /// How long the session waits for a client that has gone.
     pub linger: Duration,
     /// How long a connected client may send nothing; zero for ever.

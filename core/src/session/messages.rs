@@ -262,6 +262,8 @@ pub enum SessionAction {
         window: u16,
         /// Least audio between partials; 0 for none.
         partial_interval_ms: u32,
+        /// Most audio that is decoded before it is told; 0 for each step.
+        decoded_interval_ms: u32,
     },
     /// Feed one step.
     Feed {
@@ -281,12 +283,14 @@ pub enum SessionAction {
         /// What to call the cut.
         cause: CutCause,
     },
-    /// Change how often partials come.
-    SetPartials {
+    /// Change how often a decoder says something.
+    SetIntervals {
         /// Which decoder.
         attempt: Attempt,
         /// Least audio between partials; 0 for none.
-        interval_ms: u32,
+        partial_ms: u32,
+        /// Most audio that is decoded before it is told; 0 for each step.
+        decoded_ms: u32,
     },
     /// Source before this is not needed any more.
     TrimSource {

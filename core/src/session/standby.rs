@@ -71,7 +71,15 @@ impl SessionMachine {
         }
         let (segment, from, window) = (self.open_segment(), self.journal.committed(), self.config.window);
         self.standby = Standby::Leased(attempt, Stream::new(LeaseKind::Shared, from, window));
-        out.push(SessionAction::OpenStream { attempt, segment, from, window, partial_interval_ms: 0 });
+        out.push(SessionAction::OpenStream {
+            attempt,
+            segment,
+            from,
+            window,
+            partial_interval_ms: 0,
+            // How close it is counts at the moment in which it takes over.
+            decoded_interval_ms: 0,
+        });
     }
 
     /// Gives the standby back, or withdraws the request for it.

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use starling_protocol::lease::{DecodeOptions, FromHost, HostSpec, Priority, ToHost};
 use starling_protocol::limits::STEP_MS;
@@ -12,6 +12,7 @@ use starling_protocol::{CutCause, DecodeOffset, LeaseId, Segment};
 
 use super::pool::{Pool, Pooled};
 use super::queue::{DueTimes, FairQueue, PartialBudget};
+use super::told::Told;
 use super::{Loaded, Shared};
 use crate::recognizer::check_options;
 
@@ -53,6 +54,8 @@ pub(super) struct Lease {
     /// The decoding side; away while a thread works on it.
     pub(super) seat: Option<Box<Seat>>,
     pub(super) partial_interval_ms: u32,
+    /// Most audio that is decoded before the parent is told.
+    decoded_interval_ms: Arc<AtomicU32>,
     priority: Priority,
     window: usize,
     undecoded: Arc<AtomicUsize>,
@@ -80,8 +83,9 @@ pub(super) struct Seat {
     pub(super) decoded: DecodeOffset,
     /// How far the last partial reached.
     pub(super) partial_until: DecodeOffset,
-    /// Steps the parent has not got credit for yet.
+    /// Steps that were fed and are not decoded.
     pub(super) undecoded: Arc<AtomicUsize>,
+    pub(super) told: Told,
 }
 
 impl Lease {
@@ -108,8 +112,9 @@ pub(super) fn handle(shared: &Shared, message: ToHost) {
                 Err(format!("Flush.at is {at}; the last step ended at {}", entry.fed))
             }
         }),
-        ToHost::Partials { lease, interval_ms } => with_lease(shared, lease, |entry| {
+        ToHost::Partials { lease, interval_ms, decoded_interval_ms } => with_lease(shared, lease, |entry| {
             entry.partial_interval_ms = interval_ms;
+            entry.decoded_interval_ms.store(decoded_interval_ms, Ordering::Relaxed);
             Ok(None)
         }),
         ToHost::Close { lease } => with_lease(shared, lease, |entry| {
@@ -128,8 +133,18 @@ pub(super) fn handle(shared: &Shared, message: ToHost) {
 }
 
 fn open(shared: &Shared, message: ToHost) {
-    let ToHost::Open { lease, attempt, options, segment, from, priority, window, partial_interval_ms, trace } =
-        message
+    let ToHost::Open {
+        lease,
+        attempt,
+        options,
+        segment,
+        from,
+        priority,
+        window,
+        partial_interval_ms,
+        trace,
+        decoded_interval_ms,
+    } = message
     else {
         return;
     };
@@ -141,6 +156,8 @@ fn open(shared: &Shared, message: ToHost) {
         return refuse(error.to_string());
     }
     let undecoded = Arc::new(AtomicUsize::new(0));
+    let decoded_interval_ms = Arc::new(AtomicU32::new(decoded_interval_ms));
+    let told = Told::new(from, window, Arc::clone(&decoded_interval_ms));
     let mut seat = Box::new(Seat {
         recognizer: None,
         options,
@@ -149,6 +166,7 @@ fn open(shared: &Shared, message: ToHost) {
         decoded: from,
         partial_until: from,
         undecoded: Arc::clone(&undecoded),
+        told,
     });
     let mut state = shared.lock();
     if state.leases.contains_key(&lease) {
@@ -167,6 +185,7 @@ fn open(shared: &Shared, message: ToHost) {
         work: VecDeque::new(),
         seat: Some(seat),
         partial_interval_ms,
+        decoded_interval_ms,
         priority,
         window: usize::from(window),
         undecoded,

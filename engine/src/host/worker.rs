@@ -124,7 +124,11 @@ impl Worker<'_> {
                 return After::Over(FromHost::Failed { lease: id, message });
             }
             Work::Step(samples) => self.step(id, &mut seat, &samples),
-            Work::Flush(cause) => self.cut(id, &mut seat, cause),
+            Work::Flush(cause) => {
+                let cut = self.cut(id, &mut seat, cause);
+                self.tell(id, &mut seat);
+                cut
+            }
         };
         match done {
             Ok(()) => After::Goes(seat),
@@ -148,6 +152,7 @@ impl Worker<'_> {
 
     fn step(&self, id: LeaseId, seat: &mut Seat, samples: &[i16]) -> Result<(), DecodeError> {
         let until = seat.decoded.plus(samples.len() as u64);
+        let mut cut = false;
         if let Some(pooled) = seat.recognizer.as_mut().filter(|_| !samples.is_empty()) {
             let call =
                 Call { lease: id, until, kind: CallKind::Accept, segment_ms: 0, first_use: !pooled.warm };
@@ -157,12 +162,23 @@ impl Worker<'_> {
             seat.decoded = until;
             if let Step::Endpoint(cause) = step? {
                 self.cut(id, seat, cause)?;
+                cut = true;
             }
         }
         // Before the parent knows: its next step must not find the window full.
         seat.undecoded.fetch_sub(1, Ordering::AcqRel);
-        self.shared.outbox.send(FromHost::Decoded { lease: id, until });
+        if seat.told.step(until, self.loaded.spec.sample_rate) || cut {
+            self.tell(id, seat);
+        }
         Ok(())
+    }
+
+    /// Tells what is decoded, unless that is known.
+    fn tell(&self, id: LeaseId, seat: &mut Seat) {
+        let until = seat.decoded;
+        if seat.told.tell(until) {
+            self.shared.outbox.send(FromHost::Decoded { lease: id, until });
+        }
     }
 
     fn cut(&self, id: LeaseId, seat: &mut Seat, cause: CutCause) -> Result<(), DecodeError> {
@@ -194,6 +210,8 @@ impl Worker<'_> {
         seat.partial_until = until;
         match text {
             Ok(text) => {
+                // Whoever goes on with the segment elsewhere goes on from what is known, which no partial may be ahead of.
+                self.tell(id, &mut seat);
                 self.shared.outbox.send(FromHost::Partial { lease: id, segment, until, text });
                 After::Goes(seat)
             }

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::GatewayState;
 use super::link::{Reader, Received, SendError, Writer, close, split};
+use super::rounds::Pace;
 use crate::sessions::{Attached, Input, Output};
 
 /// Errors about single messages that wait to be written. A client that sends nonsense faster than it reads loses time, not
@@ -38,7 +39,7 @@ type Closing = (u16, String);
 pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
     let (mut reader, mut writer) = split(socket, &state.settings);
     let closing = match open(&mut reader, &state).await {
-        Ok((attached, format)) => converse(&mut reader, &mut writer, attached, format, &state).await,
+        Ok((attached, speech)) => converse(&mut reader, &mut writer, attached, speech, &state).await,
         Err(Refusal::Gone) => None,
         Err(Refusal::Close(code, reason)) => Some((code, reason.to_owned())),
         Err(Refusal::Error(error)) => {
@@ -64,7 +65,14 @@ impl From<ErrorBody> for Refusal {
     }
 }
 
-async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, AudioFormat), Refusal> {
+/// How a client speaks.
+struct Speech {
+    format: AudioFormat,
+    /// `None` for a recording, which comes faster.
+    pace: Option<Pace>,
+}
+
+async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Speech), Refusal> {
     let most = state.settings.handshake_timeout;
     let first = async {
         loop {
@@ -96,6 +104,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Au
         Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
     };
     let format = hello.format;
+    let pace = (!hello.options.batch).then(|| state.rounds.enter());
     let attached = match (hello.session, hello.resume.clone()) {
         (Some(session), Some(resume)) => {
             let trace = trace_of(&hello);
@@ -106,7 +115,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Au
         }
         (_, None) => state.sessions.open(open_request(hello, state)).await?,
     };
-    Ok((attached, format))
+    Ok((attached, Speech { format, pace }))
 }
 
 fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
@@ -136,7 +145,7 @@ async fn converse(
     reader: &mut Reader,
     writer: &mut Writer,
     attached: Attached,
-    format: AudioFormat,
+    speech: Speech,
     state: &GatewayState,
 ) -> Option<Closing> {
     let Attached { ready, input, output } = attached;
@@ -148,7 +157,7 @@ async fn converse(
     }
     let (errors, waiting) = mpsc::channel(WAITING_ERRORS);
     // The input goes with the reading: when that ends, the session knows that its connection is lost.
-    let mut reading = std::pin::pin!(read(reader, input, format, errors));
+    let mut reading = std::pin::pin!(read(reader, input, speech, errors));
     let told = tokio::select! {
         closing = &mut reading => return closing,
         told = write(writer, output, waiting, state) => told,
@@ -168,14 +177,18 @@ async fn converse(
 async fn read(
     reader: &mut Reader,
     mut input: Box<dyn Input>,
-    format: AudioFormat,
+    mut speech: Speech,
     errors: mpsc::Sender<ErrorBody>,
 ) -> Option<Closing> {
-    let mut samples = PcmReader::new(format.encoding, format.channels);
+    let mut samples = PcmReader::new(speech.format.encoding, speech.format.channels);
     let mut mono = Vec::new();
     let mut ended = false;
     loop {
-        let taken = match reader.next().await {
+        let received = reader.next().await;
+        if let (Received::Binary(_), Some(pace)) = (&received, &mut speech.pace) {
+            pace.wait().await;
+        }
+        let taken = match received {
             Received::Binary(_) if ended => {
                 let error = ErrorBody::new(ErrorCode::BadMessage, "audio after end is not taken");
                 let _ = errors.send(error).await;

@@ -249,6 +249,7 @@ impl FakeNode {
             idle,
             metrics: Arc::new(Metrics::new(["fake"])),
             workers: Workers::default(),
+            rounds: Arc::default(),
             stopping: CancellationToken::new(),
             drain_deadline: Duration::from_secs(25),
             closing: CancellationToken::new(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+};
 
 /// Beats every 100 ms tell of a peer's loss (see `connection`). This is for the case that both sides' watches are asleep: a
 /// suspended machine forgets its connections when it wakes.
@@ -28,12 +30,26 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// own third of a second would make one lost packet cost a second.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
+/// Packets that a peer may receive before it has to acknowledge them, within the 25 ms that it may take anyway. An
+/// acknowledgement of its own costs both sides nearly what a step of audio does, and most can go with what is answered.
+const UNACKNOWLEDGED: u32 = 4;
+
+/// The largest packets that are tried: Ethernet's jumbo frames less the headers of IPv6 and UDP. A step of audio fits into one
+/// of them, and into three of the ordinary ones.
+const LARGEST_PACKET: u16 = 8_952;
+
 /// Beats are a byte; a few may lie unread.
 const DATAGRAMS: usize = 1_024;
 
 fn transport() -> Arc<TransportConfig> {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED));
+    let mut packets = MtuDiscoveryConfig::default();
+    packets.upper_bound(LARGEST_PACKET);
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(acknowledgements))
+        .mtu_discovery_config(Some(packets))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))

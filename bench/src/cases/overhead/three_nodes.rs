@@ -193,9 +193,9 @@ async fn speak(bench: &Bench, cluster: &mut Cluster, load: &Load, streams: usize
             })
         })
         .collect();
-    // While all of them speak.
-    let middle = STAGGER * u32::try_from(streams)? + Duration::from_secs_f64(seconds(samples) / 2.0);
-    tokio::time::sleep(middle).await;
+    // All of them speak from when the last has begun until the first has ended: in the middle of that.
+    let (begun, ended) = (STAGGER * u32::try_from(streams)?, Duration::from_secs_f64(seconds(samples)));
+    tokio::time::sleep((begun + ended) / 2).await;
     let copies = cluster.node(KEEPER)?.metric("starling_copies")?;
     ensure!(copies == streams as f64, "{KEEPER} has {copies} copies of {streams} sessions");
     let mut all = Outcome::default();

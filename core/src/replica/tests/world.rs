@@ -24,6 +24,7 @@ pub(super) fn config(copies: u8) -> ReplicationConfig {
         patience: Duration::from_secs(2),
         retry: Duration::from_millis(500),
         stalled: Duration::from_secs(1),
+        gather: Duration::ZERO,
         piece_frames: 800,
         window: WINDOW,
     }

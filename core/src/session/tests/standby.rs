@@ -46,7 +46,11 @@ fn the_loss_of_the_first_costs_no_replay() {
         let attempt = Attempt(2);
         assert_eq!((world.machine.attempt(), world.standbys, world.kinds.len()), (attempt, (2, 1), 1));
         assert!(world.other.contains(&SessionAction::CaughtUp { attempt, replayed: 0 }));
-        assert!(world.other.contains(&SessionAction::SetPartials { attempt, interval_ms: 200 }));
+        assert!(world.other.contains(&SessionAction::SetIntervals {
+            attempt,
+            partial_ms: 200,
+            decoded_ms: 0
+        }));
         world.send(SessionEvent::PartialHeard { attempt, segment: Segment(0), until: DecodeOffset(STEP) });
         assert!(matches!(world.other.last(), Some(SessionAction::ShowPartial { .. })));
         world.send(SessionEvent::AudioReceived { frames: STEP });

@@ -60,6 +60,7 @@ pub(super) fn config(source: u32) -> SessionConfig {
         rates: RateMap::new(source, 16_000).expect("in range"),
         window: 8,
         partial_interval_ms: 200,
+        decoded_interval_ms: 0,
         linger: Duration::from_secs(60),
         idle: Duration::from_secs(300),
         slow_reader: Duration::from_secs(30),
