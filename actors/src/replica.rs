@@ -21,7 +21,7 @@ pub(crate) use self::keeper::{
     CopyRequest, FetchRequest, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept,
 };
 pub(crate) use self::stream::{CopyStream, OpenedStream, WINDOW, open_copy};
-pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over};
+pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
 pub use self::token::TokenSealer;
 use crate::data::{LinkError, PeerStream};
 use crate::membership::Pulse;

@@ -1,10 +1,11 @@
 //! What a client is told: servers, deadlines, and what a session is to be.
 
+use std::fmt;
 use std::time::Duration;
 
 use starling_protocol::SessionId;
 use starling_protocol::native::{AudioFormat, Hello, SessionOptions};
-use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 
 use crate::driver;
 use crate::error::{ConfigError, OpenError};
@@ -17,12 +18,36 @@ pub(crate) const STREAM_PATH: &str = "/v1/stream";
 /// The port of `ws://` when none is written.
 const DEFAULT_PORT: u16 = 80;
 
+/// A key that servers ask for. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for ApiKey {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(...)")
+    }
+}
+
 /// Where the servers are and how long to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// Servers, tried in this order: `ws://HOST:PORT`, with `/v1/stream` as the path when none is given. Nodes that a server
     /// names are asked besides to go on with a session, at `ws://HOST:PORT/v1/stream`.
     pub servers: Vec<String>,
+    /// Shown to each server, and to the nodes that they name; `None` where none is asked for.
+    pub api_key: Option<ApiKey>,
     /// How long [`Client::open`] tries before it says that no server answers. Zero: each server once.
     pub open_deadline: Duration,
     /// Whether [`Client::open`] waits, within its deadline, when every server is busy.
@@ -46,6 +71,7 @@ impl ClientConfig {
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),
+            api_key: None,
             // A node that is being restarted is back within this.
             open_deadline: Duration::from_secs(5),
             wait_when_busy: false,
@@ -94,6 +120,9 @@ impl Client {
         if config.servers.is_empty() {
             return Err(ConfigError::NoServers);
         }
+        if config.api_key.as_ref().is_some_and(|key| HeaderValue::from_str(key.expose()).is_err()) {
+            return Err(ConfigError::ApiKey);
+        }
         for (field, value) in [
             ("attempt_timeout", config.attempt_timeout),
             ("liveness", config.liveness),
@@ -135,7 +164,7 @@ impl Client {
             backoff_first: self.config.backoff_first,
             backoff_most: self.config.backoff_most,
         };
-        driver::open(self.urls.clone(), settings, hello).await
+        driver::open(self.urls.clone(), self.config.api_key.clone(), settings, hello).await
     }
 }
 

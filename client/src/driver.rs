@@ -10,7 +10,7 @@ use starling_protocol::native::{ClientMessage, Hello, ServerMessage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::STREAM_PATH;
+use crate::config::{ApiKey, STREAM_PATH};
 use crate::error::{OpenError, SessionError};
 use crate::machine::{Action, Entropy, Event, Input, Machine, Opened, Server, Settings, Which, Write};
 use crate::ring::{FRAME_BYTES, Ring};
@@ -31,13 +31,19 @@ const EVENTS: usize = 16;
 const MAX_WAITING_EVENTS: usize = 64;
 
 /// Opens a session: spawns its task and waits for the first word from it.
-pub(crate) async fn open(urls: Vec<String>, settings: Settings, hello: Hello) -> Result<Session, OpenError> {
+pub(crate) async fn open(
+    urls: Vec<String>,
+    api_key: Option<ApiKey>,
+    settings: Settings,
+    hello: Hello,
+) -> Result<Session, OpenError> {
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (events, events_out) = mpsc::channel(EVENTS);
     let (taken_in, taken) = watch::channel(None);
     let (opened_in, opened) = oneshot::channel();
     let driver = Driver {
         urls,
+        api_key,
         clock: Clock::new(),
         machine: Machine::new(settings, hello),
         ring: Ring::default(),
@@ -82,6 +88,7 @@ impl Clock {
 
 struct Driver {
     urls: Vec<String>,
+    api_key: Option<ApiKey>,
     clock: Clock,
     machine: Machine,
     ring: Ring,
@@ -305,7 +312,7 @@ impl Driver {
             Server::Suggested(address) => format!("ws://{address}{STREAM_PATH}"),
         };
         tracing::debug!(url, resume = hello.resume.is_some(), "connecting");
-        Link::connect(url, text(&ClientMessage::Hello(hello)))
+        Link::connect(url, self.api_key.as_ref(), text(&ClientMessage::Hello(hello)))
     }
 
     fn close_all(&mut self) {

@@ -21,6 +21,9 @@ pub enum ConfigError {
         /// As it was written.
         value: String,
     },
+    /// The key can't be sent.
+    #[error("api_key has characters that no key has; it must be of visible ASCII characters")]
+    ApiKey,
     /// A duration that must not be zero is.
     #[error("{field} is 0; it must be longer")]
     Zero {

@@ -36,7 +36,7 @@ pub mod machine;
 mod ring;
 mod session;
 
-pub use config::{Client, ClientConfig, SessionConfig};
+pub use config::{ApiKey, Client, ClientConfig, SessionConfig};
 pub use error::{ConfigError, OpenError, SendError, SessionError};
 pub use machine::{Event, Opened};
 pub use session::{AudioSender, Events, Session};

@@ -5,7 +5,7 @@
 //! counts as lost ([`host_watch`]), how often it may be restarted ([`restart`]), which links to other nodes there are
 //! ([`peer_links`]), when such a node counts as lost ([`peer_watch`]) and is dialled again ([`redial`]), how a client's
 //! samples become the decoder's ([`audio`]), which gossip was heard before ([`replay`]), when what a session has is safe with
-//! others and who goes on with it ([`replica`]), whether this process stood still ([`tick`]), and the properties that must
+//! others and who goes on with it ([`replica`]), what a tenant may take ([`tenant`]), whether this process stood still ([`tick`]), and the properties that must
 //! hold whatever happens ([`invariants`]).
 //!
 //! Must never: do I/O, read a clock, draw a random number, take a lock. Time comes in as an argument.
@@ -32,6 +32,7 @@ pub mod replica;
 pub mod restart;
 mod round;
 pub mod session;
+pub mod tenant;
 pub mod tick;
 mod time;
 

@@ -9,6 +9,7 @@ use starling_engine::catalogue::Home;
 use crate::build;
 use crate::config::{self, Flag, Loaded, LogFormat, ModelSettings};
 use crate::exit::{Exit, Failure};
+use crate::keys::{KeyArguments, KeysCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all done; 1 some of several things failed; 64 command line or configuration wrong; 65 an input is damaged \
@@ -41,6 +42,9 @@ pub enum Command {
     Status(StatusArguments),
     /// Let a node go: it takes nothing new, hands over what it has, and ends
     Drain(DrainArguments),
+    /// Draw API keys, and hash them for the configuration
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Check a configuration and print what would be in force
     CheckConfig(ConfigArguments),
     /// Print the completions for a shell
@@ -125,6 +129,9 @@ pub struct TranscribeArguments {
         env = "STARLING_SERVER"
     )]
     pub servers: Vec<String>,
+    /// A key, if the server asks for one.
+    #[command(flatten)]
+    pub key: KeyArguments,
     /// A model by name [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -142,6 +149,9 @@ pub struct StatusArguments {
     /// Any node of the cluster
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
     pub server: String,
+    /// A key, if the server asks for one.
+    #[command(flatten)]
+    pub key: KeyArguments,
     /// Show it anew each second, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
@@ -158,6 +168,9 @@ pub struct DrainArguments {
     /// A node of the cluster, on this machine
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
     pub server: String,
+    /// A key, if the server asks for one.
+    #[command(flatten)]
+    pub key: KeyArguments,
     /// Longest time that sessions may go on [default: the setting shutdown.drain_deadline of the node that is asked]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
@@ -227,6 +240,9 @@ pub struct AddArguments {
     /// A node of the cluster, on this machine
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
     pub server: String,
+    /// A key, if the server asks for one.
+    #[command(flatten)]
+    pub key: KeyArguments,
     /// Only on this node [default: on all of the cluster]
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
@@ -337,6 +353,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
         Command::Drain(arguments) => on_runtime(crate::operate::drain(arguments)),
+        Command::Keys(command) => crate::keys::run(&command),
         Command::Models(ModelsCommand::Add(arguments)) => on_runtime(crate::operate::add_model(arguments)),
         Command::Models(ModelsCommand::Catalogue(command)) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),

@@ -15,12 +15,14 @@ pub mod keys;
 pub mod load;
 mod locate;
 pub mod secret;
+mod tenant;
 mod units;
 
 pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
 pub use load::{Flag, Loaded, load};
 pub use secret::Secret;
+pub use tenant::TenantSettings;
 
 /// Everything an operator can set. Each table is one of `cluster.toml`'s.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct Settings {
     /// What is served; empty for the default models that are prepared.
     #[serde(rename = "model")]
     pub models: Vec<ModelSettings>,
+    /// Who may use the node; empty for everybody who reaches it.
+    #[serde(rename = "tenant")]
+    pub tenants: Vec<TenantSettings>,
 }
 
 /// `[listen]`

@@ -9,21 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::access::Admitted;
 pub use self::rounds::Rounds;
 use crate::cluster::Cluster;
 use crate::config::GatewaySettings;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
+use crate::tenants::{Tenant, Tenants};
 
+mod access;
 pub mod gstreamer;
 mod link;
 mod native;
@@ -40,15 +44,21 @@ pub mod wav;
 /// what an idle session takes.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// What all gateways share.
+/// What all gateways share, as one of their clients has it.
 #[derive(Clone)]
-pub struct GatewayState(Arc<Gateway>);
+pub struct GatewayState {
+    gateway: Arc<Gateway>,
+    /// The node's sessions, or what its client may have of them.
+    sessions: Arc<dyn Sessions>,
+    /// `None` where that is not known yet.
+    tenant: Option<Arc<Tenant>>,
+}
 
 impl Deref for GatewayState {
     type Target = Gateway;
 
     fn deref(&self) -> &Gateway {
-        &self.0
+        &self.gateway
     }
 }
 
@@ -56,6 +66,8 @@ impl Deref for GatewayState {
 pub struct Gateway {
     /// The node's sessions.
     pub sessions: Arc<dyn Sessions>,
+    /// Whose requests are served.
+    pub tenants: Arc<Tenants>,
     /// The nodes it works with.
     pub cluster: Arc<Cluster>,
     /// How connections are treated.
@@ -80,7 +92,7 @@ pub struct Gateway {
     pub connections: TaskTracker,
 }
 
-impl Gateway {
+impl GatewayState {
     /// The rate of a model; the highest there is for one that isn't known, which only makes replies wait for less.
     fn sample_rate_of(&self, model: &str) -> u32 {
         let models = self.sessions.models();
@@ -91,7 +103,8 @@ impl Gateway {
 
 impl From<Gateway> for GatewayState {
     fn from(gateway: Gateway) -> Self {
-        Self(Arc::new(gateway))
+        let sessions = Arc::clone(&gateway.sessions);
+        Self { gateway: Arc::new(gateway), sessions, tenant: None }
     }
 }
 
@@ -115,16 +128,18 @@ pub fn http_router(state: GatewayState) -> Router {
         .method_not_allowed_fallback(operator::method_not_allowed)
         // Recordings are counted as they arrive; nothing else reads a body.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(state.clone(), access::look))
         .with_state(state)
 }
 
 /// vosk-server's protocol, on any path.
 pub fn vosk_router(state: GatewayState) -> Router {
-    Router::new().fallback(any(vosk_stream)).with_state(state)
+    let looked_at = from_fn_with_state(state.clone(), access::look);
+    Router::new().fallback(any(vosk_stream)).layer(looked_at).with_state(state)
 }
 
 async fn stream(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
@@ -134,7 +149,7 @@ async fn stream(
     bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), native::serve(socket, state)))
 }
 
-async fn vosk_stream(State(state): State<GatewayState>, upgrade: WebSocketUpgrade) -> Response {
+async fn vosk_stream(Admitted(state): Admitted, upgrade: WebSocketUpgrade) -> Response {
     bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), vosk::serve(socket, state)))
 }
 
@@ -149,6 +164,7 @@ async fn tracked(state: GatewayState, connection: impl Future<Output = ()>) {
 
 fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
+        .protocols(access::SUBPROTOCOLS)
         .max_message_size(MAX_CLIENT_MESSAGE_BYTES)
         .max_frame_size(MAX_CLIENT_MESSAGE_BYTES)
         .read_buffer_size(READ_BUFFER_BYTES)

@@ -30,7 +30,7 @@ pub async fn drain(arguments: DrainArguments) -> Result<(), Failure> {
         query.append_pair("deadline_ms", &deadline.as_millis().to_string());
     }
     let path = query.finish();
-    let asked = ask(&authority, Method::POST, &path, ANSWER).await.and_then(Answer::fine);
+    let asked = ask(&authority, &arguments.key, Method::POST, &path, ANSWER).await.and_then(Answer::fine);
     let asked = asked.with_context(|| format!("node {} was not told to drain", arguments.node));
     asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
     print(&format!("{} drains; `starling status` shows when it is gone\n", arguments.node))
@@ -49,9 +49,11 @@ struct Outcomes {
 pub async fn add_model(arguments: AddArguments) -> Result<(), Failure> {
     let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
     let path = add_path(&arguments);
-    let asked = ask(&authority, Method::POST, &path, ADDED).await.and_then(|answer| match answer.status {
-        StatusCode::CONFLICT => Ok(answer.body),
-        _ => answer.fine(),
+    let asked = ask(&authority, &arguments.key, Method::POST, &path, ADDED).await.and_then(|answer| {
+        match answer.status {
+            StatusCode::CONFLICT => Ok(answer.body),
+            _ => answer.fine(),
+        }
     });
     let asked = asked.with_context(|| format!("no node was told to serve {}", arguments.name));
     let body = asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
@@ -113,12 +115,14 @@ fn table(outcomes: &[ModelOutcome]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyArguments;
 
     #[test]
     fn only_what_was_typed_is_asked_for() {
         let mut arguments = AddArguments {
             name: "m".into(),
             server: String::new(),
+            key: KeyArguments::default(),
             node: None,
             hosts: None,
             slots: Some(8),

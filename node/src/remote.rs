@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::exit::{Exit, Failure};
+use crate::keys::KeyArguments;
 
 /// Thousands of nodes have room in it.
 const MOST_BYTES: usize = 8 << 20;
@@ -49,19 +50,23 @@ pub(crate) fn authority(server: &str) -> anyhow::Result<String> {
 /// Asks once.
 pub(crate) async fn ask(
     authority: &str,
+    key: &KeyArguments,
     method: Method,
     path: &str,
     patience: Duration,
 ) -> anyhow::Result<Answer> {
-    let answer = timeout(patience, exchange(authority, method, path)).await;
+    let answer = timeout(patience, exchange(authority, key, method, path)).await;
     answer.unwrap_or_else(|_| Err(anyhow!("no answer within {patience:?}")))
 }
 
-async fn exchange(authority: &str, method: Method, path: &str) -> anyhow::Result<Answer> {
+async fn exchange(authority: &str, key: &KeyArguments, method: Method, path: &str) -> anyhow::Result<Answer> {
     let stream = TcpStream::connect(authority).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header(header::HOST, authority);
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, authority);
+    if let Some(key) = &key.api_key {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+    }
     let request = request.body(Body::empty())?;
     let response = sender.send_request(request).await?;
     let status = response.status();

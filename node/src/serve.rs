@@ -32,6 +32,7 @@ use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
 use crate::net::{Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
+use crate::tenants::Tenants;
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -51,9 +52,10 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let settings = loaded.settings;
     for address in &loaded.open {
         tracing::warn!(
-            "{address} can be reached by others and there is no authentication: anybody may use this node"
+            "{address} can be reached by others and no key is asked for: anybody may use this node"
         );
     }
+    let tenants = Tenants::new(loaded.tenants);
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
@@ -69,7 +71,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let cluster =
         Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
     let live = |node: &NodeHandle| {
-        let live = LiveModels::new(node.clone(), home.clone(), settings.clone(), reread);
+        let live =
+            LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread);
         cluster.manage(Arc::clone(&live));
         live
     };
@@ -113,6 +116,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
         sessions: Arc::clone(&sessions),
+        tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,

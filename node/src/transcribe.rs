@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use starling_client::{
-    AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
+    ApiKey, AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
     SessionError, SessionOptions,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -57,7 +57,8 @@ struct Received {
 /// The exit code says whether some or all failed, and of what kind the failure was.
 pub async fn transcribe(arguments: TranscribeArguments) -> Result<(), Failure> {
     check(&arguments)?;
-    let config = ClientConfig::new(arguments.servers.clone());
+    let mut config = ClientConfig::new(arguments.servers.clone());
+    config.api_key = arguments.key.api_key.clone().map(ApiKey::from);
     let client = Client::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut failures: Vec<Failure> = Vec::new();
     let mut with_gaps = 0;

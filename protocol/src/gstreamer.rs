@@ -35,7 +35,7 @@ impl Status {
     #[must_use]
     pub const fn of(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::Busy => Self::NotAvailable,
+            ErrorCode::Busy | ErrorCode::OverQuota => Self::NotAvailable,
             ErrorCode::IdleTimeout => Self::NoSpeech,
             ErrorCode::ShuttingDown | ErrorCode::Superseded | ErrorCode::SlowReader => Self::Aborted,
             _ => Self::NotAllowed,

@@ -421,6 +421,12 @@ pub enum ErrorCode {
     ShuttingDown,
     /// The server's fault.
     Internal,
+    /// No key was shown, or one that is nobody's.
+    Unauthorized,
+    /// The key is not good for this.
+    Forbidden,
+    /// The key's owner has taken what it may take for now; try again after `retry_after_ms`.
+    OverQuota,
 }
 
 #[cfg(test)]

@@ -86,6 +86,9 @@ pub struct SessionFacts {
     pub linger_ms: u64,
     /// Its trace.
     pub trace: Option<TraceContext>,
+    /// Whose it is; empty where nobody has a name.
+    #[serde(default)]
+    pub tenant: String,
 }
 
 /// Where a copy begins: the session as it stood, apart from finals, audio and entries.

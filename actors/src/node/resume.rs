@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::supervisor::{HAND_OVER, NodeMessage, SupervisorState, stopping};
-use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take_over};
+use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
 use crate::session::{
     AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
@@ -29,7 +29,7 @@ impl SupervisorState {
         reply: AttachReply,
     ) {
         let token = match self.copies.sealer.open(&request.resume.token) {
-            Ok(token) if token.session == request.session => token,
+            Ok(token) if token.session == request.session && token.tenant == request.tenant => token,
             refused => {
                 let message = match refused {
                     Err(TokenError::Expired) => "resume.token has expired",
@@ -42,7 +42,8 @@ impl SupervisorState {
         if let Some(session) = self.sessions.get(&request.session) {
             let (epoch, last_final) = (Some(request.resume.epoch), request.resume.last_final);
             let have_from = request.resume.have_from;
-            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            let tenant = request.tenant;
+            let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
             return;
         }
         if self.draining {
@@ -88,7 +89,9 @@ impl SupervisorState {
                 None => NodeMessage::NotFound(Box::new(request), reply),
                 Some(takeover) => {
                     let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
-                    let resume = ResumeRequest { session, resume: takeover.resume, trace: request.trace };
+                    let OpenRequest { tenant, sample_rate, trace, .. } = request;
+                    let resume =
+                        ResumeRequest { session, tenant, sample_rate, resume: takeover.resume, trace };
                     NodeMessage::TakenOver { resume, found, reply }
                 }
             };
@@ -144,7 +147,12 @@ impl SupervisorState {
             // It was found twice, which takes a filter that had to be worked out between.
             let (epoch, last_final) = (Some(resume.resume.epoch), resume.resume.last_final);
             let have_from = resume.resume.have_from;
-            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            let tenant = resume.tenant;
+            let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
+            return;
+        }
+        if taken.copy.facts().tenant != resume.tenant {
+            let _ = reply.send(Err(unknown()));
             return;
         }
         let resolved = match self.models.resume(taken.copy.facts(), &self.limits) {
@@ -165,6 +173,7 @@ impl SupervisorState {
         let facts = copy.facts();
         let request = OpenRequest {
             session: resume.session,
+            tenant: facts.tenant.clone(),
             dialect: Dialect::of_label(&facts.dialect).unwrap_or(Dialect::Native),
             model: Some(facts.model.clone()),
             sample_rate: facts.source_hz,

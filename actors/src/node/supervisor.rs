@@ -259,7 +259,8 @@ impl SupervisorState {
         if let Some(session) = self.sessions.get(&request.session) {
             // The answer to an earlier hello was lost on its way.
             let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
-            let _ = session.cast(SessionMessage::Attach { epoch, last_final, have_from, reply });
+            let tenant = request.tenant;
+            let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
             return;
         }
         if request.by_id && !self.draining && self.copies.peers.is_some() {

@@ -27,7 +27,7 @@ use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
-use crate::replica::{CopyArguments, OpenedStream};
+use crate::replica::{CopyArguments, OpenedStream, unknown};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -82,7 +82,13 @@ pub(crate) enum Input {
 
 pub(crate) enum SessionMessage {
     /// A connection wants to speak; `epoch` is the next one when the client named none.
-    Attach { epoch: Option<Epoch>, last_final: Option<Segment>, have_from: SourceOffset, reply: AttachReply },
+    Attach {
+        tenant: String,
+        epoch: Option<Epoch>,
+        last_final: Option<Segment>,
+        have_from: SourceOffset,
+        reply: AttachReply,
+    },
     /// A connection is lost.
     Detached { epoch: Epoch },
     /// The client sent something.
@@ -239,7 +245,11 @@ impl Actor for SessionActor {
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SessionMessage::Attach { epoch, last_final, have_from, reply } => {
+            // Whoever guesses an id learns nothing from the answer.
+            SessionMessage::Attach { tenant, reply, .. } if tenant != state.arguments.request.tenant => {
+                let _ = reply.send(Err(unknown()));
+            }
+            SessionMessage::Attach { epoch, last_final, have_from, reply, .. } => {
                 let epoch = epoch.unwrap_or_else(|| state.machine.last_epoch().next());
                 state.attaching = Some(reply);
                 state.drive(&myself, Event::Attach { epoch, last_final, have_from });

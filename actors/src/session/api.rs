@@ -61,6 +61,8 @@ impl Dialect {
 pub struct OpenRequest {
     /// The client's id, or one made for a client whose dialect has none.
     pub session: SessionId,
+    /// Whose it is; empty where nobody has a name. Nobody else can come back to it.
+    pub tenant: String,
     /// Which way it came in.
     pub dialect: Dialect,
     /// A model by name; `None` for the node's default.
@@ -108,6 +110,10 @@ pub struct Ready {
 pub struct ResumeRequest {
     /// The session.
     pub session: SessionId,
+    /// Who the client is; empty where nobody has a name.
+    pub tenant: String,
+    /// Frames a second in the client's audio, as it says.
+    pub sample_rate: u32,
     /// What the client holds.
     pub resume: Resume,
     /// The client's trace.

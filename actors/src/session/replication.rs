@@ -308,6 +308,7 @@ impl SessionState {
         CopyStart {
             facts: SessionFacts {
                 session: arguments.request.session,
+                tenant: arguments.request.tenant.clone(),
                 dialect: arguments.request.dialect.label().to_owned(),
                 model: arguments.model.to_string(),
                 digest: arguments.digest.to_string(),
@@ -379,7 +380,7 @@ impl SessionState {
         let (view, keepers, _) = self.set();
         self.arguments.copies.sealer.seal(TokenBody {
             session: self.arguments.request.session,
-            tenant: String::new(),
+            tenant: self.arguments.request.tenant.clone(),
             model: self.arguments.model.to_string(),
             digest: self.arguments.digest.to_string(),
             view,

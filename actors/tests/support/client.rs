@@ -63,6 +63,7 @@ pub async fn start_among(
 pub fn request() -> OpenRequest {
     OpenRequest {
         session: SessionId::random(),
+        tenant: String::new(),
         dialect: Dialect::Native,
         model: None,
         sample_rate: scripted::SAMPLE_RATE,

@@ -6,10 +6,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use serde::Deserialize;
+use starling_protocol::native::{ErrorBody, ServerMessage};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::config::ApiKey;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Error>> + Send>>;
@@ -40,8 +46,16 @@ pub(super) enum LinkEvent {
 
 pub(super) enum Link {
     None,
-    Connecting { connecting: Connecting, hello: Option<Outgoing> },
+    Connecting {
+        connecting: Connecting,
+        hello: Option<Outgoing>,
+    },
     Open(Box<Connection>),
+    /// The server took no connection: what it said, if it said why, and how it is put in a word.
+    Refused {
+        said: Option<String>,
+        cause: String,
+    },
 }
 
 pub(super) struct Connection {
@@ -56,12 +70,19 @@ pub(super) struct Connection {
 
 impl Link {
     /// Begins to connect; `hello` is written first.
-    pub(super) fn connect(url: String, hello: Outgoing) -> Self {
+    pub(super) fn connect(url: String, api_key: Option<&ApiKey>, hello: Outgoing) -> Self {
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
+        // It was looked at when the client was made.
+        let key = api_key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok());
         let connecting = async move {
+            let mut request = url.into_client_request()?;
+            if let Some(mut key) = key {
+                key.set_sensitive(true);
+                request.headers_mut().insert(header::AUTHORIZATION, key);
+            }
             // Small messages must not wait for each other's acknowledgement.
             let disable_nagle = true;
-            let (socket, _) = connect_async_with_config(url, Some(config), disable_nagle).await?;
+            let (socket, _) = connect_async_with_config(request, Some(config), disable_nagle).await?;
             Ok(socket)
         };
         Self::Connecting { connecting: Box::pin(connecting), hello: Some(hello) }
@@ -125,7 +146,10 @@ impl Link {
             Self::None => Poll::Pending,
             Self::Connecting { connecting, hello } => match connecting.as_mut().poll(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(LinkEvent::Lost(error.to_string())),
+                Poll::Ready(Err(error)) => {
+                    *self = Self::Refused { said: said_by(&error), cause: error.to_string() };
+                    self.poll(reading, cx)
+                }
                 Poll::Ready(Ok(socket)) => {
                     let next = hello.take().map(Message::from);
                     *self = Self::Open(Box::new(Connection {
@@ -140,8 +164,23 @@ impl Link {
                 }
             },
             Self::Open(connection) => connection.poll(reading, cx),
+            Self::Refused { said, cause } => match said.take() {
+                Some(text) => Poll::Ready(LinkEvent::Text(text)),
+                None => Poll::Ready(LinkEvent::Lost(cause.clone())),
+            },
         }
     }
+}
+
+/// The error that a server sent in place of a WebSocket, as it would have sent it over one.
+fn said_by(error: &Error) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        error: ErrorBody,
+    }
+    let Error::Http(response) = error else { return None };
+    let Body { error } = serde_json::from_slice(response.body().as_deref()?).ok()?;
+    serde_json::to_string(&ServerMessage::Error(error)).ok()
 }
 
 impl Connection {

@@ -8,7 +8,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use starling_protocol::NodeName;
 
+use super::tenant::is_name;
 use super::{Role, Settings};
+use crate::tenants::KeyHash;
 
 /// The key of the first setting that is out of its range.
 #[must_use]
@@ -18,6 +20,7 @@ pub fn first_out_of_range(settings: &Settings) -> Option<String> {
         .find(|(_, fine)| !fine)
         .map(|(key, _)| key.to_owned())
         .or_else(|| models(settings))
+        .or_else(|| tenants(settings))
 }
 
 /// Listening addresses that others can reach.
@@ -87,6 +90,23 @@ fn models(settings: &Settings) -> Option<String> {
         ];
         let (field, _) = fields.into_iter().find(|(_, fine)| !fine)?;
         Some(format!("model.{index}.{field}"))
+    })
+}
+
+fn tenants(settings: &Settings) -> Option<String> {
+    let names: Vec<&str> = settings.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    settings.tenants.iter().enumerate().find_map(|(index, tenant)| {
+        let day = Duration::from_secs(1_000_000 * 3_600);
+        let fields = [
+            ("name", is_name(&tenant.name) && !names[..index].contains(&tenant.name.as_str())),
+            ("keys", tenant.keys.iter().all(|key| key.parse::<KeyHash>().is_ok())),
+            ("models", tenant.models.iter().all(|model| !model.trim().is_empty())),
+            ("sessions", tenant.sessions <= 1_000_000),
+            ("opens_per_second", tenant.opens_per_second <= 100_000),
+            ("audio_per_day", tenant.audio_per_day <= day),
+        ];
+        let (field, _) = fields.into_iter().find(|(_, fine)| !fine)?;
+        Some(format!("tenant.{index}.{field}"))
     })
 }
 

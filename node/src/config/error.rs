@@ -96,6 +96,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of keys is no use.
+    #[error("tenant.keys_file is {} ({origin}), which {problem}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Where it was named.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Others could join the cluster, and nothing tells who they are.
     #[error(
         "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could join, so it takes a secret that all \
@@ -112,8 +122,8 @@ pub enum ConfigError {
     },
     /// An address that others can reach, and nothing that tells who they are.
     #[error(
-        "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could use this node, and there is no \
-         authentication yet: listen on 127.0.0.1 or [::1], or allow it with --insecure-open"
+        "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could use this node, as no \
+         key is asked for: list who may in [[tenant]], listen on 127.0.0.1 or [::1], or allow it with --insecure-open"
     )]
     Open {
         /// The key.

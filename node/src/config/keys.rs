@@ -93,6 +93,17 @@ pub const KEYS: &[Key] = &[
     ),
     key("model.load_deadline", "a time with its unit from \"1s\" to \"30m\", such as \"60s\""),
     key("model.nice", "a whole number from -20 to 19"),
+    key("tenant.name", "1 to 63 letters, digits, -, _ and ., once in the file"),
+    key(
+        "tenant.keys",
+        "a list of \"sha256:\" with 64 hexadecimal digits, as `starling keys new` prints them",
+    ),
+    key("tenant.keys_file", "the path of a file with a hash a line, or \"\""),
+    key("tenant.models", "a list of models' names"),
+    key("tenant.operator", "true or false"),
+    key("tenant.sessions", "a whole number from 0 to 1000000"),
+    key("tenant.opens_per_second", "a whole number from 0 to 100000"),
+    key("tenant.audio_per_day", "a time with its unit from \"0s\" to \"1000000h\", such as \"100h\""),
 ];
 
 const fn key(path: &'static str, allowed: &'static str) -> Key {

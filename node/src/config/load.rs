@@ -12,7 +12,9 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::error::{ConfigError, Origin};
 use super::locate::Positions;
 use super::secret::{self, SECRET_VARIABLE, Secret};
-use super::{Settings, check, keys};
+use super::tenant::{KEYS_VARIABLE, keys_in, keys_of_variable};
+use super::{Settings, TenantSettings, check, keys};
+use crate::tenants::TenantFacts;
 
 const VARIABLE_PREFIX: &str = "STARLING_";
 const FLAG_LAYER: &str = "flag";
@@ -41,6 +43,8 @@ pub struct Loaded {
     pub open: Vec<String>,
     /// The cluster's secret, if there is one.
     pub secret: Option<Secret>,
+    /// Who may use the node, by their keys; empty for everybody who reaches it.
+    pub tenants: Vec<TenantFacts>,
 }
 
 /// Reads and checks the settings.
@@ -53,10 +57,13 @@ pub fn load(
     flags: &[Flag],
     insecure_open: bool,
 ) -> Result<Loaded, ConfigError> {
-    let mut secret = None;
+    let (mut secret, mut further_keys) = (None, String::new());
     let environment = environment.into_iter().inspect(|(name, value)| {
         if name == SECRET_VARIABLE && !value.is_empty() {
             secret = Some(Secret::new(value));
+        }
+        if name == KEYS_VARIABLE {
+            further_keys.clone_from(value);
         }
     });
     let sources = Sources::read(file, environment, flags)?;
@@ -80,7 +87,8 @@ pub fn load(
         let origin = sources.origin(&key, &merged);
         return Err(ConfigError::Secretless { key, value: address.to_string(), origin });
     }
-    let open = check::open_addresses(&settings);
+    let tenants = sources.tenants(&settings, &further_keys, &merged)?;
+    let open = if tenants.is_empty() { check::open_addresses(&settings) } else { Vec::new() };
     if let (Some((key, value)), false) = (open.first(), insecure_open) {
         return Err(ConfigError::Open {
             key: (*key).to_owned(),
@@ -93,6 +101,7 @@ pub fn load(
         settings,
         file: file.map(Path::to_owned),
         secret,
+        tenants,
     })
 }
 
@@ -147,6 +156,42 @@ impl Sources {
         })
     }
 
+    /// The tenants with all their keys, wherever those stand.
+    fn tenants(
+        &self,
+        settings: &Settings,
+        further_keys: &str,
+        merged: &Value,
+    ) -> Result<Vec<TenantFacts>, ConfigError> {
+        let further = keys_of_variable(further_keys).map_err(|value| ConfigError::BadValue {
+            key: "the keys".to_owned(),
+            value: format!("wrong at {value}"),
+            origin: Origin::Environment(KEYS_VARIABLE.to_owned()),
+            allowed: "NAME=HASH with commas between, each HASH as `starling keys new` prints it".to_owned(),
+        })?;
+        let mut tenants = Vec::new();
+        for (index, tenant) in settings.tenants.iter().enumerate() {
+            let path = &tenant.keys_file;
+            let mut keys = Vec::new();
+            if !path.as_os_str().is_empty() {
+                let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"));
+                keys = text.and_then(|text| keys_in(&text)).map_err(|problem| ConfigError::Keys {
+                    path: path.clone(),
+                    origin: self.origin(&format!("tenant.{index}.keys_file"), merged),
+                    problem,
+                })?;
+            }
+            tenants.push(tenant.facts(keys));
+        }
+        for (name, key) in further {
+            match tenants.iter_mut().find(|tenant| tenant.name == name) {
+                Some(tenant) => tenant.keys.push(key),
+                None => tenants.push(TenantSettings::named(&name).facts(vec![key])),
+            }
+        }
+        Ok(tenants)
+    }
+
     fn refuse_unknown(&self, value: &Value, path: &str) -> Result<(), ConfigError> {
         match value {
             Value::Dict(_, dict) => {
@@ -193,7 +238,11 @@ impl Sources {
             value: written.or(printed).unwrap_or_else(|| "unreadable".to_owned()),
             origin: self.origin(key, merged),
             allowed: keys::allowed(key)
-                .unwrap_or(if key == "model" { "a list of tables [[model]]" } else { "a table" })
+                .unwrap_or(match key {
+                    "model" => "a list of tables [[model]]",
+                    "tenant" => "a list of tables [[tenant]]",
+                    _ => "a table",
+                })
                 .to_owned(),
         }
     }

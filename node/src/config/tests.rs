@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::tenants::KeyHash;
 
 fn from_file(text: &str) -> Result<Loaded, ConfigError> {
     let directory = tempfile::tempdir().expect("a folder");
@@ -46,10 +47,21 @@ fn the_sample_file_has_every_key_at_its_default() {
     let loaded = from_file(&format!("[[model]]\n{model}")).expect("the sample's model is fine");
     assert_eq!(loaded.settings.models, [ModelSettings::named("moonshine-tiny-en")]);
 
-    let uncommented = sample.replace("# [[model]]", "[[model]]");
+    let (_, tenant) = sample.split_once("# [[tenant]]").expect("has a tenant");
+    let tenant = tenant.lines().take_while(|line| line.starts_with('#') || line.is_empty());
+    let tenant: Vec<&str> = tenant
+        .map(|line| line.trim_start_matches("# "))
+        .take_while(|line| !line.starts_with("What"))
+        .collect();
+    let tenant = tenant.into_iter().filter(|line| line.contains(" = ")).collect::<Vec<_>>().join("\n");
+    let loaded = from_file(&format!("[[tenant]]\n{tenant}")).expect("the sample's tenant is fine");
+    assert_eq!(loaded.settings.tenants, [TenantSettings::named("acme")]);
+
+    let uncommented = sample.replace("# [[model]]", "[[model]]").replace("# [[tenant]]", "[[tenant]]");
     for key in keys::KEYS {
         let (table, name) = key.path.rsplit_once('.').expect("every key is in a table");
-        let header = if table == "model" { "\n[[model]]".to_owned() } else { format!("\n[{table}]") };
+        let is_list = matches!(table, "model" | "tenant");
+        let header = if is_list { format!("\n[[{table}]]") } else { format!("\n[{table}]") };
         let (_, body) = uncommented.split_once(&header).unwrap_or_else(|| panic!("no {header}"));
         let body = body.split("\n[").next().unwrap_or_default();
         let there = body.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} = ")));
@@ -61,6 +73,7 @@ fn the_sample_file_has_every_key_at_its_default() {
 fn every_key_of_the_table_exists_and_every_setting_is_in_the_table() {
     let mut settings = Settings::default();
     settings.models.push(ModelSettings::named("m"));
+    settings.tenants.push(TenantSettings::named("t"));
     let value = figment::value::Value::serialize(&settings).expect("serializes");
     let mut found = Vec::new();
     leaves(&value, "", &mut found);
@@ -79,7 +92,7 @@ fn leaves(value: &figment::value::Value, path: &str, found: &mut Vec<String>) {
                 leaves(inner, &inner_path, found);
             }
         }
-        Value::Array(_, values) if path == "model" => {
+        Value::Array(_, values) if matches!(path, "model" | "tenant") => {
             values.iter().for_each(|inner| leaves(inner, path, found));
         }
         _ => found.push(path.to_owned()),
@@ -226,4 +239,48 @@ fn what_is_printed_can_be_read_back() {
     settings.gateway.max_recording = 65_537;
     let printed = toml_edit::ser::to_string(&settings).expect("prints");
     assert_eq!(from_file(&printed).expect("reads").settings, settings, "{printed}");
+}
+
+#[test]
+fn tenants_keys_come_from_the_file_from_its_file_and_from_the_environment() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let (path, keys) = (directory.path().join("cluster.toml"), directory.path().join("keys"));
+    let hash = |key: &str| KeyHash::of(key).to_string();
+    std::fs::write(&keys, format!("# Acme's\n{}\n", hash("2"))).expect("written");
+    let text = format!(
+        "[listen]\nhttp = \"0.0.0.0:8080\"\n[[tenant]]\nname = \"acme\"\nkeys = [{:?}]\nkeys_file = {keys:?}\nsessions = 3\n",
+        hash("1")
+    );
+    std::fs::write(&path, text).expect("written");
+    let environment = env(&[("STARLING_KEYS", &format!("acme={}, other={}", hash("3"), hash("4")))]);
+    let loaded = load(Some(&path), environment, &[], false).expect("with keys a node may listen anywhere");
+    assert_eq!(loaded.open, [""; 0]);
+    let [acme, other] = &loaded.tenants[..] else { panic!("{:?}", loaded.tenants) };
+    assert_eq!((acme.keys.len(), acme.limits.sessions, acme.operator), (3, 3, false));
+    assert_eq!((other.name.as_str(), &other.keys[..]), ("other", &[KeyHash::of("4")][..]));
+
+    std::fs::write(&keys, "starling_pasted_by_mistake\n").expect("written");
+    let message = load(Some(&path), [], &[], false).expect_err("no hash").to_string();
+    assert!(
+        message.contains("line 1") && message.contains("tenant.keys_file") && !message.contains("pasted"),
+        "{message}"
+    );
+    let wrong =
+        load(None, env(&[("STARLING_KEYS", "acme=key")]), &[], false).expect_err("no hash").to_string();
+    assert!(wrong.contains("STARLING_KEYS") && !wrong.contains("acme=key"), "{wrong}");
+}
+
+#[test]
+fn a_tenant_that_cannot_be_is_refused_with_its_line() {
+    let of = |lines: &str| refusal(&format!("[[tenant]]\nname = \"a\"\n[[tenant]]\n{lines}\n"));
+    assert!(of("name = \"a\"").contains("cluster.toml line 4"), "{}", of("name = \"a\""));
+    for (lines, key) in [
+        ("name = \"\"", "tenant.1.name"),
+        ("name = \"b c\"", "tenant.1.name"),
+        ("name = \"b\"\nkeys = [\"secret\"]", "tenant.1.keys"),
+        ("name = \"b\"\nsessions = 1000001", "tenant.1.sessions"),
+        ("name = \"b\"\nsesions = 1", "tenant.1.sesions"),
+    ] {
+        assert!(of(lines).contains(key), "{}", of(lines));
+    }
 }

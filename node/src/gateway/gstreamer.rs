@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Query;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{any, post, put};
@@ -20,6 +20,7 @@ use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
 
+use super::access::Admitted;
 use super::{GatewayState, bounded, operator, tracked};
 
 mod recognize;
@@ -62,12 +63,12 @@ struct Call {
 }
 
 impl Call {
-    fn new(query: CallQuery, headers: &HeaderMap) -> Self {
+    fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
         let content_id = query.content_id.filter(|id| !id.is_empty() && id != NO_ID);
         Self {
             media: parse_content_type(query.content_type.as_deref()),
-            session: content_id.as_deref().map_or_else(SessionId::random, session_of),
+            session: content_id.as_deref().map_or_else(SessionId::random, |id| session_of(tenant, id)),
             named: content_id.is_some(),
             model: model.filter(|name| !name.is_empty()),
         }
@@ -77,6 +78,7 @@ impl Call {
     fn request(&self, sample_rate: u32, state: &GatewayState) -> OpenRequest {
         OpenRequest {
             session: self.session,
+            tenant: String::new(),
             dialect: Dialect::Gstreamer,
             model: self.model.clone(),
             sample_rate,
@@ -88,9 +90,11 @@ impl Call {
     }
 }
 
-/// The session of a content id: the same on every node, and one that no client of another dialect can have.
-fn session_of(content_id: &str) -> SessionId {
-    let digest = Sha256::digest(format!("kaldi-gstreamer-server\0{content_id}"));
+/// The session of a tenant's content id: the same on every node, and one that no other tenant and no client of another dialect
+/// can have.
+fn session_of(tenant: &str, content_id: &str) -> SessionId {
+    // A tenant's name has no zeros in it.
+    let digest = Sha256::digest(format!("kaldi-gstreamer-server\0{tenant}\0{content_id}"));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     SessionId::of_digest(bytes)
@@ -101,12 +105,12 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 async fn speak(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     Query(query): Query<CallQuery>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let call = Call::new(query, &headers);
+    let call = Call::new(query, &headers, state.tenant_name());
     match upgrade {
         Ok(upgrade) => bounded(upgrade)
             .on_upgrade(move |socket| tracked(state.clone(), speech::serve(socket, state, call))),
@@ -115,7 +119,7 @@ async fn speak(
 }
 
 async fn watch(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match upgrade {
@@ -139,15 +143,16 @@ mod tests {
 
     #[test]
     fn a_content_id_is_the_same_session_everywhere_and_no_other_is() {
-        assert_eq!(session_of("call-1"), session_of("call-1"));
-        assert_ne!(session_of("call-1"), session_of("call-2"));
+        assert_eq!(session_of("a", "call-1"), session_of("a", "call-1"));
+        assert_ne!(session_of("a", "call-1"), session_of("a", "call-2"));
+        assert_ne!(session_of("a", "call-1"), session_of("b", "call-1"));
     }
 
     #[test]
     fn a_missing_content_id_is_none_however_it_is_missing() {
         let call = |id: Option<&str>| {
             let query = CallQuery { content_id: id.map(str::to_owned), ..CallQuery::default() };
-            Call::new(query, &HeaderMap::new()).named
+            Call::new(query, &HeaderMap::new(), "").named
         };
         assert_eq!(
             [call(None), call(Some("")), call(Some("none")), call(Some("a"))],

@@ -32,7 +32,7 @@ const MAX_REASON_BYTES: usize = 123;
 /// Which code a connection is closed with after an error.
 pub(super) const fn close_code(code: ErrorCode) -> u16 {
     match code {
-        ErrorCode::Busy => close::TRY_AGAIN,
+        ErrorCode::Busy | ErrorCode::OverQuota => close::TRY_AGAIN,
         ErrorCode::ShuttingDown => close::RESTARTING,
         ErrorCode::Internal => close::INTERNAL,
         _ => close::POLICY,

@@ -107,8 +107,9 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
     let pace = (!hello.options.batch).then(|| state.rounds.enter());
     let attached = match (hello.session, hello.resume.clone()) {
         (Some(session), Some(resume)) => {
-            let trace = trace_of(&hello);
-            state.sessions.resume(ResumeRequest { session, resume, trace }).await?
+            let (trace, sample_rate) = (trace_of(&hello), format.sample_rate);
+            let tenant = String::new();
+            state.sessions.resume(ResumeRequest { session, tenant, sample_rate, resume, trace }).await?
         }
         (None, Some(_)) => {
             return Err(ErrorBody::field("session", "absent", "the id of the session that is resumed").into());
@@ -122,6 +123,7 @@ fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
     let trace = trace_of(&hello);
     OpenRequest {
         session: hello.session.unwrap_or_else(SessionId::random),
+        tenant: String::new(),
         dialect: Dialect::Native,
         model: hello.model,
         sample_rate: hello.format.sample_rate,

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
-use axum::extract::{Multipart, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::GatewayState;
+use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Samples, Stored, too_large};
 use super::transcriptions::{Transcription, decode, decode_aloud, model_for};
@@ -68,7 +69,7 @@ struct Form {
 }
 
 pub(super) async fn transcribe(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     form: Result<Multipart, MultipartRejection>,
 ) -> Response {
     match answer(&state, form).await {
@@ -90,6 +91,7 @@ async fn answer(
     let named = model.as_deref().filter(|model| !THEIR_MODELS.contains(model));
     let request = OpenRequest {
         session: SessionId::random(),
+        tenant: String::new(),
         dialect: Dialect::OpenAi,
         model: model_for(named, language.as_deref(), state)?,
         sample_rate: samples.sample_rate,
@@ -271,13 +273,20 @@ fn described(error: &HttpError) -> Value {
     let HttpError { status, error } = error;
     let kind = match *status {
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     };
-    let code = (error.code == ErrorCode::UnknownModel).then_some("model_not_found");
+    let code = match error.code {
+        ErrorCode::UnknownModel => Some("model_not_found"),
+        ErrorCode::Unauthorized => Some("invalid_api_key"),
+        ErrorCode::OverQuota => Some("rate_limit_exceeded"),
+        _ => None,
+    };
     json!({ "message": error.message, "type": kind, "param": error.field, "code": code })
 }
 
-fn refusal(error: &HttpError) -> Response {
+pub(super) fn refusal(error: &HttpError) -> Response {
     error.with_time((error.status, Json(json!({ "error": described(error) }))).into_response())
 }

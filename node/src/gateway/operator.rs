@@ -15,6 +15,7 @@ use starling_protocol::control::ModelOffer;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::GatewayState;
+use super::access::Admitted;
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
 use crate::sessions::ModelInfo;
@@ -63,7 +64,7 @@ struct Slots {
     idle: usize,
 }
 
-pub(super) async fn models(State(state): State<GatewayState>) -> Response {
+pub(super) async fn models(Admitted(state): Admitted) -> Response {
     let status = state.sessions.status().await;
     let models = state.sessions.models();
     let entries = models.iter().enumerate();

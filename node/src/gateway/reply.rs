@@ -23,12 +23,16 @@ impl HttpError {
         Self { status, error: Box::new(error) }
     }
 
-    /// The response with the time after which it is worth trying again, in whole seconds, if it is.
+    /// The response with the time after which it is worth trying again, in whole seconds, if it is, and with what kind of key
+    /// is wanted (RFC 9110, 11.6.1), if that is what is missing.
     pub(super) fn with_time(&self, mut response: Response) -> Response {
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             let milliseconds = self.error.retry_after_ms.unwrap_or(1_000);
             let seconds = milliseconds.div_ceil(1_000).max(1);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -41,6 +45,9 @@ impl From<ErrorBody> for HttpError {
             ErrorCode::UnknownModel | ErrorCode::UnknownSession => StatusCode::NOT_FOUND,
             ErrorCode::Busy | ErrorCode::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::IdleTimeout | ErrorCode::SlowReader => StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::OverQuota => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)

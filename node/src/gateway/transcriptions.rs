@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::GatewayState;
+use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
 use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
@@ -67,7 +68,7 @@ impl Transcription {
 }
 
 pub(super) async fn transcribe(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     parameters: Result<Query<Parameters>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
@@ -113,6 +114,7 @@ fn open_request(
     }
     Ok(OpenRequest {
         session: SessionId::random(),
+        tenant: String::new(),
         dialect: Dialect::Http,
         model: model_for(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
         sample_rate,

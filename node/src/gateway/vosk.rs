@@ -311,6 +311,7 @@ impl Settings {
         };
         Ok(OpenRequest {
             session: SessionId::random(),
+            tenant: String::new(),
             dialect: Dialect::Vosk,
             model: self.model.clone(),
             sample_rate: rate as u32,

@@ -16,6 +16,7 @@ use super::restart::needs_restart;
 use super::{resolve, resolve_models};
 use crate::config::{Loaded, ModelSettings, Role, Settings, check, keys};
 use crate::exit::{Exit, Failure};
+use crate::tenants::{TenantFacts, Tenants};
 
 /// Reads the settings anew, from where they were read at the start.
 pub type ReadSettings = Box<dyn Fn() -> Result<Loaded, Failure> + Send + Sync>;
@@ -27,6 +28,7 @@ pub struct LiveModels {
     read: ReadSettings,
     /// As the node was started.
     started: Settings,
+    tenants: Arc<Tenants>,
     /// The models as they were last named. Held while they change: one change at a time.
     named: Mutex<Vec<ModelSettings>>,
 }
@@ -34,13 +36,19 @@ pub struct LiveModels {
 impl LiveModels {
     /// Those of a node that serves what `started` says.
     #[must_use]
-    pub fn new(node: NodeHandle, home: Home, started: Settings, read: ReadSettings) -> Arc<Self> {
+    pub fn new(
+        node: NodeHandle,
+        home: Home,
+        started: Settings,
+        tenants: Arc<Tenants>,
+        read: ReadSettings,
+    ) -> Arc<Self> {
         let named = Mutex::new(started.models.clone());
-        Arc::new(Self { node, home, read, started, named })
+        Arc::new(Self { node, home, read, started, tenants, named })
     }
 
-    /// Reads the settings again and serves the models they name and no others. Says what became of them in the log, and names
-    /// the other settings that were changed.
+    /// Reads the settings again and serves the models they name and no others, to the tenants they name and no others. Says what
+    /// became of them in the log, and names the other settings that were changed.
     pub async fn reload(&self) {
         match self.reread().await {
             Ok(changes) => changes.iter().for_each(log),
@@ -50,7 +58,7 @@ impl LiveModels {
 
     async fn reread(&self) -> Result<Vec<ModelChange>, Failure> {
         let mut named = self.named.lock().await;
-        let settings = (self.read)()?.settings;
+        let Loaded { settings, tenants, .. } = (self.read)()?;
         let kept = needs_restart(&self.started, &settings);
         if !kept.is_empty() {
             tracing::warn!("changed, and in force only after a restart: {}", kept.join(", "));
@@ -58,7 +66,18 @@ impl LiveModels {
         let models = resolve(&self.home, &settings).await?;
         let changes = self.node.serve_models(as_decoded(&self.started, models)).await.map_err(refused)?;
         *named = settings.models;
+        self.admit(tenants);
         Ok(changes)
+    }
+
+    /// From now on these tenants are served. A node that asked for keys never stops asking under way: who took them all out by
+    /// mistake would let everybody in.
+    fn admit(&self, tenants: Vec<TenantFacts>) {
+        if tenants.is_empty() && self.tenants.asks_for_keys() {
+            tracing::error!("no tenant is left in the settings; those that there were are served on");
+        } else {
+            self.tenants.replace(tenants);
+        }
     }
 
     /// Serves one model beside the others, or in place of the one of its name. What the offer leaves open is as the settings

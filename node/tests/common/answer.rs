@@ -21,6 +21,12 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
+    /// A header's value, in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(given, _)| *given == name).map(|(_, value)| value)
+    }
+
     pub fn shown(&self) -> String {
         format!("{} {}", self.status, self.body)
     }

@@ -20,6 +20,7 @@ use starling_node::gateway::{Gateway, GatewayState, http_router, vosk_router};
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
 use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
+use starling_node::tenants::Tenants;
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, Final};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
@@ -235,6 +236,14 @@ impl FakeNode {
     }
 
     pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
+        Self::of(settings, idle, Tenants::new(Vec::new())).await
+    }
+
+    pub async fn with_tenants(tenants: Arc<Tenants>) -> Self {
+        Self::of(GatewaySettings::default(), Duration::ZERO, tenants).await
+    }
+
+    async fn of(settings: GatewaySettings, idle: Duration, tenants: Arc<Tenants>) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
             played: sender,
@@ -243,6 +252,7 @@ impl FakeNode {
         });
         let gateway = Gateway {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
+            tenants,
             cluster: Arc::new(Cluster::alone("fake-node").expect("a name")),
             settings: settings.clone(),
             linger: Duration::from_secs(60),
@@ -324,7 +334,11 @@ pub async fn send_text(socket: &mut Socket, text: &str) {
 }
 
 pub async fn send_audio(socket: &mut Socket, bytes: usize) {
-    in_time(socket.send(Message::binary(vec![0; bytes]))).await.expect("sent");
+    send_binary(socket, &vec![0; bytes]).await;
+}
+
+pub async fn send_binary(socket: &mut Socket, bytes: &[u8]) {
+    in_time(socket.send(Message::binary(bytes.to_vec()))).await.expect("sent");
 }
 
 /// The next text; pings are passed over.

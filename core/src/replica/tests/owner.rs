@@ -16,6 +16,7 @@ pub(super) fn session() -> SessionId {
 pub(super) fn facts() -> SessionFacts {
     SessionFacts {
         session: session(),
+        tenant: String::new(),
         dialect: "native".into(),
         model: "m".into(),
         digest: "d".into(),

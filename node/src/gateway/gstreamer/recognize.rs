@@ -1,7 +1,7 @@
 //! A whole recording over HTTP, in one piece or in chunks: its text in one answer.
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use starling_protocol::gstreamer::{Status, error_event, recognized};
@@ -9,19 +9,21 @@ use starling_protocol::native::ErrorCode;
 
 use super::{Call, CallQuery};
 use crate::gateway::GatewayState;
+use crate::gateway::access::Admitted;
 use crate::gateway::reply::HttpError;
 use crate::gateway::samples::{Recording, Samples, check_length};
 use crate::gateway::transcriptions::{Transcription, decode};
 
 pub(super) async fn recognize(
-    State(state): State<GatewayState>,
+    Admitted(state): Admitted,
     Query(query): Query<CallQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     // The content id of a recording is a label: all of it is sent again by whoever tries again.
     let content_type = super::header(&headers, header::CONTENT_TYPE.as_str());
-    let call = Call::new(CallQuery { content_type, content_id: None, ..query }, &headers);
+    let call =
+        Call::new(CallQuery { content_type, content_id: None, ..query }, &headers, state.tenant_name());
     let id = call.session.to_string();
     let answer = transcribe(&state, &call, &headers, body).await;
     state.workers.count_request();

@@ -1,0 +1,222 @@
+//! Who may come in: the key of a request, before anything else is done with it.
+//!
+//! Owns: where each dialect's clients carry a key, and how each is refused. Must never: read a body, or let a key into a log.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use starling_protocol::gstreamer::{Status, error_event};
+use starling_protocol::native::{ErrorBody, ErrorCode};
+
+use super::reply::HttpError;
+use super::{GatewayState, openai};
+use crate::tenants::{Identified, Tenant, TenantSessions};
+
+/// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
+const SCHEMES: [&str; 2] = ["bearer", "token"];
+
+/// WebSocket subprotocols of clients that can set no header, such as browsers: the key follows as a second one. One of them is
+/// answered with, as RFC 6455 (4.2.2) wants it; the key never is.
+pub(super) const SUBPROTOCOLS: [&str; 2] = ["token", "bearer"];
+
+/// Parameters of a query that may hold a key, for clients that can't do either.
+const PARAMETERS: [&str; 2] = ["token", "api_key"];
+
+/// What a request needs a key for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// It does not need one.
+    Nothing,
+    /// To be served as a client.
+    Service,
+    /// To be served as a client, with a session that is begun at once.
+    Session,
+    /// To look after the cluster.
+    Operation,
+}
+
+/// The gateways' state as whoever sent this request has it.
+pub(super) struct Admitted(pub(super) GatewayState);
+
+impl FromRequestParts<GatewayState> for Admitted {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, HttpError> {
+        let Some(tenant) = parts.extensions.get::<Arc<Tenant>>() else {
+            // A route that nobody looked at before.
+            return Err(ErrorBody::new(ErrorCode::Internal, "the request's key was not looked at").into());
+        };
+        Ok(Self(state.of(Arc::clone(tenant))))
+    }
+}
+
+impl GatewayState {
+    fn of(&self, tenant: Arc<Tenant>) -> Self {
+        let sessions = TenantSessions::new(Arc::clone(&tenant), Arc::clone(&self.sessions));
+        Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
+    }
+
+    /// The name of whoever is served; empty where nobody has one.
+    pub(super) fn tenant_name(&self) -> &str {
+        self.tenant.as_deref().map_or("", Tenant::name)
+    }
+}
+
+/// Looks at a request's key.
+pub(super) async fn look(State(state): State<GatewayState>, mut request: Request, next: Next) -> Response {
+    match admit(&state, request.method(), request.uri(), request.headers()) {
+        Ok(Some(tenant)) => drop(request.extensions_mut().insert(tenant)),
+        Ok(None) => {}
+        Err(error) => {
+            let path = request.uri().path();
+            tracing::debug!(path, code = ?error.error.code, "a request is refused");
+            return refusal(path, &error);
+        }
+    }
+    next.run(request).await
+}
+
+fn admit(
+    state: &GatewayState,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Tenant>>, HttpError> {
+    let need = need(method, uri.path());
+    if need == Need::Nothing {
+        return Ok(None);
+    }
+    let key = key_of(uri, headers);
+    let tenant = match state.tenants.identify(key.as_deref()) {
+        Identified::Tenant(tenant) => tenant,
+        Identified::NoKey => {
+            let message = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
+                           \"token, KEY\", or in the query as token=KEY";
+            return Err(ErrorBody::new(ErrorCode::Unauthorized, message).into());
+        }
+        Identified::UnknownKey => {
+            return Err(ErrorBody::new(ErrorCode::Unauthorized, "the key is not known here").into());
+        }
+    };
+    if need == Need::Operation && !tenant.is_operator() {
+        return Err(ErrorBody::new(ErrorCode::Forbidden, "it takes an operator's key").into());
+    }
+    if need == Need::Session {
+        tenant.check()?;
+    }
+    Ok(Some(tenant))
+}
+
+fn need(method: &Method, path: &str) -> Need {
+    match path {
+        "/healthz" | "/readyz" => Need::Nothing,
+        // A browser asks without a key whether it may ask with one.
+        "/client/dynamic/reference" if method == Method::OPTIONS => Need::Nothing,
+        "/metrics" => Need::Operation,
+        "/v1/models" if method != Method::GET => Need::Operation,
+        path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
+        // A session that goes on is no new one, which its first message tells; the limits are looked at then.
+        "/v1/stream" | "/client/ws/speech" => Need::Service,
+        "/v1/transcriptions" | "/v1/audio/transcriptions" | "/client/dynamic/recognize" => {
+            Need::Session
+        }
+        _ => Need::Service,
+    }
+}
+
+/// The key that a request carries, wherever it does.
+fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let text = |name: &header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let authorized = text(&header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.trim().split_once(' ')?;
+        SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()).then(|| key.trim())
+    });
+    let spoken = || {
+        let (protocol, key) = text(&header::SEC_WEBSOCKET_PROTOCOL)?.split_once(',')?;
+        SUBPROTOCOLS.contains(&protocol.trim()).then(|| key.split(',').next().unwrap_or_default().trim())
+    };
+    let asked = || {
+        let mut pairs = form_urlencoded::parse(uri.query()?.as_bytes());
+        pairs.find(|(name, _)| PARAMETERS.contains(&name.as_ref())).map(|(_, key)| key.into_owned())
+    };
+    let found = authorized.or_else(spoken).map(str::to_owned).or_else(asked);
+    found.filter(|key| !key.is_empty())
+}
+
+/// In the shape that the clients of this path read.
+fn refusal(path: &str, error: &HttpError) -> Response {
+    if path.starts_with("/v1/audio/") {
+        return openai::refusal(error);
+    }
+    if path.starts_with("/client/") {
+        let text = error_event("", Status::of(error.error.code), &error.error.message);
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        return error.with_time((error.status, json, text).into_response());
+    }
+    error.with_time((error.status, axum::Json(serde_json::json!({ "error": &*error.error }))).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn key(uri: &str, given: &[(header::HeaderName, &str)]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.insert(name, HeaderValue::from_str(value).expect("a header"));
+        }
+        key_of(&uri.parse().expect("an address"), &headers)
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_a_client_can_put_it() {
+        let found = Some("k1".to_owned());
+        for value in ["Bearer k1", "bearer  k1 ", "Token k1", "TOKEN k1"] {
+            assert_eq!(key("/v1/stream", &[(header::AUTHORIZATION, value)]), found, "{value}");
+        }
+        for value in ["token, k1", "token,k1", "bearer, k1, more"] {
+            assert_eq!(key("/v1/stream", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), found, "{value}");
+        }
+        assert_eq!(key("/?a=b&token=k1", &[]), found);
+        assert_eq!(key("/?api_key=k%31", &[]), found);
+    }
+
+    #[test]
+    fn what_is_no_key_is_none() {
+        assert_eq!(key("/v1/stream", &[]), None);
+        assert_eq!(key("/?token=", &[]), None);
+        for value in ["k1", "Basic k1", "Bearer", "Bearer "] {
+            assert_eq!(key("/", &[(header::AUTHORIZATION, value)]), None, "{value}");
+        }
+        for value in ["token", "chat, k1", "token,"] {
+            assert_eq!(key("/", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_header_comes_first() {
+        let both = [(header::AUTHORIZATION, "Bearer k1"), (header::SEC_WEBSOCKET_PROTOCOL, "token, k2")];
+        assert_eq!(key("/?token=k3", &both).as_deref(), Some("k1"));
+        assert_eq!(key("/?token=k3", &both[1..]).as_deref(), Some("k2"));
+    }
+
+    #[test]
+    fn only_health_is_for_everybody_and_the_cluster_is_its_operators() {
+        let of = |path| need(&Method::GET, path);
+        assert_eq!([of("/healthz"), of("/readyz")], [Need::Nothing; 2]);
+        assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
+        assert_eq!(
+            [of("/v1/models"), of("/v1/stream"), of("/nowhere"), of("/v1/clusters")],
+            [Need::Service; 4]
+        );
+        assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
+        assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
+        assert_eq!(need(&Method::OPTIONS, "/client/dynamic/reference"), Need::Nothing);
+    }
+}

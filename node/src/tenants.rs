@@ -1,0 +1,206 @@
+//! Whose request it is, and what they may take.
+//!
+//! Owns: the tenants by their keys, and what each of them takes on this node. Must never: keep a key, or say in a log or an
+//! error which one was shown.
+
+mod key;
+mod sessions;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use starling_core::Timestamp;
+use starling_core::tenant::{OverQuota, TenantLimits, TenantMachine};
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use tokio::time::Instant;
+
+pub use key::{KeyHash, new_key};
+pub use sessions::TenantSessions;
+
+/// One tenant as the settings have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantFacts {
+    /// Its name.
+    pub name: String,
+    /// What its keys hash to.
+    pub keys: Vec<KeyHash>,
+    /// The models it may use; empty for all.
+    pub models: Vec<String>,
+    /// Whether it may look after the cluster.
+    pub operator: bool,
+    /// What it may take.
+    pub limits: TenantLimits,
+}
+
+/// Whoever a request is from.
+#[derive(Debug)]
+pub struct Tenant {
+    name: String,
+    models: Vec<String>,
+    operator: bool,
+    origin: Instant,
+    usage: Arc<Mutex<TenantMachine>>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Tenants {
+    origin: Instant,
+    directory: RwLock<Directory>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    keys: Vec<(KeyHash, Arc<Tenant>)>,
+    /// By name, so that what is open counts on when the settings are read again.
+    usage: HashMap<String, Arc<Mutex<TenantMachine>>>,
+    anybody: Option<Arc<Tenant>>,
+}
+
+impl Tenants {
+    /// The tenants of the settings. Without any, everybody is served as one that has no name and no limits.
+    #[must_use]
+    pub fn new(tenants: Vec<TenantFacts>) -> Arc<Self> {
+        let this = Self { origin: Instant::now(), directory: RwLock::default() };
+        this.replace(tenants);
+        Arc::new(this)
+    }
+
+    /// Whether a key has to be shown.
+    #[must_use]
+    pub fn asks_for_keys(&self) -> bool {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).anybody.is_none()
+    }
+
+    /// From now on there are these. Who is connected stays, and counts for what its name was.
+    pub fn replace(&self, tenants: Vec<TenantFacts>) {
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Directory::default();
+        if tenants.is_empty() {
+            next.anybody =
+                Some(Arc::new(self.tenant(TenantFacts::anybody(), &mut next.usage, &directory.usage)));
+        }
+        for mut facts in tenants {
+            let keys = std::mem::take(&mut facts.keys);
+            let tenant = Arc::new(self.tenant(facts, &mut next.usage, &directory.usage));
+            next.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
+        }
+        *directory = next;
+    }
+
+    fn tenant(
+        &self,
+        facts: TenantFacts,
+        usage: &mut HashMap<String, Arc<Mutex<TenantMachine>>>,
+        before: &HashMap<String, Arc<Mutex<TenantMachine>>>,
+    ) -> Tenant {
+        let TenantFacts { name, models, operator, limits, .. } = facts;
+        let new = || Arc::new(Mutex::new(TenantMachine::new(limits)));
+        let counts = before.get(&name).cloned().unwrap_or_else(new);
+        counts.lock().unwrap_or_else(PoisonError::into_inner).set_limits(limits);
+        usage.insert(name.clone(), Arc::clone(&counts));
+        Tenant { name, models, operator, origin: self.origin, usage: counts }
+    }
+
+    /// Whose key it is. Takes as long for every key that is none.
+    #[must_use]
+    pub fn identify(&self, key: Option<&str>) -> Identified {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(anybody) = &directory.anybody {
+            return Identified::Tenant(Arc::clone(anybody));
+        }
+        let Some(key) = key else { return Identified::NoKey };
+        let shown = KeyHash::of(key);
+        let mut found = None;
+        // None is left out once one was found, so that the time says nothing of its place.
+        for (hash, tenant) in &directory.keys {
+            if hash.equals(&shown) {
+                found = Some(tenant);
+            }
+        }
+        found.map_or(Identified::UnknownKey, |tenant| Identified::Tenant(Arc::clone(tenant)))
+    }
+}
+
+/// What a key says.
+#[derive(Debug)]
+pub enum Identified {
+    /// It is this tenant's, or nobody needs one.
+    Tenant(Arc<Tenant>),
+    /// None was shown.
+    NoKey,
+    /// It is nobody's.
+    UnknownKey,
+}
+
+impl TenantFacts {
+    /// Whoever there is where nobody has a name.
+    fn anybody() -> Self {
+        Self {
+            name: String::new(),
+            keys: Vec::new(),
+            models: Vec::new(),
+            operator: true,
+            limits: TenantLimits::default(),
+        }
+    }
+}
+
+impl Tenant {
+    /// Its name; empty where nobody has one.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it may look after the cluster.
+    #[must_use]
+    pub const fn is_operator(&self) -> bool {
+        self.operator
+    }
+
+    /// Whether it may use a model.
+    #[must_use]
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|allowed| allowed == model)
+    }
+
+    /// Whether it could begin a session now.
+    ///
+    /// # Errors
+    /// What a client is told.
+    pub fn check(&self) -> Result<(), ErrorBody> {
+        self.usage().check(self.now()).map_err(over_quota)
+    }
+
+    fn usage(&self) -> MutexGuard<'_, TenantMachine> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.origin.elapsed())
+    }
+}
+
+/// In whole units, rounded up, so that whoever waits that long is not too early.
+fn over_quota(over: OverQuota) -> ErrorBody {
+    let (message, retry_after) = match over {
+        OverQuota::Sessions { limit } => (
+            format!("{limit} sessions are open, which is as many as this key may have at once"),
+            Duration::from_secs(1),
+        ),
+        OverQuota::Opens { limit, retry_after } => {
+            (format!("this key may begin {limit} sessions a second"), retry_after)
+        }
+        OverQuota::Audio { limit, retry_after } => {
+            let hours = limit.as_secs_f64() / 3_600.0;
+            (format!("this key may send {hours} h of audio a day, which it has"), retry_after)
+        }
+    };
+    let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    ErrorBody { retry_after_ms: Some(retry_after_ms), ..ErrorBody::new(ErrorCode::OverQuota, message) }
+}
+
+#[cfg(test)]
+mod tests;

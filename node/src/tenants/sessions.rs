@@ -1,0 +1,156 @@
+//! A node's sessions as one tenant has them.
+//!
+//! Owns: what is counted of a connection while it lasts. Must never: change a session that was admitted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
+use starling_protocol::Segment;
+use starling_protocol::control::SessionReport;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+
+use super::{Tenant, over_quota};
+use crate::sessions::{Attached, Input, ModelInfo, Output, Sessions};
+
+/// Bytes of one frame of a session's audio: mono PCM16.
+const FRAME_BYTES: u64 = 2;
+
+/// See the module.
+pub struct TenantSessions {
+    tenant: Arc<Tenant>,
+    sessions: Arc<dyn Sessions>,
+}
+
+impl TenantSessions {
+    /// The sessions as `tenant` has them.
+    #[must_use]
+    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>) -> Self {
+        Self { tenant, sessions }
+    }
+
+    /// The model that is meant, if this tenant may use it.
+    fn model(&self, named: Option<String>) -> Result<Option<String>, ErrorBody> {
+        if self.tenant.models.is_empty() {
+            return Ok(named);
+        }
+        let Some(name) = named else {
+            // The default is the first of those that it may use.
+            let first = self.models().into_iter().next().map(|model| model.name);
+            return Ok(first.or_else(|| self.tenant.models.first().cloned()));
+        };
+        if self.tenant.may_use(&name) {
+            return Ok(Some(name));
+        }
+        let allowed = self.tenant.models.join(", ");
+        Err(ErrorBody {
+            code: ErrorCode::Forbidden,
+            ..ErrorBody::field("model", name, format!("one that this key may use: {allowed}"))
+        })
+    }
+}
+
+#[async_trait]
+impl Sessions for TenantSessions {
+    async fn open(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
+        request.model = self.model(request.model)?;
+        self.tenant.usage().admit(self.tenant.now()).map_err(over_quota)?;
+        let pass = Pass::new(Arc::clone(&self.tenant), request.sample_rate);
+        request.tenant = self.tenant.name().to_owned();
+        Ok(pass.counting(self.sessions.open(request).await?))
+    }
+
+    async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
+        self.tenant.usage().readmit();
+        let pass = Pass::new(Arc::clone(&self.tenant), request.sample_rate);
+        request.tenant = self.tenant.name().to_owned();
+        Ok(pass.counting(self.sessions.resume(request).await?))
+    }
+
+    fn models(&self) -> Vec<ModelInfo> {
+        let mut models = self.sessions.models();
+        models.retain(|model| self.tenant.may_use(&model.name));
+        models
+    }
+
+    async fn status(&self) -> NodeStatus {
+        self.sessions.status().await
+    }
+
+    async fn session_reports(&self, most: usize) -> Vec<SessionReport> {
+        self.sessions.session_reports(most).await
+    }
+}
+
+/// A connection that counts until it is dropped.
+struct Pass {
+    tenant: Arc<Tenant>,
+    bytes_per_second: u64,
+}
+
+impl Pass {
+    fn new(tenant: Arc<Tenant>, sample_rate: u32) -> Self {
+        Self { tenant, bytes_per_second: FRAME_BYTES * u64::from(sample_rate.max(1)) }
+    }
+
+    /// Counts for as long as either end is there: a recording is decoded after its last byte.
+    fn counting(self, attached: Attached) -> Attached {
+        let Attached { ready, input, output } = attached;
+        let pass = Arc::new(self);
+        let output = Box::new(Told { output, _pass: Arc::clone(&pass) });
+        Attached { ready, input: Box::new(Counted { input, pass }), output }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.tenant.usage().release();
+    }
+}
+
+/// What goes into a session, its audio counted.
+struct Counted {
+    input: Box<dyn Input>,
+    pass: Arc<Pass>,
+}
+
+/// What comes out of it.
+struct Told {
+    output: Box<dyn Output>,
+    _pass: Arc<Pass>,
+}
+
+#[async_trait]
+impl Output for Told {
+    async fn next(&mut self) -> Option<SessionEvent> {
+        self.output.next().await
+    }
+}
+
+#[async_trait]
+impl Input for Counted {
+    async fn audio(&mut self, pcm: &[u8]) -> Result<(), SessionClosed> {
+        self.input.audio(pcm).await?;
+        let nanoseconds = pcm.len() as u64 * 1_000_000_000 / self.pass.bytes_per_second;
+        let tenant = &self.pass.tenant;
+        tenant.usage().hear(tenant.now(), Duration::from_nanos(nanoseconds));
+        Ok(())
+    }
+
+    async fn finalize(&mut self) -> Result<(), SessionClosed> {
+        self.input.finalize().await
+    }
+
+    async fn end(&mut self) -> Result<(), SessionClosed> {
+        self.input.end().await
+    }
+
+    async fn confirm(&mut self, segment: Segment) -> Result<(), SessionClosed> {
+        self.input.confirm(segment).await
+    }
+
+    async fn abandon(self: Box<Self>) {
+        self.input.abandon().await;
+    }
+}

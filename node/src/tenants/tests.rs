@@ -1,0 +1,57 @@
+use super::*;
+
+fn tenant(name: &str, keys: &[&str], sessions: u32) -> TenantFacts {
+    let keys = keys.iter().map(|key| KeyHash::of(key)).collect();
+    let limits = TenantLimits { sessions, ..TenantLimits::default() };
+    TenantFacts { name: name.to_owned(), keys, models: Vec::new(), operator: false, limits }
+}
+
+fn found(tenants: &Tenants, key: &str) -> Option<Arc<Tenant>> {
+    match tenants.identify(Some(key)) {
+        Identified::Tenant(tenant) => Some(tenant),
+        _ => None,
+    }
+}
+
+#[test]
+fn each_key_is_its_tenants() {
+    let tenants = Tenants::new(vec![tenant("a", &["1", "2"], 0), tenant("b", &["3"], 0)]);
+    let name = |key| found(&tenants, key).map(|tenant| tenant.name().to_owned());
+    assert_eq!(["1", "2", "3", "4", ""].map(name).map(Option::unwrap_or_default), ["a", "a", "b", "", ""]);
+    assert!(matches!(tenants.identify(None), Identified::NoKey));
+    assert!(matches!(tenants.identify(Some("4")), Identified::UnknownKey));
+    assert!(tenants.asks_for_keys());
+}
+
+#[test]
+fn without_tenants_everybody_is_nobody_and_may_do_everything() {
+    let tenants = Tenants::new(Vec::new());
+    assert!(!tenants.asks_for_keys());
+    for key in [None, Some("any")] {
+        let Identified::Tenant(tenant) = tenants.identify(key) else { panic!("{key:?}") };
+        assert_eq!((tenant.name(), tenant.is_operator(), tenant.may_use("m")), ("", true, true));
+    }
+}
+
+#[test]
+fn what_is_open_counts_on_under_new_limits() {
+    let tenants = Tenants::new(vec![tenant("a", &["1"], 2)]);
+    let before = found(&tenants, "1").expect("known");
+    let now = before.now();
+    assert_eq!(before.usage().admit(now), Ok(()));
+    tenants.replace(vec![tenant("a", &["1"], 1), tenant("b", &["2"], 1)]);
+    let after = found(&tenants, "1").expect("known");
+    let refused = after.check().expect_err("one is open");
+    assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::OverQuota, Some(1_001)));
+    assert!(found(&tenants, "2").expect("known").check().is_ok());
+    before.usage().release();
+    assert!(after.check().is_ok());
+}
+
+#[test]
+fn keys_are_in_no_debug_output() {
+    let tenants = Tenants::new(vec![tenant("a", &["1"], 0)]);
+    let hash = KeyHash::of("1").to_string();
+    let digits = hash.trim_start_matches("sha256:").to_owned();
+    assert!(!format!("{tenants:?}").contains(&digits[..16]));
+}

@@ -1,0 +1,225 @@
+//! Keys and what they are good for, over real sockets and in each dialect's shape.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::answer::{Answer, request};
+use common::*;
+use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
+use starling_core::tenant::TenantLimits;
+use starling_node::tenants::{Identified, KeyHash, TenantFacts, Tenants};
+use starling_protocol::native::ErrorCode;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{Error, http};
+
+const ACME: &str = "acme's key";
+const OPERATOR: &str = "the operator's key";
+
+fn facts(name: &str, key: &str) -> TenantFacts {
+    TenantFacts {
+        name: name.to_owned(),
+        keys: vec![KeyHash::of(key)],
+        models: Vec::new(),
+        operator: false,
+        limits: TenantLimits::default(),
+    }
+}
+
+fn acme(change: impl FnOnce(&mut TenantFacts)) -> Arc<Tenants> {
+    let mut tenant = facts("acme", ACME);
+    change(&mut tenant);
+    let operator = TenantFacts { operator: true, ..facts("operator", OPERATOR) };
+    Tenants::new(vec![tenant, operator])
+}
+
+async fn node(change: impl FnOnce(&mut TenantFacts)) -> FakeNode {
+    FakeNode::with_tenants(acme(change)).await
+}
+
+async fn asked(node: &FakeNode, what: &str, key: Option<&str>) -> Answer {
+    let head = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    request(node.http, what, &head, b"").await
+}
+
+/// A WebSocket with a header, or how it was refused.
+async fn speak(
+    url: &str,
+    header: (&'static str, &str),
+) -> Result<(Socket, http::Response<()>), (u16, String)> {
+    let mut request = url.into_client_request().expect("an address");
+    request.headers_mut().insert(header.0, HeaderValue::from_str(header.1).expect("a header"));
+    match in_time(tokio_tungstenite::connect_async(request)).await {
+        Ok((socket, response)) => Ok((socket, response.map(|_| ()))),
+        Err(Error::Http(response)) => {
+            let body = response.body().clone().unwrap_or_default();
+            Err((response.status().as_u16(), String::from_utf8(body).expect("text")))
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn native(node: &FakeNode, key: &str) -> Socket {
+    let url = format!("ws://{}/v1/stream", node.http);
+    speak(&url, ("authorization", &format!("Bearer {key}"))).await.expect("is let in").0
+}
+
+#[tokio::test]
+async fn without_a_key_there_is_health_and_nothing_else() {
+    let node = node(|_| {}).await;
+    for path in ["/healthz", "/readyz"] {
+        assert_ne!(asked(&node, &format!("GET {path}"), None).await.status, 401, "{path}");
+    }
+    for what in
+        ["GET /v1/models", "GET /metrics", "GET /v1/cluster", "POST /v1/transcriptions", "GET /nowhere"]
+    {
+        for key in [None, Some("a guess")] {
+            let answer = asked(&node, what, key).await;
+            assert_eq!(answer.status, 401, "{what}");
+            assert_eq!(answer.header("www-authenticate"), Some("bearer"), "{what}");
+            assert_eq!(answer.json()["error"]["code"], "unauthorized", "{what}");
+            assert!(!answer.body.contains("a guess"), "{}", answer.body);
+        }
+    }
+    let (status, body) = speak(&format!("ws://{}/v1/stream", node.http), ("authorization", "Bearer no"))
+        .await
+        .expect_err("refused");
+    assert_eq!(status, 401);
+    assert!(body.contains("the key is not known here"), "{body}");
+    let refused = speak(&format!("ws://{}/", node.vosk), ("x-nothing", "no")).await.expect_err("refused");
+    assert_eq!(refused.0, 401);
+}
+
+#[tokio::test]
+async fn each_dialect_is_refused_in_its_own_shape() {
+    let node = node(|_| {}).await;
+    let answer = asked(&node, "POST /v1/audio/transcriptions", None).await;
+    assert_eq!((answer.status, &answer.json()["error"]["type"]), (401, &"authentication_error".into()));
+    assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
+    let answer = asked(&node, "PUT /client/dynamic/recognize", None).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (401, &5.into()));
+}
+
+#[tokio::test]
+async fn a_key_is_taken_wherever_a_client_can_put_it() {
+    let mut node = node(|_| {}).await;
+    let url = format!("ws://{}/v1/stream", node.http);
+    let named = format!("ws://{}/v1/stream?token={}", node.http, ACME.replace(' ', "%20"));
+    let ways = [
+        (&url, ("authorization", format!("Bearer {ACME}")), None),
+        (&url, ("authorization", format!("Token {ACME}")), None),
+        (&url, ("sec-websocket-protocol", format!("token, {ACME}")), Some("token")),
+        (&named, ("x-nothing", String::new()), None),
+    ];
+    for (url, (name, value), protocol) in ways {
+        let (mut socket, response) = speak(url, (name, &value)).await.expect("is let in");
+        let chosen =
+            response.headers().get("sec-websocket-protocol").map(|value| value.to_str().expect("text"));
+        assert_eq!(chosen, protocol, "the key is never echoed");
+        send_text(&mut socket, r#"{"type":"hello"}"#).await;
+        assert_eq!(json(&mut socket).await["type"], "ready");
+        assert_eq!(node.session().await.request().tenant, "acme");
+    }
+    let vosk = format!("ws://{}/?api_key={}", node.vosk, ACME.replace(' ', "+"));
+    let (mut socket, _) = speak(&vosk, ("x-nothing", "")).await.expect("is let in");
+    send_audio(&mut socket, 1_600).await;
+    assert_eq!(node.session().await.request().tenant, "acme");
+}
+
+#[tokio::test]
+async fn an_operators_key_is_needed_to_look_after_the_cluster() {
+    let node = node(|_| {}).await;
+    for what in ["GET /metrics", "GET /v1/cluster", "POST /v1/models?name=m", "POST /v1/cluster/drain?node=n"]
+    {
+        let answer = asked(&node, what, Some(ACME)).await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (403, &"forbidden".into()), "{what}");
+        assert_ne!(asked(&node, what, Some(OPERATOR)).await.status, 403, "{what}");
+    }
+    assert_eq!(asked(&node, "GET /v1/models", Some(ACME)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_models_and_no_others() {
+    let mut node = node(|acme| acme.models = vec!["other".to_owned()]).await;
+    let listed = asked(&node, "GET /v1/models", Some(ACME)).await.json();
+    assert_eq!(listed["models"].as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed["models"][0]["name"], "other");
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello","model":"fake"}"#).await;
+    let error = json(&mut socket).await;
+    assert_eq!(
+        (&error["code"], &error["field"], &error["value"]),
+        (&"forbidden".into(), &"model".into(), &"fake".into())
+    );
+    assert_eq!(closed(&mut socket).await.0, 1008);
+    assert!(node.no_session());
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello"}"#).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    assert_eq!(node.session().await.request().model.as_deref(), Some("other"), "its default");
+}
+
+#[tokio::test]
+async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
+    let tenants = acme(|acme| acme.limits.sessions = 1);
+    let mut node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
+    let mut first = native(&node, ACME).await;
+    send_text(&mut first, r#"{"type":"hello"}"#).await;
+    assert_eq!(json(&mut first).await["type"], "ready");
+    let mut session = node.session().await;
+    let mut second = native(&node, ACME).await;
+    send_text(&mut second, r#"{"type":"hello"}"#).await;
+    let error = json(&mut second).await;
+    assert_eq!(
+        (&error["code"], error["retry_after_ms"].as_u64().is_some()),
+        (&"over_quota".into(), true),
+        "{error}"
+    );
+    assert_eq!(closed(&mut second).await.0, 1013);
+    // Recordings are refused before their first byte is read.
+    let answer = asked(&node, "POST /v1/transcriptions", Some(ACME)).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("2")));
+    let answer = asked(&node, "POST /v1/audio/transcriptions", Some(ACME)).await;
+    assert_eq!((answer.status, &answer.json()["error"]["type"]), (429, &"rate_limit_error".into()));
+    let answer = asked(&node, "POST /client/dynamic/recognize", Some(ACME)).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (429, &9.into()));
+    drop(first);
+    session.wait_for(&Seen::Dropped).await;
+    let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };
+    // What comes out of the session is let go a moment after what goes in.
+    in_time(async {
+        while tenant.check().is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let mut third = native(&node, ACME).await;
+    send_text(&mut third, r#"{"type":"hello"}"#).await;
+    let answer = json(&mut third).await;
+    assert_eq!(answer["type"], "ready", "{answer}");
+}
+
+#[tokio::test]
+async fn keys_change_under_a_running_node() {
+    let tenants = acme(|_| {});
+    let node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
+    assert_eq!(asked(&node, "GET /v1/models", Some(ACME)).await.status, 200);
+    tenants.replace(vec![facts("acme", "another key")]);
+    assert_eq!(asked(&node, "GET /v1/models", Some(ACME)).await.status, 401);
+    assert_eq!(asked(&node, "GET /v1/models", Some("another key")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_client_shows_its_key_and_says_at_once_that_it_is_refused() {
+    let mut node = node(|_| {}).await;
+    let mut config = ClientConfig::new([format!("ws://{}", node.http)]);
+    let refused = Client::new(config.clone()).expect("fine").open(SessionConfig::default()).await;
+    let Err(OpenError::Refused(body)) = refused.map(|_| ()) else { panic!("it was let in, or tries on") };
+    assert_eq!(body.code, ErrorCode::Unauthorized);
+    config.api_key = Some(ApiKey::from(ACME.to_owned()));
+    assert!(!format!("{config:?}").contains(ACME));
+    let session = Client::new(config).expect("fine").open(SessionConfig::default()).await;
+    assert!(session.is_ok(), "{:?}", session.err());
+    assert_eq!(node.session().await.request().tenant, "acme");
+}
