@@ -28,6 +28,7 @@ use crate::sessions::Sessions;
 use crate::tenants::{Tenant, Tenants};
 
 mod access;
+mod deepgram;
 pub mod gstreamer;
 mod link;
 mod native;
@@ -124,6 +125,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/readyz", get(operator::ready))
         .route("/metrics", get(operator::metrics))
         .merge(gstreamer::router())
+        .merge(deepgram::router())
         .fallback(operator::not_found)
         .method_not_allowed_fallback(operator::method_not_allowed)
         // Recordings are counted as they arrive; nothing else reads a body.

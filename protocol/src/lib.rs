@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod data;
+pub mod deepgram;
 pub mod frame;
 pub mod gossip;
 pub mod gstreamer;

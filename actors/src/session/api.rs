@@ -19,11 +19,14 @@ pub enum Dialect {
     Gstreamer,
     /// `OpenAI`'s interface for recordings.
     OpenAi,
+    /// Deepgram's interface.
+    Deepgram,
 }
 
 impl Dialect {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi];
+    pub const ALL: [Self; 6] =
+        [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi, Self::Deepgram];
 
     /// The one that has this label.
     #[must_use]
@@ -52,6 +55,7 @@ impl Dialect {
             Self::Http => "http",
             Self::Gstreamer => "gstreamer",
             Self::OpenAi => "openai",
+            Self::Deepgram => "deepgram",
         }
     }
 }

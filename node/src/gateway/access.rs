@@ -9,11 +9,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Status, error_event};
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
-use super::{GatewayState, openai};
+use super::{GatewayState, deepgram, openai};
 use crate::tenants::{Identified, Tenant, TenantSessions};
 
 /// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
@@ -121,7 +122,7 @@ fn need(method: &Method, path: &str) -> Need {
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
         // A session that goes on is no new one, which its first message tells; the limits are looked at then.
         "/v1/stream" | "/client/ws/speech" => Need::Service,
-        "/v1/transcriptions" | "/v1/audio/transcriptions" | "/client/dynamic/recognize" => {
+        "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/listen" | "/client/dynamic/recognize" => {
             Need::Session
         }
         _ => Need::Service,
@@ -151,6 +152,9 @@ fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 fn refusal(path: &str, error: &HttpError) -> Response {
     if path.starts_with("/v1/audio/") {
         return openai::refusal(error);
+    }
+    if path == "/v1/listen" {
+        return deepgram::refusal(&SessionId::random().to_string(), error);
     }
     if path.starts_with("/client/") {
         let text = error_event("", Status::of(error.error.code), &error.error.message);

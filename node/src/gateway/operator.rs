@@ -277,7 +277,7 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
+    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/listen, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 
@@ -286,7 +286,7 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
         "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/cluster/drain" => "POST",
         "/client/dynamic/reference" => "POST",
         "/client/dynamic/recognize" => "PUT or POST",
-        "/v1/models" => "GET or POST",
+        "/v1/models" | "/v1/listen" => "GET or POST",
         _ => "GET",
     };
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorBody::field("method", method.to_string(), allowed))

@@ -1,0 +1,215 @@
+//! Deepgram's interface over real sockets: what is passed on, what is told, and how streams end.
+
+mod common;
+
+use std::time::Duration;
+
+use common::answer::request;
+use common::*;
+use futures_util::StreamExt;
+use serde_json::Value;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{CutCause, Segment};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+const RAW: &str = "encoding=linear16&sample_rate=8000";
+
+async fn listen(node: &FakeNode, query: &str) -> Socket {
+    connect(format!("ws://{}/v1/listen?{query}", node.http)).await
+}
+
+async fn begin(node: &mut FakeNode, query: &str) -> (Socket, Played) {
+    let socket = listen(node, query).await;
+    let session = node.session().await;
+    (socket, session)
+}
+
+/// How an upgrade is refused.
+async fn refused(node: &FakeNode, query: &str) -> (u16, Value) {
+    match in_time(tokio_tungstenite::connect_async(format!("ws://{}/v1/listen?{query}", node.http))).await {
+        Err(Error::Http(response)) => {
+            assert!(response.headers().contains_key("dg-request-id"));
+            let body = response.body().as_deref().unwrap_or_default();
+            (response.status().as_u16(), serde_json::from_slice(body).expect("JSON"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_whole_stream_is_passed_on_and_told() {
+    let mut node = FakeNode::start().await;
+    let query = format!("{RAW}&interim_results=true&model=nova-3&keywords=starling:2&smart_format=true");
+    let (mut socket, mut session) = begin(&mut node, &query).await;
+    let asked = session.request();
+    assert_eq!((asked.sample_rate, asked.model.as_deref(), asked.tenant.as_str()), (8_000, None, ""));
+    assert!(asked.options.words && asked.options.partials && !asked.options.batch);
+    assert_eq!(asked.options.phrases, ["starling"]);
+    send_audio(&mut socket, 1_600).await;
+    session.expect(Seen::Audio(1_600)).await;
+    session.say(partial("so far"));
+    let interim = json(&mut socket).await;
+    assert_eq!(
+        (&interim["is_final"], &interim["channel"]["alternatives"][0]["transcript"]),
+        (&false.into(), &"so far".into())
+    );
+    send_text(&mut socket, r#"{"type":"KeepAlive"}"#).await;
+    send_text(&mut socket, r#"{"type":"Finalize"}"#).await;
+    session.expect(Seen::Finalize).await;
+    session.say(a_final(0, 800, "all of it", CutCause::Finalize));
+    let last = json(&mut socket).await;
+    assert_eq!((&last["is_final"], &last["from_finalize"]), (&true.into(), &true.into()));
+    session.expect(Seen::Confirm(Segment(0))).await;
+    send_text(&mut socket, r#"{"type":"CloseStream"}"#).await;
+    session.expect(Seen::End).await;
+    session.say(a_final(1, 800, "", CutCause::End));
+    session.say(done(2, 800));
+    assert_eq!(json(&mut socket).await["type"], "Results");
+    let metadata = json(&mut socket).await;
+    assert_eq!((&metadata["type"], &metadata["duration"]), (&"Metadata".into(), &0.1.into()));
+    assert_eq!(metadata["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(metadata["request_id"], last["metadata"]["request_id"]);
+    assert_eq!(closed(&mut socket).await.0, 1000);
+    session.wait_for(&Seen::Abandoned).await;
+}
+
+#[tokio::test]
+async fn what_the_query_asks_for_and_cannot_be_is_refused_before_the_upgrade() {
+    let mut node = FakeNode::start().await;
+    let (status, body) = refused(&node, "encoding=opus&sample_rate=48000").await;
+    assert_eq!((status, &body["err_code"]), (400, &"Bad Request".into()));
+    assert!(body["err_msg"].as_str().is_some_and(|text| text.starts_with("encoding is \"opus\"")), "{body}");
+    let (status, body) = refused(&node, &format!("{RAW}&language=xx")).await;
+    assert_eq!(status, 400);
+    assert!(body["err_msg"].as_str().is_some_and(|text| text.contains("en (fake), ko (other)")), "{body}");
+    node.refuse(ErrorBody { retry_after_ms: Some(2_000), ..ErrorBody::new(ErrorCode::Busy, "full") });
+    let (status, body) = refused(&node, RAW).await;
+    assert_eq!((status, &body["err_code"]), (503, &"SERVICE_UNAVAILABLE".into()));
+    assert!(node.no_session());
+}
+
+#[tokio::test]
+async fn a_region_is_no_other_language() {
+    let mut node = FakeNode::start().await;
+    let (_socket, session) = begin(&mut node, &format!("{RAW}&language=ko-KR")).await;
+    assert_eq!(session.request().model.as_deref(), Some("other"));
+}
+
+#[tokio::test]
+async fn a_recording_with_a_head_says_its_own_rate_and_what_follows_its_samples_is_no_audio() {
+    let mut node = FakeNode::start().await;
+    let mut socket = listen(&node, "").await;
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::new(&mut bytes, spec).expect("begins");
+    (0..100).for_each(|_| writer.write_sample(7i16).expect("writes"));
+    writer.finalize().expect("ends");
+    let mut bytes = bytes.into_inner();
+    bytes.extend_from_slice(b"LIST\x04\0\0\0meta");
+    send_binary(&mut socket, &bytes[..20]).await;
+    send_binary(&mut socket, &bytes[20..]).await;
+    let mut session = node.session().await;
+    assert_eq!(session.request().sample_rate, 22_050);
+    session.expect(Seen::Audio(200)).await;
+    send_binary(&mut socket, b"").await;
+    session.expect(Seen::End).await;
+}
+
+#[tokio::test]
+async fn what_is_no_audio_is_closed_with_its_code() {
+    let node = FakeNode::start().await;
+    let mut socket = listen(&node, "").await;
+    send_binary(&mut socket, b"OggS and so on, which is no head of a WAV recording").await;
+    let (code, reason) = closed(&mut socket).await;
+    assert_eq!((code, &reason[..9]), (1008, "DATA-0000"));
+}
+
+/// Takes the ten seconds that this dialect's clients are given.
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_and_one_that_keeps_alive_is_not() {
+    let mut node = FakeNode::start().await;
+    let (mut silent, mut abandoned) = begin(&mut node, RAW).await;
+    let (mut alive, mut session) = begin(&mut node, RAW).await;
+    let keeping = tokio::spawn(async move {
+        loop {
+            send_text(&mut alive, r#"{"type":"KeepAlive"}"#).await;
+            if tokio::time::timeout(Duration::from_secs(3), abandoned.wait_for(&Seen::Abandoned))
+                .await
+                .is_ok()
+            {
+                return alive;
+            }
+        }
+    });
+    let closing = tokio::time::timeout(Duration::from_secs(30), silent.next()).await.expect("in time");
+    let Some(Ok(Message::Close(Some(frame)))) = closing else { panic!("{closing:?}") };
+    assert_eq!((u16::from(frame.code), &frame.reason.as_str()[..8]), (1011, "NET-0001"));
+    drop(silent);
+    let mut alive = keeping.await.expect("no panic");
+    send_audio(&mut alive, 320).await;
+    session.expect(Seen::Audio(320)).await;
+}
+
+#[tokio::test]
+async fn a_bad_message_is_named_and_costs_nothing() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, mut session) = begin(&mut node, RAW).await;
+    send_text(&mut socket, r#"{"type":"Close"}"#).await;
+    let error = json(&mut socket).await;
+    assert_eq!(error["type"], "Error");
+    assert!(
+        error["description"].as_str().is_some_and(|text| text.contains("KeepAlive, Finalize or CloseStream"))
+    );
+    send_audio(&mut socket, 320).await;
+    session.expect(Seen::Audio(320)).await;
+}
+
+#[tokio::test]
+async fn a_failure_is_not_dressed_as_success() {
+    let mut node = FakeNode::start().await;
+    let (mut socket, session) = begin(&mut node, RAW).await;
+    session.say(starling_actors::SessionEvent::Failed(ErrorBody::new(ErrorCode::Internal, "it broke")));
+    assert_eq!(json(&mut socket).await["variant"], "INTERNAL_SERVER_ERROR");
+    assert_eq!(closed(&mut socket).await, (1011, "it broke".to_owned()));
+}
+
+#[tokio::test]
+async fn a_recording_is_answered_whole() {
+    let mut node = FakeNode::start().await;
+    let address = node.http;
+    let posting = tokio::spawn(async move {
+        let query = "/v1/listen?encoding=linear16&sample_rate=16000&punctuate=true";
+        request(address, &format!("POST {query}"), "content-type: audio/raw\r\n", &[0; 3_200]).await
+    });
+    let mut session = node.session().await;
+    assert!(session.request().options.batch);
+    session.wait_for(&Seen::End).await;
+    session.say(a_final(0, 1_600, "one two", CutCause::End));
+    session.say(done(1, 1_600));
+    session.say_nothing_more();
+    let answer = posting.await.expect("answered");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let json = answer.json();
+    assert_eq!(json["results"]["channels"][0]["alternatives"][0]["transcript"], "one two");
+    assert_eq!((&json["metadata"]["duration"], &json["metadata"]["channels"]), (&0.1.into(), &1.into()));
+    // SHA-256 of 3,200 zeros.
+    let digest = sha256_of_zeros(3_200);
+    assert_eq!(json["metadata"]["sha256"], digest);
+    assert_eq!(answer.header("dg-request-id"), json["metadata"]["request_id"].as_str());
+    let named =
+        request(address, "POST /v1/listen", "content-type: application/json\r\n", b"{\"url\":\"http://x\"}")
+            .await;
+    assert_eq!((named.status, &named.json()["err_code"]), (400, &"Bad Request".into()));
+}
+
+fn sha256_of_zeros(bytes: usize) -> String {
+    starling_node::tenants::KeyHash::of(&"\0".repeat(bytes))
+        .to_string()
+        .trim_start_matches("sha256:")
+        .to_owned()
+}

@@ -1,0 +1,130 @@
+//! What the query of `/v1/listen` asks for.
+
+use crate::limits::{MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::native::{AudioFormat, Encoding, ErrorBody};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Listen {
+    /// Of raw audio; `None` when the audio says itself what it is.
+    pub format: Option<AudioFormat>,
+    /// A model by name.
+    pub model: Option<String>,
+    /// A language, for which a model is chosen.
+    pub language: Option<String>,
+    /// Whether it wants to hear of open segments.
+    pub interim: bool,
+    /// After how much silence it wants to hear that nobody speaks.
+    pub utterance_end_ms: Option<u32>,
+    /// Whether it wants to hear that somebody speaks.
+    pub vad_events: bool,
+    /// What to listen for.
+    pub phrases: Vec<String>,
+    /// Options that change nothing here, by name.
+    pub ignored: Vec<String>,
+}
+
+/// Models of theirs, by how their names begin: a client that can't leave the model out is given the default one.
+const THEIR_MODELS: [&str; 6] = ["nova", "enhanced", "base", "whisper", "general", "flux"];
+
+/// The shortest gap that is told apart from one between words.
+const LEAST_UTTERANCE_END_MS: u32 = 1_000;
+
+const MOST_UTTERANCE_END_MS: u32 = 5_000;
+
+/// Reads the query's pairs, in order.
+///
+/// # Errors
+/// An option that can't be served as it is asked for; the error names it. Options that nothing here depends on are not errors.
+pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (N, V)>,
+) -> Result<Listen, ErrorBody> {
+    let mut listen = Listen::default();
+    let (mut encoding, mut sample_rate, mut channels) = (None, None, 1);
+    for (name, value) in pairs {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        match name {
+            "encoding" => encoding = Some(encoding_of(value)?),
+            "sample_rate" => sample_rate = Some(number(name, value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?),
+            "channels" => channels = number(name, value, 1, MAX_CHANNELS)?,
+            "multichannel" if flag(name, value)? => {
+                return Err(ErrorBody::field(name, "true", "false: the channels are mixed to one"));
+            }
+            "interim_results" => listen.interim = flag(name, value)?,
+            "vad_events" => listen.vad_events = flag(name, value)?,
+            "utterance_end_ms" => {
+                let most = MOST_UTTERANCE_END_MS;
+                listen.utterance_end_ms = Some(number(name, value, LEAST_UTTERANCE_END_MS, most)?);
+            }
+            "model" if !THEIR_MODELS.iter().any(|theirs| value.starts_with(theirs)) && !value.is_empty() => {
+                listen.model = Some(value.to_owned());
+            }
+            "language" if !value.is_empty() => listen.language = Some(value.to_owned()),
+            "keywords" | "keyterm" => phrases(name, value, &mut listen.phrases)?,
+            "model" | "language" | "multichannel" | "token" | "api_key" => {}
+            _ => listen.ignored.push(name.to_owned()),
+        }
+    }
+    listen.format = match (encoding, sample_rate) {
+        (Some(encoding), Some(sample_rate)) => Some(AudioFormat { encoding, sample_rate, channels }),
+        (Some(_), None) => {
+            let allowed = format!("given with encoding, from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
+            return Err(ErrorBody::field("sample_rate", "absent", allowed));
+        }
+        // Without an encoding the audio's head says its rate too.
+        (None, _) => None,
+    };
+    Ok(listen)
+}
+
+fn encoding_of(value: &str) -> Result<Encoding, ErrorBody> {
+    Ok(match value {
+        "linear16" => Encoding::PcmS16le,
+        "linear32" => Encoding::PcmF32le,
+        "mulaw" => Encoding::Mulaw,
+        "alaw" => Encoding::Alaw,
+        _ => {
+            let allowed = "linear16, linear32, mulaw or alaw; or absent for a recording with a head";
+            return Err(ErrorBody::field("encoding", format!("{value:?}"), allowed));
+        }
+    })
+}
+
+fn number<N: Copy + PartialOrd + std::str::FromStr + std::fmt::Display>(
+    name: &str,
+    value: &str,
+    least: N,
+    most: N,
+) -> Result<N, ErrorBody> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| {
+        ErrorBody::field(name, format!("{value:?}"), format!("a whole number from {least} to {most}"))
+    })
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, ErrorBody> {
+    match value {
+        "true" | "True" | "1" | "" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        _ => Err(ErrorBody::field(name, format!("{value:?}"), "true or false")),
+    }
+}
+
+/// Each with what it is to count for behind a colon, which no engine here takes.
+fn phrases(name: &str, value: &str, phrases: &mut Vec<String>) -> Result<(), ErrorBody> {
+    let phrase = value.rsplit_once(':').filter(|(_, weight)| weight.parse::<f64>().is_ok());
+    let phrase = phrase.map_or(value, |(phrase, _)| phrase).trim();
+    if phrase.is_empty() {
+        return Ok(());
+    }
+    if phrase.len() > MAX_PHRASE_BYTES {
+        let allowed = format!("at most {MAX_PHRASE_BYTES} bytes");
+        return Err(ErrorBody::field(name, format!("{} bytes", phrase.len()), allowed));
+    }
+    if phrases.len() >= MAX_PHRASES {
+        let value = format!("there more than {MAX_PHRASES} times");
+        return Err(ErrorBody::field(name, value, format!("there at most {MAX_PHRASES} times")));
+    }
+    phrases.push(phrase.to_owned());
+    Ok(())
+}
