@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
 use starling_engine::scripted::{encode, silence};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
 /// Two utterances, by the words of which anything lost or repeated shows.
@@ -71,10 +72,16 @@ async fn every_way_in_gives_the_same_text_and_a_killed_host_changes_nothing() {
 
     let (mut sender, mut events) = session(&program).await;
     let pieces = bytes(&samples);
+    let (kill, first_kill) = oneshot::channel();
+    let (mut kill, mut first_kill) = (Some(kill), Some(first_kill));
     let sending = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
-        for piece in pieces.chunks(3_200) {
+        for (index, piece) in pieces.chunks(3_200).enumerate() {
             ticks.tick().await;
+            // In the middle of the first utterance: whoever kills must not come when all is decoded.
+            if let Some(first_kill) = first_kill.take_if(|_| index == 10) {
+                first_kill.await.expect("something is killed");
+            }
             sender.send(piece).await.expect("sent");
         }
         sender.end().await.expect("ended");
@@ -87,6 +94,9 @@ async fn every_way_in_gives_the_same_text_and_a_killed_host_changes_nothing() {
             Event::Partial { text, .. } if killed <= texts.len() && text.split(' ').count() > 5 => {
                 killed += 1;
                 program.hosts().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+                if let Some(kill) = kill.take() {
+                    kill.send(()).expect("the sender waits");
+                }
             }
             Event::Final(last) if !last.text.is_empty() => texts.push(last.text),
             Event::Done { .. } => break,
@@ -221,7 +231,7 @@ async fn what_can_not_be_served_is_said_with_its_remedy() {
 #[tokio::test]
 async fn an_open_address_is_warned_of_at_each_start() {
     let program = Program::start(&["--model", "scripted", "--http", "0.0.0.0:0", "--insecure-open"]).await;
-    assert!(program.log().contains("there is no authentication"), "{}", program.log());
+    assert!(program.log().contains("no key is asked for"), "{}", program.log());
 }
 
 #[tokio::test]
