@@ -1,8 +1,9 @@
 //! The command line: what can be typed, and what each command is given.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use starling_engine::catalogue::Home;
 
@@ -45,6 +46,9 @@ pub enum Command {
     /// Draw API keys, and hash them for the configuration
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Make certificates for trials
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Check a configuration and print what would be in force
     CheckConfig(ConfigArguments),
     /// Print the completions for a shell
@@ -66,6 +70,12 @@ pub struct ConfigArguments {
     /// Address of the vosk-server protocol, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub vosk: Option<String>,
+    /// Address of the native protocol and HTTP over TLS, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub https: Option<String>,
+    /// Address of the vosk-server protocol over TLS, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub vosk_tls: Option<String>,
     /// The node's name in its cluster
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
@@ -96,6 +106,22 @@ pub struct ConfigArguments {
     /// Listen beyond loopback although anybody who reaches the address can then use the node
     #[arg(long)]
     pub insecure_open: bool,
+}
+
+/// What is to be done with certificates.
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// Make a certificate that is signed by itself, and its key: cert.pem and key.pem
+    ///
+    /// For trials: every client has to be told to trust it.
+    SelfSigned {
+        /// A name or address that clients connect to; may be given several times
+        #[arg(long = "name", value_name = "HOST", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
+        names: Vec<String>,
+        /// The folder
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
 }
 
 /// What `serve` is given.
@@ -301,6 +327,8 @@ impl ConfigArguments {
         let given = [
             ("listen.http", "--http", &self.http),
             ("listen.vosk", "--vosk", &self.vosk),
+            ("listen.https", "--https", &self.https),
+            ("listen.vosk_tls", "--vosk-tls", &self.vosk_tls),
             ("cluster.node_id", "--node-id", &self.node_id),
             ("cluster.listen", "--cluster-listen", &self.cluster_listen),
             ("cluster.seeds", "--seeds", &self.seeds),
@@ -354,6 +382,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
         Command::Drain(arguments) => on_runtime(crate::operate::drain(arguments)),
         Command::Keys(command) => crate::keys::run(&command),
+        Command::Cert(CertCommand::SelfSigned { names, out }) => self_signed(names, &out),
         Command::Models(ModelsCommand::Add(arguments)) => on_runtime(crate::operate::add_model(arguments)),
         Command::Models(ModelsCommand::Catalogue(command)) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),
@@ -375,6 +404,13 @@ fn check_config(arguments: &ConfigArguments) -> Result<(), Failure> {
 
 /// How long the runtime waits for work that can't be cancelled, such as reading standard input.
 const RUNTIME_END: Duration = Duration::from_millis(200);
+
+fn self_signed(names: Vec<String>, folder: &Path) -> Result<(), Failure> {
+    let made = crate::tls::self_signed(names, folder);
+    let made = made.with_context(|| format!("no certificate could be made in {}", folder.display()));
+    let files = made.map_err(|error| Failure::new(Exit::Usage, error))?;
+    crate::remote::print(&format!("{}\n{}\n", files.cert.display(), files.key.display()))
+}
 
 /// The runtime's own setting.
 const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";

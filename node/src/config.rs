@@ -30,6 +30,8 @@ pub use tenant::TenantSettings;
 pub struct Settings {
     /// Where clients come in.
     pub listen: ListenSettings,
+    /// The certificate that clients are shown.
+    pub tls: TlsSettings,
     /// The nodes it works with.
     pub cluster: ClusterSettings,
     /// How connections are treated.
@@ -60,6 +62,12 @@ pub struct ListenSettings {
     /// vosk-server's protocol.
     #[serde(with = "units::address")]
     pub vosk: Option<SocketAddr>,
+    /// As `http`, over TLS.
+    #[serde(with = "units::address")]
+    pub https: Option<SocketAddr>,
+    /// As `vosk`, over TLS.
+    #[serde(with = "units::address")]
+    pub vosk_tls: Option<SocketAddr>,
     /// Connections of both kinds at once; more wait in the system's queue.
     pub max_connections: u32,
 }
@@ -70,10 +78,22 @@ impl Default for ListenSettings {
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8_080))),
             // The port vosk-server's clients expect.
             vosk: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 2_700))),
+            https: None,
+            vosk_tls: None,
             // Half of the usual limit of 1,024 descriptors; hosts and files take some too.
             max_connections: 512,
         }
     }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// PEM file with the certificate and its chain; empty for none.
+    pub cert_file: PathBuf,
+    /// PEM file with its key; empty for none.
+    pub key_file: PathBuf,
 }
 
 /// `[gateway]`

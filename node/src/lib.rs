@@ -23,4 +23,5 @@ mod signals;
 pub mod status;
 pub mod telemetry;
 pub mod tenants;
+pub mod tls;
 pub mod transcribe;

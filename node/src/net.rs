@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,8 +41,8 @@ pub struct Serving {
     pub connections: TaskTracker,
 }
 
-/// Accepts connections until told to stop.
-pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
+/// Accepts connections until told to stop; with `tls` each begins with its handshake.
+pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, serving: Serving) {
     loop {
         let accepted = tokio::select! {
             () = serving.accepting.cancelled() => return,
@@ -49,7 +50,7 @@ pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = serve(stream, peer, router.clone(), serving.clone());
+                let connection = begin(stream, peer, tls.clone(), router.clone(), serving.clone());
                 serving.connections.spawn(connection);
             }
             Err(error) => {
@@ -68,7 +69,30 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Li
     Ok((Lingering::new(stream, place), peer))
 }
 
-async fn serve(stream: Lingering, peer: SocketAddr, router: Router, serving: Serving) {
+async fn begin(
+    stream: Lingering,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    serving: Serving,
+) {
+    let Some(tls) = tls else { return serve(stream, peer, router, serving).await };
+    let handshake = tokio::time::timeout(serving.head_timeout, tls.accept(stream));
+    let greeted = tokio::select! {
+        greeted = handshake => greeted,
+        () = serving.serving.cancelled() => return,
+    };
+    match greeted {
+        Ok(Ok(stream)) => serve(stream, peer, router, serving).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS came of a connection"),
+        Err(_) => tracing::debug!(%peer, "a handshake took too long"),
+    }
+}
+
+async fn serve<S>(stream: S, peer: SocketAddr, router: Router, serving: Serving)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let router = router.layer(Extension(ConnectInfo(peer)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

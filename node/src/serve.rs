@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use axum::Router;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
     SessionLimits, StandbyPolicy, TokenSealer,
@@ -18,12 +17,13 @@ use starling_protocol::lease::CutOptions;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
 use crate::config::load::variable_of;
-use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby};
+use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
@@ -33,9 +33,13 @@ use crate::net::{Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::tenants::Tenants;
+use crate::tls::{Certificate, CertificateFiles};
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Each holds a place for the connection that it waits for.
+const LISTENERS: usize = 4;
 
 /// How long hosts may take to end; after it they are left to notice that their parent is gone.
 const HOSTS_END: Duration = Duration::from_secs(10);
@@ -56,6 +60,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         );
     }
     let tenants = Tenants::new(loaded.tenants);
+    let certificate = certificate(&settings.tls)?;
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
@@ -131,7 +136,12 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     };
     let telling = Arc::clone(&cluster).keep_telling(sessions, gateway.stopping.clone());
     let telling = tokio::spawn(telling);
-    let listening = sockets.serve(&GatewayState::from(gateway), &settings);
+    let tls = certificate.as_ref().map(Certificate::acceptor).transpose();
+    let tls = tls.map_err(|error| Failure::new(Exit::Software, error))?;
+    if let Some(certificate) = certificate {
+        tokio::spawn(certificate.keep_fresh(gateway.stopping.clone()));
+    }
+    let listening = sockets.serve(&GatewayState::from(gateway), tls.as_ref(), &settings);
     for model in &served {
         tracing::info!(model = model.name, engine = model.engine.label(), "model is being loaded");
     }
@@ -277,6 +287,8 @@ fn limits(sessions: &SessionSettings) -> SessionLimits {
 struct Sockets {
     http: Option<TcpListener>,
     vosk: Option<TcpListener>,
+    https: Option<TcpListener>,
+    vosk_tls: Option<TcpListener>,
     gossip: Option<UdpSocket>,
     data: Option<std::net::UdpSocket>,
     control: Option<TcpListener>,
@@ -294,6 +306,8 @@ impl Sockets {
         Ok(Self {
             http: bind("listen.http", "--http", settings.listen.http).await?,
             vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
+            https: bind("listen.https", "--https", settings.listen.https).await?,
+            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", settings.listen.vosk_tls).await?,
             gossip: cluster::bind(&settings.cluster).await?,
             data: cluster::bind_data(&settings.cluster)?,
             control: cluster::bind_control(&settings.cluster).await?,
@@ -311,37 +325,54 @@ impl Sockets {
         Ok(Addresses { control: reachable(control), data: reachable(data), http: reachable(http) })
     }
 
-    fn serve(self, gateway: &GatewayState, settings: &Settings) -> Listening {
+    fn serve(self, gateway: &GatewayState, tls: Option<&TlsAcceptor>, settings: &Settings) -> Listening {
         let most = usize::try_from(settings.listen.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
-        // Each listener holds a place for the connection that it waits for.
-        let places = Arc::new(Semaphore::new((most + 2).min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new((most + LISTENERS).min(Semaphore::MAX_PERMITS)));
         let listening = Listening {
             gateway: gateway.clone(),
             http_accepting: CancellationToken::new(),
             vosk_accepting: CancellationToken::new(),
         };
-        let spawn = |listener: TcpListener, router: Router, accepting: &CancellationToken, what: &str| {
-            if let Ok(address) = listener.local_addr() {
-                // Scripts wait for this line and read a port that the system chose off it.
-                tracing::info!(%address, "listening for {what}");
-            }
-            let serving = Serving {
-                places: Arc::clone(&places),
-                head_timeout: settings.gateway.handshake_timeout,
-                accepting: accepting.clone(),
-                serving: gateway.closing.clone(),
-                connections: gateway.connections.clone(),
+        let spawn =
+            |listener, tls: Option<&TlsAcceptor>, router, accepting: &CancellationToken, what: &str| {
+                let listener: TcpListener = listener;
+                if let Ok(address) = listener.local_addr() {
+                    // Scripts wait for this line and read a port that the system chose off it.
+                    tracing::info!(%address, "listening for {what}");
+                }
+                let serving = Serving {
+                    places: Arc::clone(&places),
+                    head_timeout: settings.gateway.handshake_timeout,
+                    accepting: accepting.clone(),
+                    serving: gateway.closing.clone(),
+                    connections: gateway.connections.clone(),
+                };
+                tokio::spawn(accept(listener, tls.cloned(), router, serving));
             };
-            tokio::spawn(accept(listener, router, serving));
-        };
         if let Some(listener) = self.http {
-            spawn(listener, http_router(gateway.clone()), &listening.http_accepting, "http");
+            spawn(listener, None, http_router(gateway.clone()), &listening.http_accepting, "http");
         }
         if let Some(listener) = self.vosk {
-            spawn(listener, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk");
+            spawn(listener, None, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk");
+        }
+        if let Some(listener) = self.https {
+            spawn(listener, tls, http_router(gateway.clone()), &listening.http_accepting, "https");
+        }
+        if let Some(listener) = self.vosk_tls {
+            spawn(listener, tls, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk over TLS");
         }
         listening
     }
+}
+
+fn certificate(settings: &TlsSettings) -> Result<Option<Arc<Certificate>>, Failure> {
+    if settings.cert_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let files = CertificateFiles { cert: settings.cert_file.clone(), key: settings.key_file.clone() };
+    let loaded =
+        Certificate::load(files).context("the certificate for clients (tls.cert_file, tls.key_file)");
+    loaded.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
 async fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {

@@ -26,7 +26,13 @@ pub fn first_out_of_range(settings: &Settings) -> Option<String> {
 /// Listening addresses that others can reach.
 #[must_use]
 pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
-    let addresses = [("listen.http", settings.listen.http), ("listen.vosk", settings.listen.vosk)];
+    let listen = &settings.listen;
+    let addresses = [
+        ("listen.http", listen.http),
+        ("listen.vosk", listen.vosk),
+        ("listen.https", listen.https),
+        ("listen.vosk_tls", listen.vosk_tls),
+    ];
     addresses
         .into_iter()
         .filter_map(|(key, address)| address.map(|address| (key, address)))
@@ -36,10 +42,16 @@ pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 
 fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let (listen, gateway, sessions) = (&settings.listen, &settings.gateway, &settings.sessions);
-    let (cuts, cluster) = (&sessions.cuts, &settings.cluster);
+    let (cuts, cluster, tls) = (&sessions.cuts, &settings.cluster, &settings.tls);
+    let over_tls = listen.https.is_some() || listen.vosk_tls.is_some();
     vec![
-        ("listen.http", listen.http.is_some() || listen.vosk.is_some()),
+        (
+            "listen.http",
+            [listen.http, listen.vosk, listen.https, listen.vosk_tls].iter().any(Option::is_some),
+        ),
         ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
+        ("tls.cert_file", !over_tls || !tls.cert_file.as_os_str().is_empty()),
+        ("tls.key_file", tls.key_file.as_os_str().is_empty() == tls.cert_file.as_os_str().is_empty()),
         ("cluster.node_id", cluster.node_id.is_empty() || NodeName::parse(&cluster.node_id).is_ok()),
         ("cluster.zone", zone(&cluster.zone)),
         ("cluster.roles", matches!(cluster.roles[..], [_]) || both(&cluster.roles)),

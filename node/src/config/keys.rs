@@ -10,7 +10,7 @@ pub struct Key {
     pub allowed: &'static str,
 }
 
-const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"off\" for one of the two listeners";
+const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\", or \"off\"; one listener at least has to be on";
 const GOSSIP: &str = "an IP address and a port such as \"127.0.0.1:7400\", or \"off\" for a node on its own";
 const SHORT: &str = "a time with its unit from \"100ms\" to \"10m\", such as \"10s\"";
 const LONG: &str = "a time with its unit from \"0s\" to \"24h\", such as \"60s\"";
@@ -20,7 +20,11 @@ const CUT: &str = "a time with its unit from \"100ms\" to \"60s\", such as \"15s
 pub const KEYS: &[Key] = &[
     key("listen.http", ADDRESS),
     key("listen.vosk", ADDRESS),
+    key("listen.https", ADDRESS),
+    key("listen.vosk_tls", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
+    key("tls.cert_file", "the path of a PEM file, with listen.https or listen.vosk_tls; or \"\""),
+    key("tls.key_file", "the path of a PEM file if tls.cert_file is one, and \"\" if that is"),
     key("cluster.node_id", "1 to 63 of the characters a-z, 0-9, - and ., or \"\" for the host's name"),
     key("cluster.zone", "at most 32 letters, digits, -, _ and ."),
     key("cluster.roles", "\"gateway\", \"decoder\" or both, in a list"),

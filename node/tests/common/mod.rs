@@ -26,6 +26,7 @@ use starling_protocol::native::{ErrorBody, Final};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -236,14 +237,23 @@ impl FakeNode {
     }
 
     pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
-        Self::of(settings, idle, Tenants::new(Vec::new())).await
+        Self::of(settings, idle, Tenants::new(Vec::new()), None).await
     }
 
     pub async fn with_tenants(tenants: Arc<Tenants>) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, tenants).await
+        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None).await
     }
 
-    async fn of(settings: GatewaySettings, idle: Duration, tenants: Arc<Tenants>) -> Self {
+    pub async fn over_tls(tls: TlsAcceptor) -> Self {
+        Self::of(GatewaySettings::default(), Duration::ZERO, Tenants::new(Vec::new()), Some(tls)).await
+    }
+
+    async fn of(
+        settings: GatewaySettings,
+        idle: Duration,
+        tenants: Arc<Tenants>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
             played: sender,
@@ -276,8 +286,8 @@ impl FakeNode {
         };
         let (http, http_address) = listen().await;
         let (vosk, vosk_address) = listen().await;
-        tokio::spawn(accept(http, http_router(state.clone()), serving.clone()));
-        tokio::spawn(accept(vosk, vosk_router(state), serving));
+        tokio::spawn(accept(http, tls.clone(), http_router(state.clone()), serving.clone()));
+        tokio::spawn(accept(vosk, tls, vosk_router(state), serving));
         Self { http: http_address, vosk: vosk_address, stopping, sessions, played }
     }
 

@@ -1,0 +1,239 @@
+//! TLS for clients: a certificate out of PEM files, read again when they change.
+//!
+//! Owns: the certificate that new connections are shown. Must never: be without one once it had one; files that can't be used
+//! leave the earlier one in force.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whether the files have changed: certificates are renewed days before they end.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The one protocol that is spoken inside (RFC 7301, 6): WebSockets begin as HTTP/1.1.
+const ALPN: &[u8] = b"http/1.1";
+
+/// A certificate can't be used. What was in force before stays.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file can't be read, or holds nothing of the kind.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The key is not the certificate's, or of a kind that can't be used.
+    #[error("{} and {} don't go together: {source}", cert.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// Where a certificate and its key lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and the chain up to its root.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// A server's certificate.
+#[derive(Debug)]
+pub struct Certificate {
+    files: CertificateFiles,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<(Stamp, Arc<CertifiedKey>)>,
+}
+
+/// When the files were last changed.
+type Stamp = [Option<SystemTime>; 2];
+
+impl Certificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn load(files: CertificateFiles) -> Result<Arc<Self>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let stamp = files.stamp();
+        let key = files.read(&provider)?;
+        Ok(Arc::new(Self { files, provider, current: RwLock::new((stamp, key)) }))
+    }
+
+    /// What makes TLS of a connection.
+    ///
+    /// # Errors
+    /// The library has no protocol version in common with itself, which would be its own fault.
+    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// Reads the files again if they have changed; whether they had.
+    ///
+    /// # Errors
+    /// They can't be used; they are not looked at again before they change once more.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        let stamp = self.files.stamp();
+        if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == stamp {
+            return Ok(false);
+        }
+        let read = self.files.read(&self.provider);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.0 = stamp;
+        current.1 = read?;
+        Ok(true)
+    }
+
+    /// Looks at the files now and then, until the node stops.
+    pub async fn keep_fresh(self: Arc<Self>, stopping: CancellationToken) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = stopping.cancelled() => return,
+            }
+            let this = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || this.refresh()).await {
+                Ok(Ok(true)) => {
+                    tracing::info!(file = %self.files.cert.display(), "a new certificate is in force");
+                }
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the new certificate is not taken; the earlier one is in force");
+                }
+                // The runtime is going.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1))
+    }
+}
+
+impl CertificateFiles {
+    fn stamp(&self) -> Stamp {
+        [&self.cert, &self.key].map(|path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok())
+    }
+
+    fn read(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+        let chain = CertificateDer::pem_file_iter(&self.cert)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| file(&self.cert, &error))?;
+        if chain.is_empty() {
+            return Err(file(&self.cert, &"there is no certificate in it (PEM, BEGIN CERTIFICATE)"));
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| file(&self.key, &error))?;
+        CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|source| TlsError::Pair {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            source,
+        })
+    }
+}
+
+fn file(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// Makes a certificate for trials, signed by itself, as `cert.pem` and `key.pem` in a folder. The key is for its owner to read.
+///
+/// # Errors
+/// A name that can't stand in a certificate, or a folder that can't be written.
+pub fn self_signed(names: Vec<String>, folder: &Path) -> io::Result<CertificateFiles> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+    std::fs::create_dir_all(folder)?;
+    let files = CertificateFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&files.key)?.write_all(made.signing_key.serialize_pem().as_bytes())?;
+    std::fs::write(&files.cert, made.cert.pem())?;
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(folder: &Path) -> CertificateFiles {
+        self_signed(vec!["localhost".to_owned()], folder).expect("made")
+    }
+
+    /// Two changes within a file system's tick would look like one.
+    fn touched(files: &CertificateFiles) {
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        let file = std::fs::OpenOptions::new().append(true).open(&files.cert).expect("opens");
+        file.set_modified(later).expect("is set");
+    }
+
+    #[test]
+    fn a_certificate_that_is_replaced_is_in_force_and_one_that_cannot_be_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let certificate = Certificate::load(made(folder.path())).expect("fine");
+        let shown = || certificate.current.read().expect("no panic").1.cert[0].to_vec();
+        let first = shown();
+        assert!(!certificate.refresh().expect("unchanged"));
+        touched(&made(folder.path()));
+        assert!(certificate.refresh().expect("fine"));
+        let second = shown();
+        assert_ne!(first, second);
+        std::fs::write(&certificate.files.key, "nonsense").expect("written");
+        let problem = certificate.refresh().expect_err("no key").to_string();
+        assert!(problem.contains("key.pem"), "{problem}");
+        assert_eq!(shown(), second);
+        assert!(!certificate.refresh().expect("nothing new"), "it is not said again and again");
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = made(folder.path());
+        let other = made(&folder.path().join("other"));
+        let error = |cert: &Path, key: &Path| {
+            let files = CertificateFiles { cert: cert.to_owned(), key: key.to_owned() };
+            Certificate::load(files).expect_err("no use").to_string()
+        };
+        assert!(error(&files.cert, &other.key).contains("don't go together"));
+        assert!(error(&files.key, &files.key).contains("there is no certificate in it"));
+        assert!(error(Path::new("/nowhere"), &files.key).starts_with("/nowhere: "));
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_new_key() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let mode = std::fs::metadata(made(folder.path()).key).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
