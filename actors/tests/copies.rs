@@ -169,13 +169,7 @@ impl Caller {
             final_to: last.map(|last| last.to),
             have_from: last.map_or(SourceOffset(0), |last| last.to),
         };
-        ResumeRequest {
-            session: self.session,
-            tenant: String::new(),
-            sample_rate: 16_000,
-            resume,
-            trace: None,
-        }
+        ResumeRequest { session: self.session, tenant: String::new(), resume, trace: None }
     }
 
     async fn resume_on(&mut self, node: &NodeHandle) -> Result<(), ErrorBody> {

@@ -111,13 +111,7 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
         final_to: None,
         have_from: SourceOffset(0),
     };
-    let again = ResumeRequest {
-        session,
-        tenant: String::new(),
-        sample_rate: 16_000,
-        resume: resume.clone(),
-        trace: None,
-    };
+    let again = ResumeRequest { session, tenant: String::new(), resume: resume.clone(), trace: None };
     let Attachment { ready, input, output } = node.resume(again.clone()).await.expect("goes on");
     assert!(ready.resumed);
     let rest = audio[ready.have_until.0 as usize * 2..].to_vec();
@@ -129,7 +123,6 @@ async fn a_client_that_comes_back_gets_what_it_lacks_once() {
     assert_eq!(refused(again.clone()).await, Some(ErrorCode::Superseded));
     let forged = ResumeRequest {
         tenant: String::new(),
-        sample_rate: 16_000,
         session,
         resume: Resume { token: "x".into(), epoch: Epoch(9), ..resume },
         trace: None,

@@ -369,7 +369,7 @@ async fn the_node_that_keeps_a_copy_stands_by_and_a_session_that_was_taken_over_
     let heir = names.iter().position(|node| *node == standby).expect("is one of them");
     let resumed = nodes[heir]
         .handle
-        .resume(ResumeRequest { session, tenant: String::new(), sample_rate: 16_000, resume, trace: None })
+        .resume(ResumeRequest { session, tenant: String::new(), resume, trace: None })
         .await;
     let _resumed = resumed.expect("goes on where its standby was");
     let (first, standby) = nodes[heir].places().await;

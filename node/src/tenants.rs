@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use starling_core::Timestamp;
 use starling_core::tenant::{OverQuota, TenantLimits, TenantMachine};
+use starling_protocol::SessionId;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::time::Instant;
 
@@ -40,7 +41,15 @@ pub struct Tenant {
     models: Vec<String>,
     operator: bool,
     origin: Instant,
-    usage: Arc<Mutex<TenantMachine>>,
+    usage: Arc<Mutex<Usage>>,
+}
+
+/// What a tenant takes on this node.
+#[derive(Debug)]
+struct Usage {
+    machine: TenantMachine,
+    /// Connections of each session: one that comes back before the old connection is known to be gone is one session still.
+    held: HashMap<SessionId, u32>,
 }
 
 /// All of them.
@@ -54,7 +63,7 @@ pub struct Tenants {
 struct Directory {
     keys: Vec<(KeyHash, Arc<Tenant>)>,
     /// By name, so that what is open counts on when the settings are read again.
-    usage: HashMap<String, Arc<Mutex<TenantMachine>>>,
+    usage: HashMap<String, Arc<Mutex<Usage>>>,
     anybody: Option<Arc<Tenant>>,
 }
 
@@ -86,19 +95,24 @@ impl Tenants {
             let tenant = Arc::new(self.tenant(facts, &mut next.usage, &directory.usage));
             next.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
         }
+        // Whoever is taken out and put in again has taken what it took.
+        for (name, counts) in &directory.usage {
+            next.usage.entry(name.clone()).or_insert_with(|| Arc::clone(counts));
+        }
         *directory = next;
     }
 
     fn tenant(
         &self,
         facts: TenantFacts,
-        usage: &mut HashMap<String, Arc<Mutex<TenantMachine>>>,
-        before: &HashMap<String, Arc<Mutex<TenantMachine>>>,
+        usage: &mut HashMap<String, Arc<Mutex<Usage>>>,
+        before: &HashMap<String, Arc<Mutex<Usage>>>,
     ) -> Tenant {
         let TenantFacts { name, models, operator, limits, .. } = facts;
-        let new = || Arc::new(Mutex::new(TenantMachine::new(limits)));
+        let new =
+            || Arc::new(Mutex::new(Usage { machine: TenantMachine::new(limits), held: HashMap::new() }));
         let counts = before.get(&name).cloned().unwrap_or_else(new);
-        counts.lock().unwrap_or_else(PoisonError::into_inner).set_limits(limits);
+        counts.lock().unwrap_or_else(PoisonError::into_inner).machine.set_limits(limits);
         usage.insert(name.clone(), Arc::clone(&counts));
         Tenant { name, models, operator, origin: self.origin, usage: counts }
     }
@@ -171,10 +185,39 @@ impl Tenant {
     /// # Errors
     /// What a client is told.
     pub fn check(&self) -> Result<(), ErrorBody> {
-        self.usage().check(self.now()).map_err(over_quota)
+        self.usage().machine.check(self.now()).map_err(over_quota)
     }
 
-    fn usage(&self) -> MutexGuard<'_, TenantMachine> {
+    /// A connection to a session begins, which counts unless the session is connected already. One that goes on is never refused.
+    fn enter(&self, session: SessionId, goes_on: bool) -> Result<(), ErrorBody> {
+        let now = self.now();
+        let mut usage = self.usage();
+        if !usage.held.contains_key(&session) {
+            if goes_on {
+                usage.machine.readmit();
+            } else {
+                usage.machine.admit(now).map_err(over_quota)?;
+            }
+        }
+        *usage.held.entry(session).or_default() += 1;
+        Ok(())
+    }
+
+    fn leave(&self, session: SessionId) {
+        let mut usage = self.usage();
+        let Some(connections) = usage.held.get_mut(&session) else { return };
+        *connections -= 1;
+        if *connections == 0 {
+            usage.held.remove(&session);
+            usage.machine.release();
+        }
+    }
+
+    fn hear(&self, audio: Duration) {
+        self.usage().machine.hear(self.now(), audio);
+    }
+
+    fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

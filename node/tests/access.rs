@@ -201,6 +201,34 @@ async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
 }
 
 #[tokio::test]
+async fn who_comes_back_is_one_session_still_and_never_refused() {
+    let mut node = node(|acme| acme.limits.sessions = 1).await;
+    let hello = r#"{"type":"hello","session":"6f2c1f5e-08a3-4b0e-9f0d-3f6f0f5f7a11"}"#;
+    let mut first = native(&node, ACME).await;
+    send_text(&mut first, hello).await;
+    assert_eq!(json(&mut first).await["type"], "ready");
+    node.session().await;
+    // The answer was lost on its way; the connection is not known to be gone.
+    let mut again = native(&node, ACME).await;
+    send_text(&mut again, hello).await;
+    assert_eq!(json(&mut again).await["type"], "ready");
+    let resume = r#""resume":{"token":"t","epoch":2,"last_final":0,"have_from":0}}"#;
+    let mut resumed = native(&node, ACME).await;
+    send_text(&mut resumed, &format!("{},{resume}", &hello[..hello.len() - 1])).await;
+    assert_eq!(json(&mut resumed).await["type"], "ready");
+}
+
+#[tokio::test]
+async fn an_id_that_others_may_know_is_no_clients_to_choose() {
+    let mut node = node(|_| {}).await;
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello","session":"6f2c1f5e-08a3-8b0e-9f0d-3f6f0f5f7a11"}"#).await;
+    let error = json(&mut socket).await;
+    assert_eq!((&error["code"], &error["field"]), (&"bad_request".into(), &"session".into()), "{error}");
+    assert!(node.no_session());
+}
+
+#[tokio::test]
 async fn keys_change_under_a_running_node() {
     let tenants = acme(|_| {});
     let node = FakeNode::with_tenants(Arc::clone(&tenants)).await;

@@ -25,6 +25,12 @@ impl SessionId {
         Self(uuid::Builder::from_custom_bytes(digest).into_uuid())
     }
 
+    /// Whether it is one that [`Self::of_digest`] makes: of something that others may know.
+    #[must_use]
+    pub fn is_of_digest(self) -> bool {
+        self.0.get_version_num() == 8
+    }
+
     /// Reads an id as a client wrote it: any of the textual forms of a UUID.
     ///
     /// # Errors

@@ -89,9 +89,8 @@ impl SupervisorState {
                 None => NodeMessage::NotFound(Box::new(request), reply),
                 Some(takeover) => {
                     let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
-                    let OpenRequest { tenant, sample_rate, trace, .. } = request;
-                    let resume =
-                        ResumeRequest { session, tenant, sample_rate, resume: takeover.resume, trace };
+                    let OpenRequest { tenant, trace, .. } = request;
+                    let resume = ResumeRequest { session, tenant, resume: takeover.resume, trace };
                     NodeMessage::TakenOver { resume, found, reply }
                 }
             };

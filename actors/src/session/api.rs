@@ -95,6 +95,8 @@ pub struct Ready {
     pub token: String,
     /// The model that was chosen.
     pub model: String,
+    /// Frames a second of its audio, whatever the client says when it comes back.
+    pub sample_rate: u32,
     /// Audio before this is held.
     pub have_until: SourceOffset,
     /// Number of the next final; finals that the client lacks follow as events.
@@ -116,8 +118,6 @@ pub struct ResumeRequest {
     pub session: SessionId,
     /// Who the client is; empty where nobody has a name.
     pub tenant: String,
-    /// Frames a second in the client's audio, as it says.
-    pub sample_rate: u32,
     /// What the client holds.
     pub resume: Resume,
     /// The client's trace.

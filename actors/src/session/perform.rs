@@ -132,6 +132,7 @@ impl SessionState {
             session: request.session,
             epoch,
             token: self.token(),
+            sample_rate: self.arguments.request.sample_rate,
             model: self.arguments.model.to_string(),
             have_until,
             next_segment: resend_from,

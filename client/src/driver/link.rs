@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde::Deserialize;
-use starling_protocol::native::{ErrorBody, ServerMessage};
+use starling_protocol::native::{ErrorBody, ErrorCode, ServerMessage};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
@@ -179,7 +179,14 @@ fn said_by(error: &Error) -> Option<String> {
         error: ErrorBody,
     }
     let Error::Http(response) = error else { return None };
-    let Body { error } = serde_json::from_slice(response.body().as_deref()?).ok()?;
+    let read = |bytes: &Vec<u8>| serde_json::from_slice::<Body>(bytes).ok();
+    let error = match (response.body().as_ref().and_then(read), response.status().as_u16()) {
+        (Some(Body { error }), _) => error,
+        // A proxy's own answer, or one that came in two pieces.
+        (None, 401) => ErrorBody::new(ErrorCode::Unauthorized, "the key is missing or not known there"),
+        (None, 403) => ErrorBody::new(ErrorCode::Forbidden, "the key is not good for that"),
+        (None, _) => return None,
+    };
     serde_json::to_string(&ServerMessage::Error(error)).ok()
 }
 

@@ -94,7 +94,7 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         use ErrorCode::{
-            BadMessage, BadToken, Busy, Gap, Internal, ShuttingDown, Superseded, UnknownSession,
+            BadMessage, BadToken, Busy, Gap, Internal, OverQuota, ShuttingDown, Superseded, UnknownSession,
         };
         let live = self.is_live();
         let resuming = self.token.is_some();
@@ -103,7 +103,7 @@ impl Machine {
             // By an attempt of this client's own, whether or not its answer came.
             Superseded if live && self.epoch > self.live_epoch => self.lost(now, body.message, entropy, out),
             Superseded if !live && resuming => self.outrun(now, body, entropy, out),
-            Busy if !live => {
+            Busy | OverQuota if !live => {
                 self.round.unsure = true;
                 let cause = body.message.clone();
                 self.round.busy = Some(body);
@@ -112,7 +112,7 @@ impl Machine {
             // A token that this server can't read was sealed by one that is gone, and the session with it.
             UnknownSession | BadToken | Gap if !live && resuming => self.unknown(now, body, entropy, out),
             UnknownSession | BadToken | Gap if resuming => self.lost(now, body.message, entropy, out),
-            Busy | Internal | ShuttingDown => {
+            Busy | Internal | OverQuota | ShuttingDown => {
                 self.home_stops |= live && body.code == ShuttingDown;
                 self.lost(now, body.message, entropy, out);
             }

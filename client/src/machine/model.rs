@@ -254,7 +254,9 @@ impl World {
                 self.with_link(Which::Present, |world, link| world.cluster.view(link, durable));
             }
             Step::GoAway => self.with_link(Which::Present, |world, link| world.cluster.go_away(link)),
-            Step::Refuse(code) if code == ErrorCode::Busy || self.may_harm() => {
+            Step::Refuse(code)
+                if matches!(code, ErrorCode::Busy | ErrorCode::OverQuota) || self.may_harm() =>
+            {
                 self.cluster.refuses = Some(code);
             }
             Step::Behind { copy, frames } if self.may_harm() => {
@@ -406,6 +408,7 @@ fn with_losses() -> impl Strategy<Value = Step> {
         1 => Just(Step::AnswerIsLate),
         2 => (which(), any::<bool>()).prop_map(|(which, arrives)| Step::Loss { which, arrives }),
         1 => Just(Step::Refuse(ErrorCode::Busy)),
+        1 => Just(Step::Refuse(ErrorCode::OverQuota)),
     ]
 }
 

@@ -97,7 +97,10 @@ pub const KEYS: &[Key] = &[
     ),
     key("model.load_deadline", "a time with its unit from \"1s\" to \"30m\", such as \"60s\""),
     key("model.nice", "a whole number from -20 to 19"),
-    key("tenant.name", "1 to 63 letters, digits, -, _ and ., once in the file"),
+    key(
+        "tenant.name",
+        "1 to 63 letters, digits, -, _ and ., of which the first is a letter or digit, once in the file",
+    ),
     key(
         "tenant.keys",
         "a list of \"sha256:\" with 64 hexadecimal digits, as `starling keys new` prints them",

@@ -189,6 +189,17 @@ impl Sources {
                 None => tenants.push(TenantSettings::named(&name).facts(vec![key])),
             }
         }
+        for (index, one) in tenants.iter().enumerate() {
+            let shares = |other: &&TenantFacts| other.keys.iter().any(|key| one.keys.contains(key));
+            if let Some(other) = tenants[index + 1..].iter().find(shares) {
+                return Err(ConfigError::BadValue {
+                    key: "tenant.keys".to_owned(),
+                    value: format!("in part the same for {} and {}", one.name, other.name),
+                    origin: self.origin("tenant", merged),
+                    allowed: "of one tenant each".to_owned(),
+                });
+            }
+        }
         Ok(tenants)
     }
 
@@ -233,9 +244,12 @@ impl Sources {
 
     fn bad_value(&self, key: &str, merged: &Value, printed: Option<String>) -> ConfigError {
         let written = lookup(merged, key).and_then(|value| serde_json::to_string(value).ok());
+        // What stands there may be a key that was pasted by mistake.
+        let secret = keys::without_index(key).split('.').take(2).eq(["tenant", "keys"]);
+        let written = if secret { Some("something else".to_owned()) } else { written.or(printed) };
         ConfigError::BadValue {
             key: key.to_owned(),
-            value: written.or(printed).unwrap_or_else(|| "unreadable".to_owned()),
+            value: written.unwrap_or_else(|| "unreadable".to_owned()),
             origin: self.origin(key, merged),
             allowed: keys::allowed(key)
                 .unwrap_or(match key {

@@ -76,7 +76,9 @@ impl TenantSettings {
 /// Whether a tenant can have this name.
 pub(super) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=MOST_NAME_BYTES).contains(&name.len()) && name.chars().all(allowed)
+    // Dots alone would be another folder.
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    begins && name.len() <= MOST_NAME_BYTES && name.chars().all(allowed)
 }
 
 /// The hashes in a file's text, or what is wrong with it, to follow "which".

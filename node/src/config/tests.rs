@@ -283,4 +283,13 @@ fn a_tenant_that_cannot_be_is_refused_with_its_line() {
     ] {
         assert!(of(lines).contains(key), "{}", of(lines));
     }
+    let pasted = of("name = \"b\"\nkeys = [\"starling_secret\"]");
+    assert!(!pasted.contains("starling_secret"), "{pasted}");
+    let pasted = of("name = \"b\"\nkeys = \"starling_secret\"");
+    assert!(!pasted.contains("starling_secret"), "{pasted}");
+    let hash = KeyHash::of("1").to_string();
+    let twice = refusal(&format!(
+        "[[tenant]]\nname = \"a\"\nkeys = [{hash:?}]\n[[tenant]]\nname = \"b\"\nkeys = [{hash:?}]\n"
+    ));
+    assert!(twice.contains("the same for a and b"), "{twice}");
 }

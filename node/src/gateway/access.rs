@@ -118,7 +118,7 @@ fn need(method: &Method, path: &str) -> Need {
         // A browser asks without a key whether it may ask with one.
         "/client/dynamic/reference" if method == Method::OPTIONS => Need::Nothing,
         "/metrics" => Need::Operation,
-        "/v1/models" if method != Method::GET => Need::Operation,
+        "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
         // A session that goes on is no new one, which its first message tells; the limits are looked at then.
         "/v1/stream" | "/client/ws/speech" => Need::Service,

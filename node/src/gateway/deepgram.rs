@@ -60,7 +60,9 @@ impl Call {
     }
 
     fn request(&self, sample_rate: u32, live: bool, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
-        let Listen { model, language, interim, phrases, vad_events, .. } = &self.listen;
+        let Listen { model, language, interim, phrases, vad_events, utterance_end_ms, .. } = &self.listen;
+        // That somebody speaks is known of partials alone.
+        let partials = *interim || *vad_events || utterance_end_ms.is_some();
         let chosen = |language: Option<&str>| model_for(model.as_deref(), language, state);
         let chosen = match language.as_deref() {
             // A region that no model was made for is no other language.
@@ -73,7 +75,7 @@ impl Call {
         let options = SessionOptions {
             words: true,
             phrases: phrases.clone(),
-            partials: live && (*interim || *vad_events),
+            partials: live && partials,
             batch: !live,
             ..SessionOptions::default()
         };

@@ -107,12 +107,17 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
     let pace = (!hello.options.batch).then(|| state.rounds.enter());
     let attached = match (hello.session, hello.resume.clone()) {
         (Some(session), Some(resume)) => {
-            let (trace, sample_rate) = (trace_of(&hello), format.sample_rate);
+            let trace = trace_of(&hello);
             let tenant = String::new();
-            state.sessions.resume(ResumeRequest { session, tenant, sample_rate, resume, trace }).await?
+            state.sessions.resume(ResumeRequest { session, tenant, resume, trace }).await?
         }
         (None, Some(_)) => {
             return Err(ErrorBody::field("session", "absent", "the id of the session that is resumed").into());
+        }
+        (Some(session), None) if session.is_of_digest() => {
+            return Err(
+                ErrorBody::field("session", session.to_string(), "a random UUID (version 4 or 7)").into()
+            );
         }
         (_, None) => state.sessions.open(open_request(hello, state)).await?,
     };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
-use starling_protocol::Segment;
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{Segment, SessionId};
 
-use super::{Tenant, over_quota};
+use super::Tenant;
 use crate::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 
 /// Bytes of one frame of a session's audio: mono PCM16.
@@ -55,16 +55,26 @@ impl TenantSessions {
 impl Sessions for TenantSessions {
     async fn open(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
         request.model = self.model(request.model)?;
-        self.tenant.usage().admit(self.tenant.now()).map_err(over_quota)?;
-        let pass = Pass::new(Arc::clone(&self.tenant), request.sample_rate);
         request.tenant = self.tenant.name().to_owned();
-        Ok(pass.counting(self.sessions.open(request).await?))
+        let session = request.session;
+        match Pass::new(&self.tenant, session, false) {
+            Ok(pass) => Ok(pass.counting(self.sessions.open(request).await?)),
+            // Whether it goes on, on whatever node, only the answer tells.
+            Err(over) if request.by_id => {
+                let attached = self.sessions.open(request).await?;
+                if !attached.ready.resumed {
+                    attached.input.abandon().await;
+                    return Err(over);
+                }
+                Ok(Pass::new(&self.tenant, session, true)?.counting(attached))
+            }
+            Err(over) => Err(over),
+        }
     }
 
     async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
-        self.tenant.usage().readmit();
-        let pass = Pass::new(Arc::clone(&self.tenant), request.sample_rate);
         request.tenant = self.tenant.name().to_owned();
+        let pass = Pass::new(&self.tenant, request.session, true)?;
         Ok(pass.counting(self.sessions.resume(request).await?))
     }
 
@@ -86,26 +96,29 @@ impl Sessions for TenantSessions {
 /// A connection that counts until it is dropped.
 struct Pass {
     tenant: Arc<Tenant>,
-    bytes_per_second: u64,
+    session: SessionId,
 }
 
 impl Pass {
-    fn new(tenant: Arc<Tenant>, sample_rate: u32) -> Self {
-        Self { tenant, bytes_per_second: FRAME_BYTES * u64::from(sample_rate.max(1)) }
+    fn new(tenant: &Arc<Tenant>, session: SessionId, goes_on: bool) -> Result<Self, ErrorBody> {
+        tenant.enter(session, goes_on)?;
+        Ok(Self { tenant: Arc::clone(tenant), session })
     }
 
     /// Counts for as long as either end is there: a recording is decoded after its last byte.
     fn counting(self, attached: Attached) -> Attached {
         let Attached { ready, input, output } = attached;
+        // The session's own rate: what a client that comes back says of it is nobody's business.
+        let bytes_per_second = FRAME_BYTES * u64::from(ready.sample_rate.max(1));
         let pass = Arc::new(self);
         let output = Box::new(Told { output, _pass: Arc::clone(&pass) });
-        Attached { ready, input: Box::new(Counted { input, pass }), output }
+        Attached { ready, input: Box::new(Counted { input, pass, bytes_per_second }), output }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.tenant.usage().release();
+        self.tenant.leave(self.session);
     }
 }
 
@@ -113,6 +126,7 @@ impl Drop for Pass {
 struct Counted {
     input: Box<dyn Input>,
     pass: Arc<Pass>,
+    bytes_per_second: u64,
 }
 
 /// What comes out of it.
@@ -132,9 +146,8 @@ impl Output for Told {
 impl Input for Counted {
     async fn audio(&mut self, pcm: &[u8]) -> Result<(), SessionClosed> {
         self.input.audio(pcm).await?;
-        let nanoseconds = pcm.len() as u64 * 1_000_000_000 / self.pass.bytes_per_second;
-        let tenant = &self.pass.tenant;
-        tenant.usage().hear(tenant.now(), Duration::from_nanos(nanoseconds));
+        let nanoseconds = pcm.len() as u64 * 1_000_000_000 / self.bytes_per_second;
+        self.pass.tenant.hear(Duration::from_nanos(nanoseconds));
         Ok(())
     }
 

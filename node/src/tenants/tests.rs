@@ -37,15 +37,21 @@ fn without_tenants_everybody_is_nobody_and_may_do_everything() {
 fn what_is_open_counts_on_under_new_limits() {
     let tenants = Tenants::new(vec![tenant("a", &["1"], 2)]);
     let before = found(&tenants, "1").expect("known");
-    let now = before.now();
-    assert_eq!(before.usage().admit(now), Ok(()));
+    let session = SessionId::random();
+    assert_eq!(before.enter(session, false), Ok(()));
+    assert_eq!(before.enter(session, false), Ok(()), "a second connection of it is no second session");
+    before.leave(session);
     tenants.replace(vec![tenant("a", &["1"], 1), tenant("b", &["2"], 1)]);
     let after = found(&tenants, "1").expect("known");
     let refused = after.check().expect_err("one is open");
     assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::OverQuota, Some(1_001)));
     assert!(found(&tenants, "2").expect("known").check().is_ok());
-    before.usage().release();
-    assert!(after.check().is_ok());
+    assert!(after.enter(SessionId::random(), true).is_ok(), "who goes on is never refused");
+    before.leave(session);
+    assert!(after.check().is_err());
+    tenants.replace(Vec::new());
+    tenants.replace(vec![tenant("a", &["1"], 1)]);
+    assert!(found(&tenants, "1").expect("known").check().is_err(), "it has taken what it took");
 }
 
 #[test]

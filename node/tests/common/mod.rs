@@ -182,6 +182,7 @@ impl FakeSessions {
                 epoch,
                 token: "token".to_owned(),
                 model: "fake".to_owned(),
+                sample_rate: 16_000,
                 have_until: SourceOffset(0),
                 next_segment: Segment(0),
                 resumed,

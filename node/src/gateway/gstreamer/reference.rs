@@ -1,14 +1,13 @@
 //! Texts that somebody says were spoken, kept for whoever measures or trains models.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::{header as header_of, reference_file};
-use crate::gateway::GatewayState;
+use crate::gateway::access::Admitted;
 
 /// An hour of fast speech has some 60 KiB.
 const MOST_BYTES: usize = 256 * 1024;
@@ -20,7 +19,7 @@ const MOST_ID_BYTES: usize = 80;
 const ANY_ORIGIN: [(header::HeaderName, &str); 1] = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
 
 /// Keeps a text.
-pub(super) async fn keep(State(state): State<GatewayState>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn keep(Admitted(state): Admitted, headers: HeaderMap, body: Body) -> Response {
     let folder = &state.settings.reference_dir;
     if folder.as_os_str().is_empty() {
         let message = "reference texts are not kept here: gateway.reference_dir is not set\n";
@@ -42,6 +41,8 @@ pub(super) async fn keep(State(state): State<GatewayState>, headers: HeaderMap, 
     };
     let user_id = header_of(&headers, "user-id").unwrap_or_default();
     let kept = json!({ "content": text, "user_id": user_id, "time": starling_actors::unix_now().as_secs() });
+    // Each tenant's apart; a tenant's name is a folder's.
+    let folder = &folder.join(state.tenant_name());
     let file = reference_file(folder, &content_id);
     let written = match tokio::fs::create_dir_all(folder).await {
         Ok(()) => tokio::fs::write(&file, kept.to_string()).await,
@@ -64,7 +65,7 @@ pub(super) async fn allow() -> Response {
         (header::ACCESS_CONTROL_MAX_AGE, "1000"),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "origin, x-csrftoken, content-type, accept, User-Id, Content-Id",
+            "origin, x-csrftoken, content-type, accept, User-Id, Content-Id, Authorization",
         ),
     ];
     (StatusCode::OK, headers).into_response()
