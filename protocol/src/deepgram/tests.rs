@@ -163,13 +163,22 @@ fn that_somebody_speaks_is_told_once_a_segment_and_that_nobody_does_once_after_w
     assert_eq!(kinds(told(|out| teller.partial(zero, some, "one two", out))), [""; 0]);
     let last = a_final(0, 8_000, CutCause::Endpoint, vec![word("one", 0.1, 0.4)]);
     assert_eq!(kinds(told(|out| teller.last(&last, out))), ["Results"]);
-    assert_eq!(told(|out| teller.progress(SourceOffset(11_100), out)), [Value::Null; 0]);
-    let ended = told(|out| teller.progress(SourceOffset(11_200), out));
+    assert_eq!(
+        told(|out| teller.partial(SourceOffset(8_000), SourceOffset(11_100), "", out)),
+        [Value::Null; 0]
+    );
+    let mut talking = teller.clone();
+    let goes_on = told(|out| talking.partial(SourceOffset(8_000), SourceOffset(16_000), "and", out));
+    assert_eq!(kinds(goes_on), ["SpeechStarted"], "who goes on has not ended");
+    let ended = told(|out| teller.partial(SourceOffset(8_000), SourceOffset(11_200), "", out));
     assert_eq!(
         (kinds(ended.clone()), &ended[0]["last_word_end"]),
         (vec!["UtteranceEnd".to_owned()], &0.4.into())
     );
-    assert_eq!(told(|out| teller.progress(SourceOffset(80_000), out)), [Value::Null; 0]);
+    assert_eq!(
+        told(|out| teller.partial(SourceOffset(8_000), SourceOffset(80_000), "", out)),
+        [Value::Null; 0]
+    );
     let quiet = a_final(8_000, 48_000, CutCause::NoSpeech, Vec::new());
     assert_eq!(kinds(told(|out| teller.last(&quiet, out))), ["Results"]);
 }
@@ -221,7 +230,7 @@ proptest! {
             let text = if words { "word" } else { "" };
             match kind {
                 0 => teller.partial(SourceOffset(end), SourceOffset(end + ahead), text, &mut out),
-                1 => teller.progress(SourceOffset(end + ahead), &mut out),
+                1 => teller.partial(SourceOffset(end), SourceOffset(end + ahead), "", &mut out),
                 _ => {
                     let at = end as f64 / 8_000.0;
                     let spoken = if words { vec![word("word", at, at)] } else { Vec::new() };

@@ -41,7 +41,7 @@ impl Teller {
         &self.answerer
     }
 
-    /// The text so far of the open segment.
+    /// The text so far of the open segment. Where it has none up to here, nobody has spoken since the last final.
     pub fn partial(&mut self, from: SourceOffset, until: SourceOffset, text: &str, out: &mut Vec<String>) {
         self.note_speech(!text.is_empty(), from, out);
         if self.interim {
@@ -49,6 +49,7 @@ impl Teller {
             let result = self.result(start, end, &alternative(text, &[], None));
             out.push(result.to_string());
         }
+        self.note_silence(self.seconds(until), out);
     }
 
     /// A final. One that was made because nothing was said, or that could not be decoded, is told as one without words.
@@ -65,11 +66,6 @@ impl Teller {
             self.last_word_end = Some(last.words.last().map_or(end, |word| word.end));
         }
         self.note_silence(end, out);
-    }
-
-    /// Everything before `until` was decoded.
-    pub fn progress(&mut self, until: SourceOffset, out: &mut Vec<String>) {
-        self.note_silence(self.seconds(until), out);
     }
 
     fn note_speech(&mut self, words: bool, from: SourceOffset, out: &mut Vec<String>) {

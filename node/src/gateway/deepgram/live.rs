@@ -323,7 +323,6 @@ impl Telling<'_> {
                 Some(SessionEvent::Partial { from, until, text, .. }) => {
                     self.teller.partial(from, until, &text, &mut texts);
                 }
-                Some(SessionEvent::Progress { until, .. }) => self.teller.progress(until, &mut texts),
                 Some(SessionEvent::Final(last)) => {
                     self.teller.last(&last, &mut texts);
                     // Not dressed as silence.
