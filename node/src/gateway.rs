@@ -15,6 +15,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use starling_actors::Ready;
 use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -153,6 +154,13 @@ async fn stream(
 
 async fn vosk_stream(Admitted(state): Admitted, upgrade: WebSocketUpgrade) -> Response {
     bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), vosk::serve(socket, state)))
+}
+
+/// Logs what a session leaves out, for dialects that have no word for it.
+fn note_warnings(ready: &Ready) {
+    for (code, message) in &ready.warnings {
+        tracing::debug!(session = %ready.session, ?code, reason = message, "a client of this dialect can't be told");
+    }
 }
 
 /// An upgraded connection is no longer the listener's: the node's stop has to find it all the same.

@@ -75,7 +75,7 @@ pub(super) async fn look(State(state): State<GatewayState>, mut request: Request
         Err(error) => {
             let path = request.uri().path();
             tracing::debug!(path, code = ?error.error.code, "a request is refused");
-            return refusal(path, &error);
+            return refusal(path, error);
         }
     }
     next.run(request).await
@@ -120,11 +120,10 @@ fn need(method: &Method, path: &str) -> Need {
         "/metrics" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
-        // A session that goes on is no new one, which its first message tells; the limits are looked at then.
-        "/v1/stream" | "/client/ws/speech" => Need::Service,
         "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/listen" | "/client/dynamic/recognize" => {
             Need::Session
         }
+        // Of a stream the first message tells whether its session goes on and is no new one; the limits are looked at then.
         _ => Need::Service,
     }
 }
@@ -149,19 +148,19 @@ fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 }
 
 /// In the shape that the clients of this path read.
-fn refusal(path: &str, error: &HttpError) -> Response {
+fn refusal(path: &str, error: HttpError) -> Response {
     if path.starts_with("/v1/audio/") {
-        return openai::refusal(error);
+        return openai::refusal(&error);
     }
     if path == "/v1/listen" {
-        return deepgram::refusal(&SessionId::random().to_string(), error);
+        return deepgram::refusal(&SessionId::random().to_string(), &error);
     }
     if path.starts_with("/client/") {
         let text = error_event("", Status::of(error.error.code), &error.error.message);
         let json = [(header::CONTENT_TYPE, "application/json")];
         return error.with_time((error.status, json, text).into_response());
     }
-    error.with_time((error.status, axum::Json(serde_json::json!({ "error": &*error.error }))).into_response())
+    error.into_response()
 }
 
 #[cfg(test)]

@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::{Call, hex};
-use crate::gateway::GatewayState;
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
 use crate::gateway::wav::{MAX_HEAD_BYTES, parse_head};
+use crate::gateway::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, Output};
 
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS);
@@ -135,9 +135,7 @@ async fn converse(
     state: &GatewayState,
 ) {
     let Attached { ready, input, output } = attached;
-    for (code, message) in &ready.warnings {
-        tracing::debug!(session = %ready.session, ?code, reason = message, "a client of this dialect can't be told");
-    }
+    note_warnings(&ready);
     let format = beginning.format;
     let teller = Teller::new(call.answerer(&ready.model), format.sample_rate, &call.listen);
     let (errors, complaints) = mpsc::channel(WAITING_ERRORS);

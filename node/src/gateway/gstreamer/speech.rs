@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Call;
-use crate::gateway::GatewayState;
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::wav::{MAX_HEAD_BYTES, parse_head};
+use crate::gateway::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, Output};
 
 /// Finals that a client may have unanswered pings for. One that answers none would keep its session from going on.
@@ -140,9 +140,7 @@ async fn converse(
     state: &GatewayState,
 ) {
     let Attached { ready, input, output } = attached;
-    for (code, message) in &ready.warnings {
-        tracing::debug!(session = %ready.session, ?code, reason = message, "a client of this dialect can't be told");
-    }
+    note_warnings(&ready);
     let id = call.session.to_string();
     let sent = Arc::new(AtomicU64::new(0));
     let mut hearing = Hearing { input, sent: Arc::clone(&sent), read: 0, pongs: false };
