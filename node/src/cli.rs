@@ -135,7 +135,7 @@ pub struct ServeArguments {
 /// What `transcribe` is given.
 #[derive(Debug, Args)]
 pub struct TranscribeArguments {
-    /// Recordings (WAV, FLAC, MP3, AAC, MP4 or Ogg Vorbis; 8 to 48 kHz), or - for standard input
+    /// Recordings (WAV, FLAC, MP3, AAC, MP4, WebM, Ogg Vorbis or Opus; 8 to 48 kHz), or - for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Send at the pace of speech, as a microphone would

@@ -29,6 +29,7 @@ use crate::sessions::Sessions;
 use crate::tenants::{Tenant, Tenants};
 
 mod access;
+mod audio;
 mod deepgram;
 pub mod gstreamer;
 mod link;

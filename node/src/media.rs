@@ -1,16 +1,19 @@
-//! Compressed recordings, decoded as they arrive: bytes of a FLAC, MP3, AAC, MP4 or Ogg stream go in, mono PCM comes out.
+//! Compressed recordings, decoded as they arrive: bytes of a FLAC, MP3, AAC, MP4, WebM or Ogg stream go in, PCM comes out.
 //!
 //! Owns: a thread for each stream, which waits on both sides. Must never: hold more than a few pieces on either, or know whose
 //! recording it is. The work is symphonia's.
 
+pub(crate) mod opus;
+
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use starling_core::audio::PcmReader;
 use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
-use starling_protocol::native::{Encoding, ErrorBody, ErrorCode};
+use starling_protocol::native::{ErrorBody, ErrorCode};
 use symphonia::core::codecs::audio::AudioDecoderOptions;
+use symphonia::core::codecs::registry::CodecRegistry;
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, TrackType};
@@ -25,7 +28,8 @@ const WAITING: usize = 4;
 const MOST_DAMAGED: usize = 100;
 
 /// What is said of a recording of no kind that is known.
-const KNOWN: &str = "a recording in WAV, FLAC, MP3, AAC, MP4 (M4A) or Ogg Vorbis";
+pub(crate) const KNOWN: &str =
+    "a recording in WAV, FLAC, MP3, AAC, MP4 (M4A), WebM, or Vorbis or Opus in Ogg";
 
 /// Where a stream's bytes come from.
 pub(crate) enum Compressed {
@@ -39,13 +43,15 @@ pub(crate) enum Compressed {
 pub(crate) struct Decompressed {
     /// Frames a second.
     pub(crate) sample_rate: u32,
+    /// Interleaved in each piece.
+    pub(crate) channels: u8,
     pieces: mpsc::Receiver<Result<Vec<u8>, ErrorBody>>,
     /// Told when the end of the pieces is the recording's.
     ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Decompressed {
-    /// The next piece of mono PCM16; `None` at the recording's end.
+    /// The next piece, whole frames of PCM16; `None` at the recording's end. May be cancelled without losing any.
     ///
     /// # Errors
     /// There is no more, and why.
@@ -59,7 +65,7 @@ impl Decompressed {
     }
 }
 
-fn fell_over() -> ErrorBody {
+pub(crate) fn fell_over() -> ErrorBody {
     ErrorBody::new(ErrorCode::Internal, "the recording can't be decoded")
 }
 
@@ -102,7 +108,9 @@ pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, Error
         ErrorBody::new(ErrorCode::Busy, "too many recordings are being decoded")
     })?;
     match begun.await {
-        Ok(sample_rate) => Ok(Decompressed { sample_rate, pieces: decoded, ended: Some(ended) }),
+        Ok(Head { sample_rate, channels }) => {
+            Ok(Decompressed { sample_rate, channels, pieces: decoded, ended: Some(ended) })
+        }
         // The thread has said why, if it could.
         Err(_) => Err(decoded.recv().await.and_then(Result::err).unwrap_or_else(fell_over)),
     }
@@ -128,6 +136,21 @@ impl Read for Arriving {
     }
 }
 
+/// What is known by the first samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    sample_rate: u32,
+    channels: u8,
+}
+
+/// symphonia's decoders, and that of Opus which it has none of.
+static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
+    let mut codecs = CodecRegistry::new();
+    symphonia::default::register_enabled_codecs(&mut codecs);
+    codecs.register_audio_decoder::<opus::OpusTrack>();
+    codecs
+});
+
 /// Why a thread ends before its recording does.
 enum Stop {
     Failed(ErrorBody),
@@ -138,7 +161,7 @@ enum Stop {
 fn decode(
     source: Box<dyn MediaSource>,
     pieces: &mpsc::Sender<Result<Vec<u8>, ErrorBody>>,
-    head: oneshot::Sender<u32>,
+    head: oneshot::Sender<Head>,
 ) -> Result<(), Stop> {
     let failed = |error: Error| Stop::Failed(unknown(&error.to_string()));
     let stream = MediaSourceStream::new(source, Default::default());
@@ -153,10 +176,9 @@ fn decode(
         .and_then(|track| Some((track.id, track.codec_params.as_ref()?.audio()?.clone())))
         .ok_or_else(|| Stop::Failed(unknown("a recording without audio")))?;
     let options = AudioDecoderOptions::default();
-    let decoder = symphonia::default::get_codecs().make_audio_decoder(&parameters, &options);
-    let mut decoder = decoder.map_err(failed)?;
+    let mut decoder = CODECS.make_audio_decoder(&parameters, &options).map_err(failed)?;
     let mut head = Some(head);
-    let mut rate = 0;
+    let mut begun = None;
     let mut damaged = 0;
     let mut samples: Vec<i16> = Vec::new();
     loop {
@@ -183,26 +205,34 @@ fn decode(
         if decoded.frames() == 0 {
             continue;
         }
-        let channels = checked_channels(decoded.num_planes())?;
-        let sample_rate = decoded.spec().rate();
+        let found = Head {
+            channels: checked_channels(decoded.num_planes())?,
+            sample_rate: checked_rate(decoded.spec().rate())?,
+        };
+        let begun = *begun.get_or_insert(found);
+        if found != begun {
+            return Err(Stop::Failed(changed(begun, found)));
+        }
         if let Some(head) = head.take() {
-            rate = checked_rate(sample_rate)?;
-            head.send(rate).map_err(|_| Stop::Unwanted)?;
-        } else if sample_rate != rate {
-            let allowed = format!("{rate} to the end, as it began");
-            return Err(Stop::Failed(ErrorBody::field("sample_rate", sample_rate.to_string(), allowed)));
+            head.send(begun).map_err(|_| Stop::Unwanted)?;
         }
         decoded.copy_to_vec_interleaved(&mut samples);
-        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        let mut mono = Vec::new();
-        // A packet has whole frames: nothing is left for the next.
-        PcmReader::new(Encoding::PcmS16le, channels).read(&bytes, &mut mono);
-        pieces.blocking_send(Ok(mono)).map_err(|_| Stop::Unwanted)?;
+        let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        pieces.blocking_send(Ok(bytes)).map_err(|_| Stop::Unwanted)?;
     }
     match head {
         Some(_) => Err(Stop::Failed(unknown("a recording without samples"))),
         None => Ok(()),
     }
+}
+
+fn changed(begun: Head, found: Head) -> ErrorBody {
+    if found.sample_rate != begun.sample_rate {
+        let allowed = format!("{} to the end, as it began", begun.sample_rate);
+        return ErrorBody::field("sample_rate", found.sample_rate.to_string(), allowed);
+    }
+    let allowed = format!("{} to the end, as it began", begun.channels);
+    ErrorBody::field("channels", found.channels.to_string(), allowed)
 }
 
 fn checked_channels(channels: usize) -> Result<u8, Stop> {

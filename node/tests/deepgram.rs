@@ -76,9 +76,9 @@ async fn a_whole_stream_is_passed_on_and_told() {
 #[tokio::test]
 async fn what_the_query_asks_for_and_cannot_be_is_refused_before_the_upgrade() {
     let mut node = FakeNode::start().await;
-    let (status, body) = refused(&node, "encoding=opus&sample_rate=48000").await;
+    let (status, body) = refused(&node, "encoding=speex&sample_rate=8000").await;
     assert_eq!((status, &body["err_code"]), (400, &"Bad Request".into()));
-    assert!(body["err_msg"].as_str().is_some_and(|text| text.starts_with("encoding is \"opus\"")), "{body}");
+    assert!(body["err_msg"].as_str().is_some_and(|text| text.starts_with("encoding is \"speex\"")), "{body}");
     let (status, body) = refused(&node, &format!("{RAW}&language=xx")).await;
     assert_eq!(status, 400);
     assert!(body["err_msg"].as_str().is_some_and(|text| text.contains("en (fake), ko (other)")), "{body}");
@@ -120,11 +120,72 @@ async fn a_recording_with_a_head_says_its_own_rate_and_what_follows_its_samples_
     session.expect(Seen::End).await;
 }
 
+/// Two channels of the same length, as they are interleaved.
+fn interleaved(left: &[i16], right: &[i16]) -> Vec<u8> {
+    let frames = left.iter().zip(right);
+    frames.flat_map(|(left, right)| [left.to_le_bytes(), right.to_le_bytes()]).flatten().collect()
+}
+
+#[tokio::test]
+async fn each_channel_is_heard_and_told_for_itself() {
+    let mut node = FakeNode::start().await;
+    let mut socket = listen(&node, &format!("{RAW}&channels=2&multichannel=true")).await;
+    let (mut agent, mut customer) = (node.session().await, node.session().await);
+    send_binary(&mut socket, &interleaved(&[1; 800], &[2; 800])).await;
+    agent.expect(Seen::Audio(1_600)).await;
+    customer.expect(Seen::Audio(1_600)).await;
+    customer.say(a_final(0, 800, "hello", CutCause::Endpoint));
+    let heard = json(&mut socket).await;
+    assert_eq!(heard["channel_index"], serde_json::json!([1, 2]));
+    assert_eq!(heard["channel"]["alternatives"][0]["transcript"], "hello");
+    customer.expect(Seen::Confirm(Segment(0))).await;
+    send_text(&mut socket, r#"{"type":"CloseStream"}"#).await;
+    agent.expect(Seen::End).await;
+    customer.expect(Seen::End).await;
+    customer.say(done(1, 800));
+    agent.say(a_final(0, 800, "", CutCause::End));
+    agent.say(done(1, 800));
+    assert_eq!(json(&mut socket).await["channel_index"], serde_json::json!([0, 2]));
+    let metadata = json(&mut socket).await;
+    assert_eq!((&metadata["type"], &metadata["channels"]), (&"Metadata".into(), &2.into()));
+    assert_eq!(closed(&mut socket).await.0, 1000);
+}
+
+#[tokio::test]
+async fn when_one_channel_finds_no_place_none_is_opened() {
+    let mut node = FakeNode::start().await;
+    node.refuse_after(1, ErrorBody::new(ErrorCode::Busy, "full"));
+    let (status, _) = refused(&node, &format!("{RAW}&channels=2&multichannel=true")).await;
+    assert_eq!(status, 503);
+    node.session().await.expect(Seen::Abandoned).await;
+}
+
+#[tokio::test]
+async fn a_container_is_decoded_while_it_is_streamed() {
+    let mut node = FakeNode::start().await;
+    let mut socket = listen(&node, "encoding=ogg-opus").await;
+    for piece in include_bytes!("recordings/sweep.opus").chunks(500) {
+        send_binary(&mut socket, piece).await;
+    }
+    send_text(&mut socket, r#"{"type":"CloseStream"}"#).await;
+    let mut session = node.session().await;
+    assert_eq!(session.request().sample_rate, 48_000);
+    let mut bytes = 0;
+    loop {
+        match session.next().await {
+            Seen::Audio(more) => bytes += more,
+            Seen::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((95_000..98_000).contains(&bytes), "a second: {bytes} bytes");
+}
+
 #[tokio::test]
 async fn what_is_no_audio_is_closed_with_its_code() {
     let node = FakeNode::start().await;
     let mut socket = listen(&node, "").await;
-    send_binary(&mut socket, b"OggS and so on, which is no head of a WAV recording").await;
+    send_binary(&mut socket, b"whatever it is, no recording begins like it").await;
     let (code, reason) = closed(&mut socket).await;
     assert_eq!((code, &reason[..9]), (1008, "DATA-0000"));
 }

@@ -74,6 +74,33 @@ async fn a_recording_becomes_text() {
 }
 
 #[tokio::test]
+async fn channels_are_heard_for_themselves_where_that_is_asked_for() {
+    let mut node = FakeNode::start().await;
+    let address = node.http;
+    let posting =
+        tokio::spawn(async move { post(address, "?channels=apart", &recording(2, 8_000, 1_600)).await });
+    let mut sessions = [node.session().await, node.session().await];
+    for (session, text) in sessions.iter_mut().zip(["agent", "customer"]) {
+        session.expect(Seen::Audio(1_600)).await;
+        session.say(a_final(0, 800, text, CutCause::End));
+        session.say(done(1, 800));
+        session.say_nothing_more();
+    }
+    let answer = posting.await.expect("answered");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let json = answer.json();
+    assert_eq!((&json["model"], &json["duration"]), (&"fake".into(), &0.1.into()));
+    let texts: Vec<(u64, &str)> = json["channels"]
+        .as_array()
+        .expect("channels")
+        .iter()
+        .map(|one| (one["channel"].as_u64().expect("a number"), one["text"].as_str().expect("a text")))
+        .collect();
+    assert_eq!(texts, [(0, "agent"), (1, "customer")]);
+    assert_eq!(json["channels"][1]["segments"][0]["text"], "customer");
+}
+
+#[tokio::test]
 async fn what_is_no_recording_is_refused_with_its_reason() {
     let settings = GatewaySettings { max_recording: 100_000, ..GatewaySettings::default() };
     let mut node = FakeNode::with(settings).await;

@@ -57,6 +57,26 @@ async fn a_whole_session_is_passed_on_in_both_directions() {
 }
 
 #[tokio::test]
+async fn opus_comes_packet_by_packet_and_a_bad_one_costs_itself() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.native().await;
+    send_text(&mut socket, r#"{"type":"hello","format":{"encoding":"opus","sample_rate":16000}}"#).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    let mut session = node.session().await;
+    // 20 ms of silence in one packet: its mode, bandwidth and length are in the first byte (RFC 6716, section 3.1).
+    send_binary(&mut socket, &[0xF8, 0xFF, 0xFE]).await;
+    session.expect(Seen::Audio(640)).await;
+    send_binary(&mut socket, &[0xFF, 0xFF, 0xFF]).await;
+    let error = json(&mut socket).await;
+    assert_eq!((&error["code"], &error["allowed"]), (&"bad_message".into(), &"one Opus packet".into()));
+    send_binary(&mut socket, &[0xF8, 0xFF, 0xFE]).await;
+    session.expect(Seen::Audio(640)).await;
+    let mut other = node.native().await;
+    send_text(&mut other, r#"{"type":"hello","format":{"encoding":"opus","sample_rate":44100}}"#).await;
+    assert_eq!(json(&mut other).await["field"], "format.sample_rate");
+}
+
+#[tokio::test]
 async fn what_is_no_hello_is_answered_and_closed() {
     let mut node = FakeNode::start().await;
     let mut answers = Vec::new();

@@ -130,27 +130,30 @@ pub struct Heard {
     pub created: String,
     /// Seconds of audio.
     pub duration: f64,
-    /// Channels, which were mixed to one.
+    /// Channels, mixed to one or each heard for itself.
     pub channels: u8,
 }
 
-/// The answer to a whole recording.
+/// The answer to a whole recording: the finals of each channel that was heard for itself.
 #[must_use]
-pub fn transcript(answerer: &Answerer, heard: &Heard, finals: &[Final]) -> Value {
-    let texts: Vec<&str> =
-        finals.iter().map(|last| last.text.as_str()).filter(|text| !text.is_empty()).collect();
-    let words: Vec<TimedWord> = finals.iter().flat_map(|last| last.words.iter().cloned()).collect();
-    let known: Vec<f32> = finals.iter().filter_map(|last| last.confidence).collect();
-    let mean = (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32);
+pub fn transcript(answerer: &Answerer, heard: &Heard, channels: &[&[Final]]) -> Value {
+    let channels: Vec<Value> =
+        channels.iter().map(|finals| json!({ "alternatives": [whole(finals)] })).collect();
     let mut metadata = metadata(answerer, heard);
     // Only a stream's has a type.
     if let Some(object) = metadata.as_object_mut() {
         object.remove("type");
     }
-    json!({
-        "metadata": metadata,
-        "results": { "channels": [{ "alternatives": [alternative(&texts.join(" "), &words, mean)] }] },
-    })
+    json!({ "metadata": metadata, "results": { "channels": channels } })
+}
+
+fn whole(finals: &[Final]) -> Value {
+    let texts: Vec<&str> =
+        finals.iter().map(|last| last.text.as_str()).filter(|text| !text.is_empty()).collect();
+    let words: Vec<TimedWord> = finals.iter().flat_map(|last| last.words.iter().cloned()).collect();
+    let known: Vec<f32> = finals.iter().filter_map(|last| last.confidence).collect();
+    let mean = (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32);
+    alternative(&texts.join(" "), &words, mean)
 }
 
 /// What a stream ends with.

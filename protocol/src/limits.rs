@@ -27,3 +27,6 @@ pub const MAX_PHRASES: usize = 1_000;
 
 /// See [`MAX_PHRASES`].
 pub const MAX_PHRASE_BYTES: usize = 200;
+
+/// Rates that Opus can be decoded to, whatever it was encoded at (RFC 6716, section 2.1.3).
+pub const OPUS_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];

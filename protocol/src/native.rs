@@ -133,6 +133,8 @@ pub enum Encoding {
     Mulaw,
     /// A-law of ITU-T G.711, one byte.
     Alaw,
+    /// Opus (RFC 6716): each message is one packet. Its frames count as they are decoded, at the rate that was said.
+    Opus,
 }
 
 /// What a client wants to get. Fields that affect text are fixed for the session's life.

@@ -33,8 +33,39 @@ impl PcmReader {
         self.encoding == Encoding::PcmS16le && self.channels == 1
     }
 
+    /// How many channels are interleaved.
+    #[must_use]
+    pub fn channels(&self) -> u8 {
+        self.channels
+    }
+
     /// Takes bytes, cut anywhere, and appends the mono PCM16 of all frames that are whole by now.
     pub fn read(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let (encoding, channels) = (self.encoding, i32::from(self.channels));
+        out.reserve(2 * (bytes.len() / self.frame_bytes()));
+        self.frames(bytes, |frame| {
+            let samples = frame.chunks_exact(sample_bytes(encoding));
+            let sum: i32 = samples.map(|sample| i32::from(decoded(encoding, sample))).sum();
+            // Halves go down on either side of zero, so that a constant offset stays one.
+            let mean = sum.div_euclid(channels);
+            // A mean lies between its samples.
+            out.extend_from_slice(&(mean as i16).to_le_bytes());
+        });
+    }
+
+    /// The same with the channels kept apart: appends each one's PCM16 to the buffer at its place. Channels without a buffer
+    /// are left out.
+    pub fn read_apart(&mut self, bytes: &[u8], out: &mut [Vec<u8>]) {
+        let encoding = self.encoding;
+        self.frames(bytes, |frame| {
+            for (sample, out) in frame.chunks_exact(sample_bytes(encoding)).zip(out.iter_mut()) {
+                out.extend_from_slice(&decoded(encoding, sample).to_le_bytes());
+            }
+        });
+    }
+
+    /// Hands on the frames that are whole by now.
+    fn frames(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let frame = self.frame_bytes();
         let mut rest = bytes;
         if !self.partial.is_empty() {
@@ -44,22 +75,12 @@ impl PcmReader {
             if self.partial.len() < frame {
                 return;
             }
-            let whole = std::mem::take(&mut self.partial);
-            self.frame(&whole, out);
+            each(&self.partial);
+            self.partial.clear();
         }
         let frames = rest.chunks_exact(frame);
         self.partial.extend_from_slice(frames.remainder());
-        out.reserve(2 * frames.len());
-        frames.for_each(|whole| self.frame(whole, out));
-    }
-
-    fn frame(&self, frame: &[u8], out: &mut Vec<u8>) {
-        let samples = frame.chunks_exact(sample_bytes(self.encoding));
-        let sum: i32 = samples.map(|sample| i32::from(decoded(self.encoding, sample))).sum();
-        // Halves go down on either side of zero, so that a constant offset stays one.
-        let mean = sum.div_euclid(i32::from(self.channels));
-        // A mean lies between its samples.
-        out.extend_from_slice(&(mean as i16).to_le_bytes());
+        frames.for_each(each);
     }
 }
 
@@ -171,6 +192,13 @@ mod tests {
         assert_eq!(read(Encoding::PcmS16le, 2, &bytes), [150, -1, i16::MIN]);
     }
 
+    #[test]
+    fn channels_without_a_buffer_are_left_out() {
+        let mut out = [Vec::new()];
+        PcmReader::new(Encoding::PcmU8, 3).read_apart(&[255, 0, 0, 128, 1, 2, 9], &mut out);
+        assert_eq!(out, [vec![0, 127, 0, 0]]);
+    }
+
     fn encodings() -> impl Strategy<Value = Encoding> {
         prop_oneof![
             Just(Encoding::PcmS16le),
@@ -202,6 +230,25 @@ mod tests {
             PcmReader::new(encoding, channels).read(&bytes, &mut at_once);
             prop_assert_eq!(out.len() / 2, bytes.len() / reader.frame_bytes());
             prop_assert_eq!(out, at_once);
+        }
+
+        #[test]
+        fn channels_that_are_kept_apart_are_those_that_are_mixed(
+            encoding in encodings(), channels in 1..=MAX_CHANNELS,
+            bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 0usize..400,
+        ) {
+            let (first, rest) = bytes.split_at(cut.min(bytes.len()));
+            let mut reader = PcmReader::new(encoding, channels);
+            let mut apart = vec![Vec::new(); usize::from(channels)];
+            reader.read_apart(first, &mut apart);
+            reader.read_apart(rest, &mut apart);
+            let sample = |out: &[u8], at: usize| i16::from_le_bytes([out[2 * at], out[2 * at + 1]]);
+            let mixed = read(encoding, channels, &bytes);
+            for (at, mean) in mixed.iter().enumerate() {
+                let sum: i32 = apart.iter().map(|out| i32::from(sample(out, at))).sum();
+                prop_assert_eq!(sum.div_euclid(i32::from(channels)), i32::from(*mean));
+            }
+            prop_assert!(apart.iter().all(|out| out.len() == 2 * mixed.len()));
         }
     }
 }

@@ -22,13 +22,15 @@ use starling_actors::{Dialect, OpenRequest};
 use starling_protocol::SessionId;
 use starling_protocol::deepgram::{Answerer, Heard, Listen, error_body, parse_query, transcript};
 use starling_protocol::gstreamer::Media;
-use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
 
 use super::access::Admitted;
+use super::audio::{Channels, LiveAudio};
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
-use super::transcriptions::{decode, model_for};
+use super::transcriptions::{decode_streams, model_for};
 use super::{GatewayState, bounded, tracked};
+use crate::sessions::Attached;
 
 /// The header that their libraries read the request's id off.
 const REQUEST_ID: HeaderName = HeaderName::from_static("dg-request-id");
@@ -92,6 +94,34 @@ impl Call {
         })
     }
 
+    /// What becomes of several channels.
+    const fn kept(&self) -> Channels {
+        if self.listen.multichannel { Channels::Apart } else { Channels::Mixed }
+    }
+
+    /// Opens a session for each stream, or none.
+    async fn open(
+        &self,
+        sample_rate: u32,
+        streams: usize,
+        live: bool,
+        state: &GatewayState,
+    ) -> Result<Vec<Attached>, ErrorBody> {
+        let mut opened = Vec::with_capacity(streams);
+        for _ in 0..streams {
+            match state.sessions.open(self.request(sample_rate, live, state)?).await {
+                Ok(attached) => opened.push(attached),
+                Err(error) => {
+                    for Attached { input, .. } in opened {
+                        input.abandon().await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(opened)
+    }
+
     fn answerer(&self, model: &str) -> Answerer {
         let digest = Sha256::digest(model.as_bytes());
         let mut bytes = [0; 16];
@@ -119,7 +149,11 @@ async fn listen(
         })?;
         // A head that is still to come says the rate first.
         let attached = match &call.listen.format {
-            Some(format) => Some(state.sessions.open(call.request(format.sample_rate, true, &state)?).await?),
+            Some(format) => {
+                let audio = LiveAudio::described(*format, call.kept())?;
+                let opened = call.open(audio.sample_rate, audio.streams(), true, &state).await?;
+                Some((opened, audio))
+            }
             None => None,
         };
         Ok(bounded(upgrade)
@@ -147,17 +181,24 @@ async fn recording(Admitted(state): Admitted, uri: Uri, headers: HeaderMap, body
         let recording = Recording::new(Body::from_stream(hashed), state.settings.max_recording, patience);
         let media = call.listen.format.map_or(Media::Container, Media::Raw);
         let samples = Samples::open(recording, media).await?;
-        let attached = state.sessions.open(call.request(samples.sample_rate, false, &state)?).await?;
-        let transcription = decode(attached, samples).await?.whole()?;
+        let channels = samples.channels;
+        let streams = if call.listen.multichannel { usize::from(channels) } else { 1 };
+        let opened = call.open(samples.sample_rate, streams, false, &state).await?;
+        let mut heard = Vec::with_capacity(streams);
+        for transcription in decode_streams(opened, samples).await? {
+            heard.push(transcription.whole()?);
+        }
         let digest = hash.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize();
-        let heard = Heard {
+        let answerer = call.answerer(heard.first().map_or("", |transcription| &transcription.model));
+        let about = Heard {
             sha256: hex(&digest),
             created: call.created.clone(),
-            duration: transcription.duration,
-            channels: 1,
+            duration: heard.iter().map(|transcription| transcription.duration).fold(0.0, f64::max),
+            channels: if call.listen.multichannel { channels } else { 1 },
         };
-        let answerer = call.answerer(&transcription.model);
-        Ok(Json(transcript(&answerer, &heard, &transcription.segments)).into_response())
+        let finals: Vec<&[Final]> =
+            heard.iter().map(|transcription| transcription.segments.as_slice()).collect();
+        Ok(Json(transcript(&answerer, &about, &finals)).into_response())
     };
     shown(&id, answer.await)
 }

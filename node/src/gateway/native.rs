@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
-use starling_core::audio::PcmReader;
 use starling_protocol::SessionId;
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{
-    AudioFormat, ClientMessage, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client,
+    ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client,
 };
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::GatewayState;
+use super::audio::{Channels, LiveAudio};
 use super::link::{Reader, Received, SendError, Writer, close, split};
 use super::rounds::Pace;
 use crate::sessions::{Attached, Input, Output};
@@ -67,7 +67,9 @@ impl From<ErrorBody> for Refusal {
 
 /// How a client speaks.
 struct Speech {
-    format: AudioFormat,
+    audio: LiveAudio,
+    /// Whether its messages are mono PCM16 as they come.
+    plain: bool,
     /// `None` for a recording, which comes faster.
     pace: Option<Pace>,
 }
@@ -103,7 +105,8 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
         }
         Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
     };
-    let format = hello.format;
+    let audio = LiveAudio::described(hello.format, Channels::Mixed)?;
+    let plain = hello.format.encoding == Encoding::PcmS16le && hello.format.channels == 1;
     let pace = (!hello.options.batch).then(|| state.rounds.enter());
     let attached = match (hello.session, hello.resume.clone()) {
         (Some(session), Some(resume)) => {
@@ -121,7 +124,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
         }
         (_, None) => state.sessions.open(open_request(hello, state)).await?,
     };
-    Ok((attached, Speech { format, pace }))
+    Ok((attached, Speech { audio, plain, pace }))
 }
 
 fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
@@ -187,8 +190,7 @@ async fn read(
     mut speech: Speech,
     errors: mpsc::Sender<ErrorBody>,
 ) -> Option<Closing> {
-    let mut samples = PcmReader::new(speech.format.encoding, speech.format.channels);
-    let mut mono = Vec::new();
+    let mut mono = [Vec::new()];
     let mut ended = false;
     loop {
         let received = reader.next().await;
@@ -201,11 +203,18 @@ async fn read(
                 let _ = errors.send(error).await;
                 Ok(())
             }
-            Received::Binary(pcm) if samples.is_plain() => input.audio(&pcm).await,
-            Received::Binary(pcm) => {
-                mono.clear();
-                samples.read(&pcm, &mut mono);
-                input.audio(&mono).await
+            Received::Binary(pcm) if speech.plain => input.audio(&pcm).await,
+            Received::Binary(message) => {
+                mono[0].clear();
+                speech.audio.push(message);
+                // Of audio that was described it comes at once.
+                match speech.audio.more(&mut mono).await {
+                    Ok(_) => input.audio(&mono[0]).await,
+                    Err(error) => {
+                        let _ = errors.send(error).await;
+                        Ok(())
+                    }
+                }
             }
             Received::Text(text) => match parse_client(&text) {
                 Ok(ClientMessage::Confirm { segment }) => input.confirm(segment).await,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use starling_core::audio::PcmReader;
 use starling_protocol::gstreamer::Media;
-use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::native::{AudioFormat, Encoding, ErrorBody, ErrorCode};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
@@ -82,10 +82,13 @@ fn unprocessable(error: ErrorBody) -> HttpError {
     HttpError::new(status, error)
 }
 
-/// Mono PCM16 that comes in pieces.
+/// PCM16 that comes in pieces.
 pub(super) struct Samples {
     /// Frames a second.
     pub(super) sample_rate: u32,
+    /// Interleaved in the recording.
+    pub(super) channels: u8,
+    reader: PcmReader,
     source: Source,
 }
 
@@ -95,7 +98,6 @@ type Feeding = AbortOnDropHandle<Result<(), HttpError>>;
 enum Source {
     Plain {
         recording: Recording,
-        reader: PcmReader,
         /// Samples that came with the head.
         first: Option<Bytes>,
         /// Bytes of samples to come; what follows them is metadata.
@@ -114,9 +116,13 @@ impl Samples {
     /// The recording is of no kind that is taken, too large, or too slow.
     pub(super) async fn open(mut recording: Recording, media: Media) -> Result<Self, HttpError> {
         if let Media::Raw(format) = media {
+            if format.encoding == Encoding::Opus {
+                let allowed = "Opus in Ogg: in a body there is nothing that tells one packet from the next";
+                return Err(ErrorBody::field("encoding", "opus", allowed).into());
+            }
             let reader = PcmReader::new(format.encoding, format.channels);
-            let source = Source::Plain { recording, reader, first: None, left: u64::MAX };
-            return Ok(Self { sample_rate: format.sample_rate, source });
+            let source = Source::Plain { recording, first: None, left: u64::MAX };
+            return Ok(Self { sample_rate: format.sample_rate, channels: format.channels, reader, source });
         }
         let mut bytes = Vec::new();
         while bytes.len() < KIND_BYTES
@@ -152,8 +158,13 @@ impl Samples {
             return Self::wav(Recording::new(body, u64::MAX, READING), Vec::new()).await;
         }
         let decompressed = media::decompress(Compressed::File(file)).await.map_err(unprocessable)?;
-        let sample_rate = decompressed.sample_rate;
-        Ok(Self { sample_rate, source: Source::Decompressed { decompressed, feeding: None } })
+        Ok(Self::decompressed(decompressed, None))
+    }
+
+    fn decompressed(decompressed: Decompressed, feeding: Option<Feeding>) -> Self {
+        let Decompressed { sample_rate, channels, .. } = decompressed;
+        let reader = PcmReader::new(Encoding::PcmS16le, channels);
+        Self { sample_rate, channels, reader, source: Source::Decompressed { decompressed, feeding } }
     }
 
     async fn wav(mut recording: Recording, mut bytes: Vec<u8>) -> Result<Self, HttpError> {
@@ -161,8 +172,9 @@ impl Samples {
             if let Some(head) = parse_head(&bytes).map_err(unprocessable)? {
                 let first = Some(Bytes::from(bytes).slice(head.data_at..));
                 let left = head.data_bytes.unwrap_or(u64::MAX);
-                let source = Source::Plain { recording, reader: head.reader(), first, left };
-                return Ok(Self { sample_rate: head.format.sample_rate, source });
+                let AudioFormat { sample_rate, channels, .. } = head.format;
+                let source = Source::Plain { recording, first, left };
+                return Ok(Self { sample_rate, channels, reader: head.reader(), source });
             }
             match recording.next().await? {
                 Some(piece) if bytes.len() <= MAX_HEAD_BYTES => bytes.extend_from_slice(&piece),
@@ -187,26 +199,38 @@ impl Samples {
             }
             Ok(())
         }));
-        let begun = media::decompress(source).await;
-        match begun {
-            Ok(decompressed) => {
-                let sample_rate = decompressed.sample_rate;
-                Ok(Self {
-                    sample_rate,
-                    source: Source::Decompressed { decompressed, feeding: Some(feeding) },
-                })
-            }
+        match media::decompress(source).await {
+            Ok(decompressed) => Ok(Self::decompressed(decompressed, Some(feeding))),
             Err(error) => Err(why(Some(feeding), error).await),
         }
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece with all channels mixed to one; `None` at the end.
     ///
     /// # Errors
     /// The recording is damaged, too large, or too slow.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        let Some(piece) = self.piece().await? else { return Ok(None) };
+        let mut mono = Vec::new();
+        self.reader.read(&piece, &mut mono);
+        Ok(Some(mono))
+    }
+
+    /// The next piece of each channel; `None` at the end.
+    ///
+    /// # Errors
+    /// See [`next`](Self::next).
+    pub(super) async fn next_apart(&mut self) -> Result<Option<Vec<Vec<u8>>>, HttpError> {
+        let Some(piece) = self.piece().await? else { return Ok(None) };
+        let mut apart = vec![Vec::new(); usize::from(self.channels)];
+        self.reader.read_apart(&piece, &mut apart);
+        Ok(Some(apart))
+    }
+
+    /// The next bytes as they are in the recording.
+    async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
         match &mut self.source {
-            Source::Plain { recording, reader, first, left } => {
+            Source::Plain { recording, first, left } => {
                 let piece = match first.take() {
                     Some(first) => Some(first),
                     None => recording.next().await?,
@@ -214,13 +238,11 @@ impl Samples {
                 Ok(piece.map(|piece| {
                     let samples = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= samples as u64;
-                    let mut mono = Vec::new();
-                    reader.read(&piece[..samples], &mut mono);
-                    mono
+                    piece.slice(..samples)
                 }))
             }
             Source::Decompressed { decompressed, feeding } => match decompressed.next().await {
-                Some(Ok(piece)) => Ok(Some(piece)),
+                Some(Ok(piece)) => Ok(Some(Bytes::from(piece))),
                 Some(Err(error)) => Err(why(feeding.take(), error).await),
                 None => {
                     // A recording that broke off ends early, but not well.

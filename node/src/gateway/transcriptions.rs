@@ -8,6 +8,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_protocol::gstreamer::Media;
@@ -45,6 +46,47 @@ pub(super) struct Parameters {
     words: bool,
     #[serde(default)]
     alternatives: u8,
+    #[serde(default)]
+    channels: Channels,
+}
+
+/// What becomes of a recording's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Channels {
+    /// They are mixed to one.
+    #[default]
+    Mixed,
+    /// Each is heard for itself: an agent on the left, a customer on the right.
+    Apart,
+}
+
+/// The answer where each channel was heard for itself.
+#[derive(Debug, Serialize)]
+struct ByChannel {
+    model: String,
+    /// Seconds.
+    duration: f64,
+    channels: Vec<Channel>,
+}
+
+#[derive(Debug, Serialize)]
+struct Channel {
+    /// From 0 on, as they are interleaved in the recording.
+    channel: usize,
+    text: String,
+    segments: Vec<Final>,
+}
+
+impl From<Vec<Transcription>> for ByChannel {
+    fn from(heard: Vec<Transcription>) -> Self {
+        let model = heard.first().map(|first| first.model.clone()).unwrap_or_default();
+        let duration = heard.iter().map(|one| one.duration).fold(0.0, f64::max);
+        let channels = heard.into_iter().enumerate();
+        let channels =
+            channels.map(|(channel, one)| Channel { channel, text: one.text, segments: one.segments });
+        Self { model, duration, channels: channels.collect() }
+    }
 }
 
 /// The answer.
@@ -80,14 +122,23 @@ pub(super) async fn transcribe(
         check_headers(&headers, state.settings.max_recording)?;
         let recording = Recording::new(body, state.settings.max_recording, state.settings.peer_timeout);
         let samples = Samples::open(recording, Media::Container).await?;
-        let request = open_request(&parameters, samples.sample_rate, &state)?;
-        let attached = state.sessions.open(request).await?;
-        decode(attached, samples).await
+        let apart = parameters.channels == Channels::Apart;
+        let mut attached = Vec::new();
+        for _ in 0..if apart { samples.channels } else { 1 } {
+            let request = open_request(&parameters, samples.sample_rate, &state)?;
+            // Sessions that were opened before one that isn't end with their input.
+            attached.push(state.sessions.open(request).await?);
+        }
+        let mut heard = decode_streams(attached, samples).await?;
+        Ok(match heard.pop() {
+            Some(one) if !apart => Json(one).into_response(),
+            last => {
+                heard.extend(last);
+                Json(ByChannel::from(heard)).into_response()
+            }
+        })
     };
-    match answer.await {
-        Ok(transcription) => Json(transcription).into_response(),
-        Err(error) => error.into_response(),
-    }
+    answer.await.unwrap_or_else(|error: HttpError| error.into_response())
 }
 
 fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), HttpError> {
@@ -193,6 +244,39 @@ impl Collected {
     }
 }
 
+/// A session that a recording, or a channel of one, goes into.
+struct Track {
+    input: Box<dyn Input>,
+    output: Box<dyn Output>,
+    model: String,
+    collected: Collected,
+}
+
+impl Track {
+    fn new(attached: Attached, listener: Option<mpsc::Sender<Final>>) -> Self {
+        let Attached { ready, input, output } = attached;
+        Self { input, output, model: ready.model, collected: Collected { listener, ..Collected::default() } }
+    }
+
+    /// Returns whether it takes more.
+    async fn feed(&mut self, piece: &[u8]) -> bool {
+        let Self { input, output, collected, .. } = self;
+        let take_in = |event| {
+            collected.take_in(event);
+            collected.last()
+        };
+        let fed = feed(&mut **input, &mut **output, piece, take_in).await;
+        self.collected.tell().await;
+        fed.is_ok()
+    }
+
+    async fn finish(mut self, sample_rate: u32) -> Result<Transcription, HttpError> {
+        // A session that is over says so in its events.
+        let _ = self.input.end().await;
+        finish(self.collected, &mut *self.input, &mut *self.output, self.model, sample_rate).await
+    }
+}
+
 /// Decodes a recording to its end.
 pub(super) async fn decode(attached: Attached, samples: Samples) -> Result<Transcription, HttpError> {
     decode_aloud(attached, samples, None).await
@@ -204,21 +288,34 @@ pub(super) async fn decode_aloud(
     mut samples: Samples,
     listener: Option<mpsc::Sender<Final>>,
 ) -> Result<Transcription, HttpError> {
-    let Attached { ready, mut input, mut output } = attached;
-    let mut collected = Collected { listener, ..Collected::default() };
+    let mut track = Track::new(attached, listener);
     while let Some(piece) = samples.next().await? {
-        let take_in = |event| {
-            collected.take_in(event);
-            collected.last()
-        };
-        if feed(&mut *input, &mut *output, &piece, take_in).await.is_err() {
+        if !track.feed(&piece).await {
             break;
         }
-        collected.tell().await;
     }
-    // A session that is over says so in its events.
-    let _ = input.end().await;
-    finish(collected, &mut *input, &mut *output, ready.model, samples.sample_rate).await
+    track.finish(samples.sample_rate).await
+}
+
+/// Decodes each channel for itself where there is a session for each; with a single session, all of them as one.
+pub(super) async fn decode_streams(
+    mut attached: Vec<Attached>,
+    mut samples: Samples,
+) -> Result<Vec<Transcription>, HttpError> {
+    if attached.len() == 1
+        && let Some(attached) = attached.pop()
+    {
+        return Ok(vec![decode(attached, samples).await?]);
+    }
+    let mut tracks: Vec<Track> = attached.into_iter().map(|attached| Track::new(attached, None)).collect();
+    while let Some(pieces) = samples.next_apart().await? {
+        let fed = join_all(tracks.iter_mut().zip(&pieces).map(|(track, piece)| track.feed(piece))).await;
+        if !fed.into_iter().all(|takes| takes) {
+            break;
+        }
+    }
+    let finished = tracks.into_iter().map(|track| track.finish(samples.sample_rate));
+    join_all(finished).await.into_iter().collect()
 }
 
 async fn finish(

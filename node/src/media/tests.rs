@@ -1,6 +1,8 @@
 use std::io::{Seek, Write};
 
 use proptest::prelude::*;
+use starling_core::audio::PcmReader;
+use starling_protocol::native::Encoding;
 
 use super::*;
 
@@ -9,6 +11,8 @@ const MP3: &[u8] = include_bytes!("../../tests/recordings/sweep.mp3");
 const OGG: &[u8] = include_bytes!("../../tests/recordings/sweep.ogg");
 const AAC: &[u8] = include_bytes!("../../tests/recordings/sweep.aac");
 const M4A: &[u8] = include_bytes!("../../tests/recordings/sweep.m4a");
+const OPUS: &[u8] = include_bytes!("../../tests/recordings/sweep.opus");
+const WEBM: &[u8] = include_bytes!("../../tests/recordings/sweep.webm");
 const M4A_INDEX_FIRST: &[u8] = include_bytes!("../../tests/recordings/sweep-faststart.m4a");
 
 /// The recordings' sound: a second that rises from 200 Hz, twice as loud on the left.
@@ -42,10 +46,12 @@ async fn by_file(bytes: &[u8]) -> Result<(u32, Vec<i16>), ErrorBody> {
 }
 
 async fn all(mut decompressed: Decompressed) -> Result<(u32, Vec<i16>), ErrorBody> {
-    let mut samples = Vec::new();
+    let mut reader = PcmReader::new(Encoding::PcmS16le, decompressed.channels);
+    let mut mono = Vec::new();
     while let Some(piece) = decompressed.next().await {
-        samples.extend(piece?.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])));
+        reader.read(&piece?, &mut mono);
     }
+    let samples = mono.chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]])).collect();
     Ok((decompressed.sample_rate, samples))
 }
 
@@ -81,6 +87,36 @@ async fn what_loses_something_gives_the_sound() {
         let likeness = likeness(&sweep(), &samples);
         assert!(likeness > 0.95, "{name}: {likeness}");
     }
+}
+
+#[tokio::test]
+async fn opus_is_decoded_from_where_its_sound_begins_to_where_it_ends() {
+    // Each sample thrice: 16 kHz as it is at 48.
+    let expected: Vec<i16> = sweep().into_iter().flat_map(|sample| [sample; 3]).collect();
+    for (name, bytes) in [("ogg", OPUS), ("webm", WEBM)] {
+        for piece in [100, bytes.len()] {
+            let (sample_rate, samples) = by_stream(bytes, piece).await.expect(name);
+            assert_eq!(sample_rate, 48_000, "{name}");
+            assert!(samples.len().abs_diff(48_000) < 1_000, "{name}: {} samples", samples.len());
+            let likeness = likeness(&expected, &samples);
+            assert!(likeness > 0.95, "{name}: {likeness}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn channels_stay_as_they_are() {
+    let (sender, source) = stream();
+    sender.send(Bytes::from_static(FLAC)).await.expect("taken");
+    drop(sender);
+    let mut decompressed = decompress(source).await.expect("begins");
+    assert_eq!(decompressed.channels, 2);
+    let piece = decompressed.next().await.expect("samples").expect("fine");
+    let loudest = |channel: usize| {
+        let samples = piece.chunks_exact(4).map(|frame| &frame[2 * channel..][..2]);
+        samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs()).max()
+    };
+    assert!(loudest(0) > loudest(1));
 }
 
 #[tokio::test]
@@ -123,9 +159,9 @@ proptest! {
 
     #[test]
     fn damage_is_an_error_or_less_sound_and_never_a_panic(
-        which in 0usize..5, spoilt in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..40),
+        which in 0usize..7, spoilt in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..40),
     ) {
-        let mut bytes = [FLAC, MP3, OGG, AAC, M4A][which].to_vec();
+        let mut bytes = [FLAC, MP3, OGG, AAC, M4A, OPUS, WEBM][which].to_vec();
         for (place, value) in spoilt {
             let place = usize::from(place) % bytes.len();
             bytes[place] = value;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use starling_core::audio::PcmReader;
-use starling_protocol::native::ErrorBody;
+use starling_protocol::native::{Encoding, ErrorBody};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::is_stdin;
@@ -39,7 +39,10 @@ enum Source {
         /// Bytes of samples to come; what follows them is metadata.
         left: u64,
     },
-    Compressed(Decompressed),
+    Compressed {
+        decompressed: Decompressed,
+        samples: PcmReader,
+    },
 }
 
 impl Recording {
@@ -57,8 +60,10 @@ impl Recording {
         }
         let compressed = if is_stdin(file) { arriving(source, bytes) } else { stored(file)? };
         let decompressed = media::decompress(compressed).await.map_err(damaged)?;
-        let sample_rate = decompressed.sample_rate;
-        Ok(Self { sample_rate, seconds: None, source: Source::Compressed(decompressed), ahead: Vec::new() })
+        let Decompressed { sample_rate, channels, .. } = decompressed;
+        let source =
+            Source::Compressed { decompressed, samples: PcmReader::new(Encoding::PcmS16le, channels) };
+        Ok(Self { sample_rate, seconds: None, source, ahead: Vec::new() })
     }
 
     async fn wav(mut source: Reader, mut bytes: Vec<u8>) -> Result<Self, Failure> {
@@ -95,8 +100,8 @@ impl Recording {
                     }
                     take(&bytes, left, samples, &mut self.ahead);
                 }
-                Source::Compressed(decompressed) => match decompressed.next().await {
-                    Some(piece) => self.ahead.extend(piece.map_err(damaged)?),
+                Source::Compressed { decompressed, samples } => match decompressed.next().await {
+                    Some(piece) => samples.read(&piece.map_err(damaged)?, &mut self.ahead),
                     None => break,
                 },
             }

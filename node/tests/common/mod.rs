@@ -158,21 +158,25 @@ impl Output for FakeOutput {
 
 struct FakeSessions {
     played: mpsc::UnboundedSender<Played>,
-    refusal: Mutex<Option<ErrorBody>>,
+    /// And how many sessions are opened before.
+    refusal: Mutex<Option<(usize, ErrorBody)>>,
     status: Mutex<NodeStatus>,
 }
 
 impl FakeSessions {
     fn attach(&self, opened: Opened) -> Result<Attached, ErrorBody> {
-        if let Some(refusal) = self.refusal.lock().expect("lock").clone() {
-            return Err(refusal);
+        if let Some((left, refusal)) = &mut *self.refusal.lock().expect("lock") {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => return Err(refusal.clone()),
+            }
         }
         let (seen_sender, seen) = mpsc::unbounded_channel();
         let (events, event_receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(64 << 20));
-        let (session, epoch, resumed) = match &opened {
-            Opened::New(request) => (request.session, Epoch(1), false),
-            Opened::Resumed(request) => (request.session, request.resume.epoch, true),
+        let (session, epoch, resumed, sample_rate) = match &opened {
+            Opened::New(request) => (request.session, Epoch(1), false, request.sample_rate),
+            Opened::Resumed(request) => (request.session, request.resume.epoch, true, 16_000),
         };
         let input = FakeInput { seen: seen_sender, room: Arc::clone(&room), abandoned: false };
         self.played.send(Played { opened, seen, events: Some(events), room }).expect("the test lives");
@@ -182,7 +186,7 @@ impl FakeSessions {
                 epoch,
                 token: "token".to_owned(),
                 model: "fake".to_owned(),
-                sample_rate: 16_000,
+                sample_rate,
                 have_until: SourceOffset(0),
                 next_segment: Segment(0),
                 resumed,
@@ -292,9 +296,14 @@ impl FakeNode {
         Self { http: http_address, vosk: vosk_address, stopping, sessions, played }
     }
 
+    /// Every session but so many is refused with this from now on.
+    pub fn refuse_after(&self, sessions: usize, error: ErrorBody) {
+        *self.sessions.refusal.lock().expect("lock") = Some((sessions, error));
+    }
+
     /// Every session is refused with this from now on.
     pub fn refuse(&self, error: ErrorBody) {
-        *self.sessions.refusal.lock().expect("lock") = Some(error);
+        self.refuse_after(0, error);
     }
 
     pub fn set_status(&self, status: NodeStatus) {

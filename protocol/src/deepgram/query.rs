@@ -1,6 +1,8 @@
 //! What the query of `/v1/listen` asks for.
 
-use crate::limits::{MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::limits::{
+    MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, OPUS_RATES,
+};
 use crate::native::{AudioFormat, Encoding, ErrorBody};
 
 /// What a client asks for.
@@ -8,6 +10,8 @@ use crate::native::{AudioFormat, Encoding, ErrorBody};
 pub struct Listen {
     /// Of raw audio; `None` when the audio says itself what it is.
     pub format: Option<AudioFormat>,
+    /// Whether each channel is to be heard for itself.
+    pub multichannel: bool,
     /// A model by name.
     pub model: Option<String>,
     /// A language, for which a model is chosen.
@@ -27,6 +31,9 @@ pub struct Listen {
 /// Models of theirs, by how their names begin: a client that can't leave the model out is given the default one.
 const THEIR_MODELS: [&str; 6] = ["nova", "enhanced", "base", "whisper", "general", "flux"];
 
+/// Encodings of whole recordings.
+const RECORDINGS: [&str; 2] = ["ogg-opus", "flac"];
+
 /// The shortest gap that is told apart from one between words.
 const LEAST_UTTERANCE_END_MS: u32 = 1_000;
 
@@ -44,12 +51,12 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
     for (name, value) in pairs {
         let (name, value) = (name.as_ref(), value.as_ref());
         match name {
+            // These have a head that says all of it.
+            "encoding" if RECORDINGS.contains(&value) => {}
             "encoding" => encoding = Some(encoding_of(value)?),
             "sample_rate" => sample_rate = Some(number(name, value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?),
             "channels" => channels = number(name, value, 1, MAX_CHANNELS)?,
-            "multichannel" if flag(name, value)? => {
-                return Err(ErrorBody::field(name, "true", "false: the channels are mixed to one"));
-            }
+            "multichannel" => listen.multichannel = flag(name, value)?,
             "interim_results" => listen.interim = flag(name, value)?,
             "vad_events" => listen.vad_events = flag(name, value)?,
             "utterance_end_ms" => {
@@ -61,11 +68,18 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
             }
             "language" if !value.is_empty() => listen.language = Some(value.to_owned()),
             "keywords" | "keyterm" => phrases(name, value, &mut listen.phrases)?,
-            "model" | "language" | "multichannel" | "token" | "api_key" => {}
+            "model" | "language" | "token" | "api_key" => {}
             _ => listen.ignored.push(name.to_owned()),
         }
     }
     listen.format = match (encoding, sample_rate) {
+        (Some(Encoding::Opus), Some(sample_rate)) if !OPUS_RATES.contains(&sample_rate) => {
+            let allowed = "8000, 12000, 16000, 24000 or 48000 for Opus";
+            return Err(ErrorBody::field("sample_rate", sample_rate.to_string(), allowed));
+        }
+        (Some(Encoding::Opus), _) if channels > 2 => {
+            return Err(ErrorBody::field("channels", channels.to_string(), "1 or 2 for Opus"));
+        }
         (Some(encoding), Some(sample_rate)) => Some(AudioFormat { encoding, sample_rate, channels }),
         (Some(_), None) => {
             let allowed = format!("given with encoding, from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
@@ -83,8 +97,9 @@ fn encoding_of(value: &str) -> Result<Encoding, ErrorBody> {
         "linear32" => Encoding::PcmF32le,
         "mulaw" => Encoding::Mulaw,
         "alaw" => Encoding::Alaw,
+        "opus" => Encoding::Opus,
         _ => {
-            let allowed = "linear16, linear32, mulaw or alaw; or absent for a recording with a head";
+            let allowed = "linear16, linear32, mulaw, alaw, opus, ogg-opus or flac; or absent for a recording with a head";
             return Err(ErrorBody::field("encoding", format!("{value:?}"), allowed));
         }
     })

@@ -41,7 +41,7 @@ fn a_final(from: u64, to: u64, cause: CutCause, words: Vec<TimedWord>) -> Final 
 }
 
 fn teller(query: &str) -> Teller {
-    Teller::new(answerer(), 8_000, &listen(query).expect("fine"))
+    Teller::new(answerer(), [0, 1], 8_000, &listen(query).expect("fine"))
 }
 
 /// What is told, as JSON.
@@ -58,6 +58,7 @@ fn a_query_of_a_live_client_is_read() {
     let format = AudioFormat { encoding: Encoding::PcmS16le, sample_rate: 16_000, channels: 2 };
     let wanted = Listen {
         format: Some(format),
+        multichannel: false,
         model: None,
         language: Some("en-US".into()),
         interim: true,
@@ -72,11 +73,22 @@ fn a_query_of_a_live_client_is_read() {
 }
 
 #[test]
+fn a_recording_says_itself_what_it_is() {
+    for query in ["encoding=ogg-opus&sample_rate=48000", "encoding=flac", "sample_rate=16000", "channels=2"] {
+        assert_eq!(listen(query).expect("fine").format, None, "{query}");
+    }
+    let opus = listen("encoding=opus&sample_rate=48000&channels=2&multichannel=true").expect("fine");
+    let format = AudioFormat { encoding: Encoding::Opus, sample_rate: 48_000, channels: 2 };
+    assert_eq!((opus.format, opus.multichannel), (Some(format), true));
+}
+
+#[test]
 fn what_cannot_be_served_is_named() {
     for (query, message) in [
         (
-            "encoding=opus&sample_rate=48000",
-            "encoding is \"opus\"; it must be linear16, linear32, mulaw or alaw; or absent for a recording with a head",
+            "encoding=speex&sample_rate=48000",
+            "encoding is \"speex\"; it must be linear16, linear32, mulaw, alaw, opus, ogg-opus or flac; or absent for a \
+             recording with a head",
         ),
         ("encoding=linear16", "sample_rate is absent; it must be given with encoding, from 8000 to 48000"),
         (
@@ -84,7 +96,12 @@ fn what_cannot_be_served_is_named() {
             "sample_rate is \"4000\"; it must be a whole number from 8000 to 48000",
         ),
         ("channels=0", "channels is \"0\"; it must be a whole number from 1 to 8"),
-        ("multichannel=true", "multichannel is true; it must be false: the channels are mixed to one"),
+        ("multichannel=perhaps", "multichannel is \"perhaps\"; it must be true or false"),
+        (
+            "encoding=opus&sample_rate=44100",
+            "sample_rate is 44100; it must be 8000, 12000, 16000, 24000 or 48000 for Opus",
+        ),
+        ("encoding=opus&sample_rate=48000&channels=3", "channels is 3; it must be 1 or 2 for Opus"),
         ("interim_results=maybe", "interim_results is \"maybe\"; it must be true or false"),
         ("utterance_end_ms=20", "utterance_end_ms is \"20\"; it must be a whole number from 1000 to 5000"),
     ] {
@@ -195,7 +212,7 @@ fn a_stream_ends_with_what_was_heard_and_a_recording_begins_with_it() {
         a_final(8_000, 9_000, CutCause::NoSpeech, Vec::new()),
         a_final(9_000, 12_000, CutCause::End, vec![word("two", 1.2, 1.4)]),
     ];
-    let answer = transcript(&answerer(), &heard, &finals);
+    let answer = transcript(&answerer(), &heard, &[&finals]);
     assert_eq!(answer["metadata"]["type"], Value::Null);
     let alternative = &answer["results"]["channels"][0]["alternatives"][0];
     assert_eq!(

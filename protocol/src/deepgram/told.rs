@@ -10,6 +10,8 @@ use crate::{CutCause, SourceOffset};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Teller {
     answerer: Answerer,
+    /// Which channel it is, and of how many.
+    channel: [u8; 2],
     sample_rate: u32,
     interim: bool,
     vad_events: bool,
@@ -21,11 +23,12 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// For a session of audio with so many frames a second.
+    /// For a session of audio with so many frames a second: one channel of several, by its place, or all of them as one.
     #[must_use]
-    pub fn new(answerer: Answerer, sample_rate: u32, listen: &Listen) -> Self {
+    pub fn new(answerer: Answerer, channel: [u8; 2], sample_rate: u32, listen: &Listen) -> Self {
         Self {
             answerer,
+            channel,
             sample_rate: sample_rate.max(1),
             interim: listen.interim,
             vad_events: listen.vad_events,
@@ -71,9 +74,8 @@ impl Teller {
     fn note_speech(&mut self, words: bool, from: SourceOffset, out: &mut Vec<String>) {
         if words && !self.speaking && self.vad_events {
             let timestamp = self.seconds(from);
-            out.push(
-                json!({ "type": "SpeechStarted", "channel": [0, 1], "timestamp": timestamp }).to_string(),
-            );
+            let event = json!({ "type": "SpeechStarted", "channel": self.channel, "timestamp": timestamp });
+            out.push(event.to_string());
         }
         self.speaking |= words;
     }
@@ -82,7 +84,8 @@ impl Teller {
         let (Some(gap), Some(last_word_end)) = (self.utterance_end_s, self.last_word_end) else { return };
         if !self.speaking && millis(now - last_word_end) >= gap {
             self.last_word_end = None;
-            let event = json!({ "type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last_word_end });
+            let event =
+                json!({ "type": "UtteranceEnd", "channel": self.channel, "last_word_end": last_word_end });
             out.push(event.to_string());
         }
     }
@@ -90,7 +93,7 @@ impl Teller {
     fn result(&self, start: f64, end: f64, alternative: &Value) -> Value {
         json!({
             "type": "Results",
-            "channel_index": [0, 1],
+            "channel_index": self.channel,
             "start": start,
             "duration": millis(end - start),
             "is_final": false,

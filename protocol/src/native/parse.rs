@@ -3,9 +3,10 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{ClientMessage, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL};
+use super::{AudioFormat, ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL};
 use crate::limits::{
     MAX_ALTERNATIVES, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
+    OPUS_RATES,
 };
 
 /// A client's text is no message. Nothing was done.
@@ -59,11 +60,25 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
         let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
         return Err(ErrorBody::field("format.sample_rate", rate.to_string(), allowed));
     }
+    if hello.format.encoding == Encoding::Opus {
+        check_opus(&hello.format)?;
+    }
     if !(1..=MAX_CHANNELS).contains(&hello.format.channels) {
         let allowed = format!("1 to {MAX_CHANNELS}");
         return Err(ErrorBody::field("format.channels", hello.format.channels.to_string(), allowed));
     }
     check_options(&hello.options)
+}
+
+fn check_opus(format: &AudioFormat) -> Result<(), ErrorBody> {
+    if !OPUS_RATES.contains(&format.sample_rate) {
+        let allowed = "8000, 12000, 16000, 24000 or 48000 for Opus";
+        return Err(ErrorBody::field("format.sample_rate", format.sample_rate.to_string(), allowed));
+    }
+    if format.channels > 2 {
+        return Err(ErrorBody::field("format.channels", format.channels.to_string(), "1 or 2 for Opus"));
+    }
+    Ok(())
 }
 
 fn check_options(options: &super::SessionOptions) -> Result<(), ErrorBody> {

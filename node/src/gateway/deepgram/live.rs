@@ -5,23 +5,23 @@
 use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
+use futures_util::future::select_all;
 use sha2::{Digest, Sha256};
 use starling_actors::SessionEvent;
-use starling_core::audio::PcmReader;
-use starling_protocol::Segment;
 use starling_protocol::deepgram::{
     Heard, ListenMessage, SILENCE_SECONDS, Teller, error_event, metadata, parse_message,
 };
-use starling_protocol::native::{AudioFormat, ErrorBody, ErrorCode};
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{Segment, SourceOffset};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::{Call, hex};
+use crate::gateway::audio::{Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
-use crate::gateway::wav::{MAX_HEAD_BYTES, parse_head};
 use crate::gateway::{GatewayState, note_warnings};
-use crate::sessions::{Attached, Input, Output};
+use crate::sessions::{Attached, Input, Output, PIECE_BYTES};
 
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS);
 
@@ -29,8 +29,10 @@ const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS);
 const SILENT: (u16, &str) = (close::INTERNAL, "NET-0001: neither audio nor KeepAlive came for 10 s");
 
 /// What audio that can't be decoded is closed with.
-const NO_AUDIO: (u16, &str) =
-    (close::POLICY, "DATA-0000: what came is neither raw audio that the query describes nor a WAV recording");
+const NO_AUDIO: (u16, &str) = (
+    close::POLICY,
+    "DATA-0000: what came is neither raw audio that the query describes nor a recording of a known kind",
+);
 
 /// Errors about single messages that wait to be written.
 const WAITING_ERRORS: usize = 8;
@@ -41,52 +43,42 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How a connection is closed.
 type Closing = (u16, &'static str);
 
-/// Where the samples begin.
-struct Beginning {
-    format: AudioFormat,
-    /// Samples that came with the head.
-    first: Vec<u8>,
-    /// Bytes of samples there are, if the head says so.
-    left: u64,
+/// A stream whose sessions are open.
+struct Begun {
+    opened: Vec<Attached>,
+    audio: LiveAudio,
     /// What has come so far.
     hash: Sha256,
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call, attached: Option<Attached>) {
+pub(super) async fn serve(
+    socket: WebSocket,
+    state: GatewayState,
+    call: Call,
+    opened: Option<(Vec<Attached>, LiveAudio)>,
+) {
     let (mut reader, mut writer) = split(socket, &state.settings);
-    let begun = match (attached, call.listen.format) {
-        (Some(attached), Some(format)) => {
-            let beginning = Beginning { format, first: Vec::new(), left: u64::MAX, hash: Sha256::new() };
-            Some((attached, beginning))
-        }
-        _ => open(&mut reader, &mut writer, &state, &call).await,
+    let begun = match opened {
+        Some((opened, audio)) => Some(Begun { opened, audio, hash: Sha256::new() }),
+        None => open(&mut reader, &mut writer, &state, &call).await,
     };
-    if let Some((attached, beginning)) = begun {
-        converse(&mut reader, &mut writer, attached, beginning, &call, &state).await;
+    if let Some(begun) = begun {
+        converse(&mut reader, &mut writer, begun, &call, &state).await;
     }
 }
 
-/// Opens a session for audio whose head says what it is; `None` when the client was told why not, or is gone.
-async fn open(
-    reader: &mut Reader,
-    writer: &mut Writer,
-    state: &GatewayState,
-    call: &Call,
-) -> Option<(Attached, Beginning)> {
-    let beginning = match head(reader).await {
-        Ok(beginning) => beginning?,
+/// Opens sessions for audio that says itself what it is; `None` when the client was told why not, or is gone.
+async fn open(reader: &mut Reader, writer: &mut Writer, state: &GatewayState, call: &Call) -> Option<Begun> {
+    let (audio, hash) = match head(reader, call.kept()).await {
+        Ok(begun) => begun?,
         Err((code, reason)) => {
             writer.close(code, reason).await;
             return None;
         }
     };
-    let opened = async {
-        let request = call.request(beginning.format.sample_rate, true, state)?;
-        state.sessions.open(request).await
-    };
-    match opened.await {
-        Ok(attached) => Some((attached, beginning)),
+    match call.open(audio.sample_rate, audio.streams(), true, state).await {
+        Ok(opened) => Some(Begun { opened, audio, hash }),
         Err(error) => {
             if writer.text(error_event(&error)).await.is_ok() {
                 writer.close(close_code(error.code), &error.message).await;
@@ -96,76 +88,70 @@ async fn open(
     }
 }
 
-/// Reads up to the first samples; `None` when the client has left.
-async fn head(reader: &mut Reader) -> Result<Option<Beginning>, Closing> {
-    let (mut bytes, mut hash) = (Vec::new(), Sha256::new());
+/// Reads until it is known what the audio is; `None` when the client has left.
+async fn head(reader: &mut Reader, kept: Channels) -> Result<Option<(LiveAudio, Sha256)>, Closing> {
+    let (mut opening, mut hash) = (Opening::new(kept), Sha256::new());
+    let mut silent_at = Instant::now() + SILENCE;
     loop {
-        let Ok(received) = timeout(SILENCE, reader.next()).await else { return Err(SILENT) };
-        match received {
-            Received::Binary(piece) => {
-                hash.update(&piece);
-                bytes.extend_from_slice(&piece);
-            }
-            Received::Text(text) => match parse_message(&text) {
-                Ok(ListenMessage::CloseStream) => return Err(NO_AUDIO),
-                _ => continue,
+        let received = tokio::select! {
+            begun = opening.begun() => match begun {
+                Ok(Some(audio)) => return Ok(Some((audio, hash))),
+                Ok(None) => continue,
+                Err(_) => return Err(NO_AUDIO),
             },
-            Received::Pong(_) => continue,
-            Received::Broken(code, reason) => return Err((code, reason)),
-            Received::Closed | Received::Silent => return Ok(None),
-        }
-        match parse_head(&bytes) {
-            Ok(Some(head)) => {
-                let first = bytes.split_off(head.data_at);
-                let left = head.data_bytes.unwrap_or(u64::MAX);
-                return Ok(Some(Beginning { format: head.format, first, left, hash }));
+            received = timeout_at(silent_at, reader.next()), if opening.takes() => received,
+        };
+        match received {
+            Ok(Received::Binary(piece)) => {
+                hash.update(&piece);
+                opening.push(&piece);
             }
-            Ok(None) if bytes.len() <= MAX_HEAD_BYTES => {}
-            _ => return Err(NO_AUDIO),
+            Ok(Received::Text(text)) => {
+                if parse_message(&text) == Ok(ListenMessage::CloseStream) {
+                    opening.close();
+                }
+            }
+            Ok(Received::Pong(_)) => continue,
+            Ok(Received::Broken(code, reason)) => return Err((code, reason)),
+            Ok(Received::Closed | Received::Silent) => return Ok(None),
+            Err(_) => return Err(SILENT),
         }
+        silent_at = Instant::now() + SILENCE;
     }
 }
 
-async fn converse(
-    reader: &mut Reader,
-    writer: &mut Writer,
-    attached: Attached,
-    beginning: Beginning,
-    call: &Call,
-    state: &GatewayState,
-) {
-    let Attached { ready, input, output } = attached;
-    note_warnings(&ready);
-    let format = beginning.format;
-    let teller = Teller::new(call.answerer(&ready.model), format.sample_rate, &call.listen);
+async fn converse(reader: &mut Reader, writer: &mut Writer, begun: Begun, call: &Call, state: &GatewayState) {
+    let Begun { opened, audio, hash } = begun;
+    let streams = u8::try_from(opened.len()).unwrap_or(u8::MAX);
+    let (mut inputs, mut told) = (Vec::new(), Vec::new());
+    for (place, Attached { ready, input, output }) in (0..).zip(opened) {
+        note_warnings(&ready);
+        let answerer = call.answerer(&ready.model);
+        let teller = Teller::new(answerer, [place, streams], audio.sample_rate, &call.listen);
+        inputs.push(input);
+        told.push(Told { teller, output, frames: None });
+    }
     let (errors, complaints) = mpsc::channel(WAITING_ERRORS);
-    let (tell, written) = watch::channel(0);
+    let (tell, written) = watch::channel(vec![0; inputs.len()]);
     let (heard, digest) = oneshot::channel();
+    let channels = audio.channels;
     let mut speaking = Speaking {
-        input,
-        samples: PcmReader::new(format.encoding, format.channels),
-        mono: Vec::new(),
-        left: beginning.left,
-        hash: beginning.hash,
+        confirmed: vec![0; inputs.len()],
+        samples: vec![Vec::new(); inputs.len()],
+        inputs,
+        audio,
+        hash,
         heard: Some(heard),
         written,
-        confirmed: 0,
         errors,
         pace: state.rounds.enter(),
     };
-    let telling = Telling {
-        teller,
-        complaints,
-        written: tell,
-        digest,
-        created: &call.created,
-        channels: format.channels,
-    };
+    let telling = Telling { told, complaints, written: tell, digest, created: &call.created, channels };
     let closing = {
-        let mut reading = std::pin::pin!(speaking.run(reader, beginning.first));
+        let mut reading = std::pin::pin!(speaking.run(reader));
         tokio::select! {
             closing = &mut reading => closing,
-            told = telling.run(writer, output, state) => {
+            told = telling.run(writer, state) => {
                 if told.is_ok() {
                     // Its side of the goodbye.
                     let _ = timeout(GOODBYE, &mut reading).await;
@@ -177,34 +163,52 @@ async fn converse(
     if let Some((code, reason)) = closing {
         writer.close(code, reason).await;
     }
-    speaking.input.abandon().await;
+    for input in speaking.inputs {
+        input.abandon().await;
+    }
 }
 
-/// The client's side of a session.
+/// The client's side of its sessions.
 struct Speaking {
-    input: Box<dyn Input>,
-    samples: PcmReader,
-    mono: Vec<u8>,
-    left: u64,
+    /// One a stream.
+    inputs: Vec<Box<dyn Input>>,
+    audio: LiveAudio,
+    /// What came out of the audio, by stream.
+    samples: Vec<Vec<u8>>,
     hash: Sha256,
     /// Told the digest of all that came, at the end. `None` once it was.
     heard: Option<oneshot::Sender<String>>,
-    /// Finals that were written, by the last one's number plus one.
-    written: watch::Receiver<u64>,
-    confirmed: u64,
+    /// Finals that were written, by stream: the last one's number plus one.
+    written: watch::Receiver<Vec<u64>>,
+    confirmed: Vec<u64>,
     errors: mpsc::Sender<ErrorBody>,
     pace: Pace,
 }
 
 impl Speaking {
     /// Takes in messages until the connection is over.
-    async fn run(&mut self, reader: &mut Reader, first: Vec<u8>) -> Option<Closing> {
-        let mut over = !first.is_empty() && self.audio(&first).await;
+    async fn run(&mut self, reader: &mut Reader) -> Option<Closing> {
+        let mut over = false;
         let mut silent_at = Instant::now() + SILENCE;
         while !over {
             self.confirm().await;
             let received = tokio::select! {
-                received = timeout_at(silent_at, reader.next()) => received,
+                more = self.audio.more(&mut self.samples), if self.heard.is_some() => {
+                    over = match more {
+                        Ok(true) => self.hand_on().await,
+                        Ok(false) => self.end().await,
+                        // The next packet may be better.
+                        Err(error) if error.code == ErrorCode::BadMessage => {
+                            let _ = self.errors.send(error).await;
+                            false
+                        }
+                        Err(_) => return Some(NO_AUDIO),
+                    };
+                    // It may have taken long, in which nothing could be heard.
+                    silent_at = Instant::now() + SILENCE;
+                    continue;
+                }
+                received = timeout_at(silent_at, reader.next()), if self.audio.takes() => received,
                 changed = self.written.changed() => match changed {
                     Ok(()) => continue,
                     // All was told: what still comes changes nothing.
@@ -219,94 +223,129 @@ impl Speaking {
                 silent_at = Instant::now() + SILENCE;
                 continue;
             };
-            over = match received {
-                Received::Binary(_) if self.heard.is_none() => false,
+            match received {
+                Received::Binary(_) if self.heard.is_none() => {}
                 // Older libraries end a stream with an empty message.
-                Received::Binary(piece) if piece.is_empty() => self.end().await,
+                Received::Binary(piece) if piece.is_empty() => self.audio.close(),
                 Received::Binary(piece) => {
                     self.hash.update(&piece);
                     self.pace.wait().await;
-                    self.audio(&piece).await
+                    self.audio.push(piece);
                 }
-                Received::Text(text) => self.message(&text).await,
+                Received::Text(text) => over = self.message(&text).await,
                 Received::Pong(_) => continue,
                 Received::Broken(code, reason) => return Some((code, reason)),
                 Received::Closed | Received::Silent => return None,
-            };
-            // Taking it in may have taken long, in which nothing could be heard.
+            }
             silent_at = Instant::now() + SILENCE;
         }
-        // The session is over and its last events say why; they are being written.
+        // The sessions are over and their last events say why; they are being written.
         while !matches!(reader.next().await, Received::Closed | Received::Silent | Received::Broken(..)) {}
         None
     }
 
-    /// Returns whether the session takes no more.
+    /// Returns whether a session takes no more.
     async fn message(&mut self, text: &str) -> bool {
         match parse_message(text) {
-            Ok(ListenMessage::KeepAlive) => false,
-            Ok(ListenMessage::Finalize) if self.heard.is_some() => self.input.finalize().await.is_err(),
-            Ok(ListenMessage::CloseStream) => self.end().await,
-            Ok(ListenMessage::Finalize) => false,
+            Ok(ListenMessage::Finalize) if self.heard.is_some() => {
+                for input in &mut self.inputs {
+                    if input.finalize().await.is_err() {
+                        return true;
+                    }
+                }
+            }
+            Ok(ListenMessage::CloseStream) => self.audio.close(),
+            Ok(ListenMessage::KeepAlive | ListenMessage::Finalize) => {}
             Err(error) => {
                 let _ = self.errors.send(error).await;
-                false
             }
         }
+        false
     }
 
-    async fn audio(&mut self, bytes: &[u8]) -> bool {
-        // What follows the samples of a recording is metadata.
-        let taken = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        self.left = self.left.saturating_sub(taken as u64);
-        self.mono.clear();
-        self.samples.read(&bytes[..taken], &mut self.mono);
-        !self.mono.is_empty() && self.input.audio(&self.mono).await.is_err()
+    /// Hands on what came out of the audio. Returns whether a session takes no more.
+    async fn hand_on(&mut self) -> bool {
+        for (stream, samples) in self.samples.iter_mut().enumerate() {
+            let samples = std::mem::take(samples);
+            for piece in samples.chunks(PIECE_BYTES) {
+                // A session that is full may wait for the finals that its client has.
+                loop {
+                    let fed = tokio::select! {
+                        biased;
+                        fed = self.inputs[stream].audio(piece) => Some(fed),
+                        Ok(()) = self.written.changed() => None,
+                    };
+                    match fed {
+                        Some(Ok(())) => break,
+                        Some(Err(_)) => return true,
+                        None => confirm(&mut self.inputs, &mut self.written, &mut self.confirmed).await,
+                    }
+                }
+            }
+        }
+        false
     }
 
     async fn end(&mut self) -> bool {
         // The end may be said twice.
         let Some(heard) = self.heard.take() else { return false };
         let _ = heard.send(hex(&self.hash.clone().finalize()));
-        self.input.end().await.is_err()
+        let mut over = false;
+        for input in &mut self.inputs {
+            over |= input.end().await.is_err();
+        }
+        over
     }
 
-    /// The client has been written the finals before this: it has no way to say that it read them.
     async fn confirm(&mut self) {
-        let written = *self.written.borrow_and_update();
-        if written > self.confirmed {
-            self.confirmed = written;
+        confirm(&mut self.inputs, &mut self.written, &mut self.confirmed).await;
+    }
+}
+
+/// The client has been written these finals: it has no way to say that it read them.
+async fn confirm(
+    inputs: &mut [Box<dyn Input>],
+    written: &mut watch::Receiver<Vec<u64>>,
+    confirmed: &mut Vec<u64>,
+) {
+    let written = written.borrow_and_update().clone();
+    for ((input, written), confirmed) in inputs.iter_mut().zip(&written).zip(&mut *confirmed) {
+        if written > confirmed {
             // A session that is over needs no confirmation.
-            let _ = self.input.confirm(Segment(written - 1)).await;
+            let _ = input.confirm(Segment(written - 1)).await;
         }
     }
+    *confirmed = written;
+}
+
+/// A stream's session, and how it is told.
+struct Told {
+    teller: Teller,
+    output: Box<dyn Output>,
+    /// How many there were, once it has ended well.
+    frames: Option<SourceOffset>,
 }
 
 /// The server's side of it.
 struct Telling<'a> {
-    teller: Teller,
+    told: Vec<Told>,
     complaints: mpsc::Receiver<ErrorBody>,
-    written: watch::Sender<u64>,
+    written: watch::Sender<Vec<u64>>,
     digest: oneshot::Receiver<String>,
     created: &'a str,
     channels: u8,
 }
 
 impl Telling<'_> {
-    /// Tells the client what comes until the session is over, and says goodbye.
-    async fn run(
-        mut self,
-        writer: &mut Writer,
-        mut output: Box<dyn Output>,
-        state: &GatewayState,
-    ) -> Result<(), SendError> {
+    /// Tells the client what comes until the sessions are over, and says goodbye.
+    async fn run(mut self, writer: &mut Writer, state: &GatewayState) -> Result<(), SendError> {
         let mut pings = interval(state.settings.ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
         let mut texts = Vec::new();
-        loop {
-            let event = tokio::select! {
-                event = output.next() => event,
+        while self.told.iter().any(|told| told.frames.is_none()) {
+            let (stream, event) = tokio::select! {
+                event = next(&mut self.told) => event,
                 Some(error) = self.complaints.recv() => {
                     writer.text(error_event(&error)).await?;
                     continue;
@@ -317,29 +356,20 @@ impl Telling<'_> {
                 }
             };
             let mut written = None;
+            let Told { teller, frames: heard, .. } = &mut self.told[stream];
             match event {
                 Some(SessionEvent::Partial { from, until, text, .. }) => {
-                    self.teller.partial(from, until, &text, &mut texts);
+                    teller.partial(from, until, &text, &mut texts);
                 }
                 Some(SessionEvent::Final(last)) => {
-                    self.teller.last(&last, &mut texts);
+                    teller.last(&last, &mut texts);
                     // Not dressed as silence.
                     texts.extend(
                         last.error.map(|error| error_event(&ErrorBody::new(ErrorCode::Internal, error))),
                     );
                     written = Some(last.segment.0 + 1);
                 }
-                Some(SessionEvent::Done { frames, .. }) => {
-                    let heard = Heard {
-                        sha256: self.digest.try_recv().unwrap_or_default(),
-                        created: self.created.to_owned(),
-                        duration: self.teller.seconds(frames),
-                        channels: self.channels,
-                    };
-                    writer.text(metadata(self.teller.answerer(), &heard).to_string()).await?;
-                    writer.close(close::NORMAL, "").await;
-                    return Ok(());
-                }
+                Some(SessionEvent::Done { frames, .. }) => *heard = Some(frames),
                 Some(SessionEvent::Failed(error)) => {
                     writer.text(error_event(&error)).await?;
                     writer.close(close_code(error.code), &error.message).await;
@@ -355,8 +385,31 @@ impl Telling<'_> {
                 writer.text(text).await?;
             }
             if let Some(written) = written {
-                self.written.send_replace(written);
+                self.written.send_modify(|all| all[stream] = written);
             }
         }
+        self.goodbye(writer).await
     }
+
+    async fn goodbye(mut self, writer: &mut Writer) -> Result<(), SendError> {
+        let seconds = self.told.iter().filter_map(|told| Some(told.teller.seconds(told.frames?)));
+        let heard = Heard {
+            sha256: self.digest.try_recv().unwrap_or_default(),
+            created: self.created.to_owned(),
+            duration: seconds.fold(0.0, f64::max),
+            channels: self.channels,
+        };
+        if let Some(told) = self.told.first() {
+            writer.text(metadata(told.teller.answerer(), &heard).to_string()).await?;
+        }
+        writer.close(close::NORMAL, "").await;
+        Ok(())
+    }
+}
+
+/// The next event of any session that goes on, and which one's it is.
+async fn next(told: &mut [Told]) -> (usize, Option<SessionEvent>) {
+    let open = told.iter_mut().enumerate().filter(|(_, told)| told.frames.is_none());
+    let events = open.map(|(stream, told)| Box::pin(async move { (stream, told.output.next().await) }));
+    select_all(events).await.0
 }

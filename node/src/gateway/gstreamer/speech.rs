@@ -11,19 +11,19 @@ use std::time::Duration;
 use axum::extract::ws::WebSocket;
 use serde_json::Value;
 use starling_actors::SessionEvent;
-use starling_core::audio::PcmReader;
 use starling_protocol::Segment;
 use starling_protocol::gstreamer::{
     END_OF_STREAM, Media, Status, TextMessage, adaptation_event, error_event, final_event, parse_text,
     partial_event,
 };
-use starling_protocol::native::{AudioFormat, ErrorBody, ErrorCode};
+use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Call;
+use crate::gateway::audio::{Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
-use crate::gateway::wav::{MAX_HEAD_BYTES, parse_head};
+use crate::gateway::rounds::Pace;
 use crate::gateway::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, Output};
 
@@ -49,12 +49,15 @@ impl From<ErrorBody> for Over {
 
 /// What came before the first sample.
 struct Beginning {
-    format: AudioFormat,
-    /// Bytes of samples that came with a head.
-    first: Vec<u8>,
-    /// Bytes of samples there are, if the head says so.
-    left: u64,
+    audio: LiveAudio,
     adaptation: Option<Value>,
+}
+
+/// What a client did that its connection can't go on after.
+enum Broken {
+    Closing(u16, &'static str),
+    /// Its audio can't be decoded.
+    Audio(ErrorBody),
 }
 
 /// Serves one connection to its end.
@@ -62,8 +65,15 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call) {
     let (mut reader, mut writer) = split(socket, &state.settings);
     let begun = async {
         let beginning = begin(&mut reader, &call, &state).await?;
-        let request = call.request(beginning.format.sample_rate, &state);
-        Ok((state.sessions.open(request).await?, beginning))
+        let sample_rate = beginning.audio.sample_rate;
+        let attached = state.sessions.open(call.request(sample_rate, &state)).await?;
+        if attached.ready.resumed && attached.ready.sample_rate != sample_rate {
+            // Positions are counted in the session's own frames.
+            let allowed = format!("{} as this content-id's session began", attached.ready.sample_rate);
+            drop(attached);
+            return Err(ErrorBody::field("rate", sample_rate.to_string(), allowed).into());
+        }
+        Ok((attached, beginning))
     };
     match begun.await {
         Ok((attached, beginning)) => {
@@ -89,20 +99,28 @@ async fn refuse(writer: &mut Writer, id: &str, error: &ErrorBody) {
     }
 }
 
-/// Reads up to the first samples: of raw audio, not at all.
+/// Reads until it is known what the audio is: of raw audio, not at all.
 async fn begin(reader: &mut Reader, call: &Call, state: &GatewayState) -> Result<Beginning, Over> {
     if let Media::Raw(format) = call.media.clone()? {
-        return Ok(Beginning { format, first: Vec::new(), left: u64::MAX, adaptation: None });
+        let audio = LiveAudio::described(format, Channels::Mixed)?;
+        return Ok(Beginning { audio, adaptation: None });
     }
-    let (mut bytes, mut adaptation) = (Vec::new(), None);
+    let (mut opening, mut adaptation) = (Opening::new(Channels::Mixed), None);
     let most = state.settings.handshake_timeout;
     let read = async {
         loop {
-            match reader.next().await {
-                Received::Binary(piece) if piece == END_OF_STREAM => return Err(no_recording(&bytes)),
-                Received::Binary(piece) => bytes.extend_from_slice(&piece),
+            let received = tokio::select! {
+                begun = opening.begun() => match begun? {
+                    Some(audio) => return Ok(Beginning { audio, adaptation: adaptation.take() }),
+                    None => continue,
+                },
+                received = reader.next(), if opening.takes() => received,
+            };
+            match received {
+                Received::Binary(piece) if piece == END_OF_STREAM => opening.close(),
+                Received::Binary(piece) => opening.push(&piece),
                 Received::Text(text) => match parse_text(&text) {
-                    TextMessage::EndOfStream => return Err(no_recording(&bytes)),
+                    TextMessage::EndOfStream => opening.close(),
                     TextMessage::AdaptationState(given) => adaptation = Some(*given),
                     TextMessage::Other => {}
                 },
@@ -110,25 +128,12 @@ async fn begin(reader: &mut Reader, call: &Call, state: &GatewayState) -> Result
                 Received::Broken(code, reason) => return Err(Over::Close(code, reason)),
                 Received::Closed | Received::Silent => return Err(Over::Gone),
             }
-            if let Some(head) = parse_head(&bytes)? {
-                let first = bytes.split_off(head.data_at);
-                let left = head.data_bytes.unwrap_or(u64::MAX);
-                return Ok(Beginning { format: head.format, first, left, adaptation });
-            }
-            if bytes.len() > MAX_HEAD_BYTES {
-                return Err(no_recording(&bytes));
-            }
         }
     };
     timeout(most, read).await.unwrap_or_else(|_| {
         let message = format!("no audio came within {} s", most.as_secs_f64());
         Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into())
     })
-}
-
-fn no_recording(bytes: &[u8]) -> Over {
-    let value = format!("{} bytes without samples", bytes.len());
-    ErrorBody::field("audio", value, "a WAV recording, or raw audio that content-type describes").into()
 }
 
 async fn converse(
@@ -143,7 +148,8 @@ async fn converse(
     note_warnings(&ready);
     let id = call.session.to_string();
     let sent = Arc::new(AtomicU64::new(0));
-    let mut hearing = Hearing { input, sent: Arc::clone(&sent), read: 0, pongs: false };
+    let pace = state.rounds.enter();
+    let mut hearing = Hearing { input, sent: Arc::clone(&sent), read: 0, pongs: false, pace };
     let (tell, adapted) = oneshot::channel();
     let (told, broken) = {
         let mut reading = std::pin::pin!(hearing.run(reader, beginning, tell));
@@ -157,8 +163,10 @@ async fn converse(
         }
         (told, broken)
     };
-    if let Some((code, reason)) = broken {
-        writer.close(code, reason).await;
+    match broken {
+        Some(Broken::Closing(code, reason)) => writer.close(code, reason).await,
+        Some(Broken::Audio(error)) => refuse(writer, &id, &error).await,
+        None => {}
     }
     hearing.leave(call.named, told).await;
 }
@@ -172,6 +180,7 @@ struct Hearing {
     read: u64,
     /// Whether the client has ever answered a ping.
     pongs: bool,
+    pace: Pace,
 }
 
 impl Hearing {
@@ -181,67 +190,55 @@ impl Hearing {
         reader: &mut Reader,
         beginning: Beginning,
         adapted: oneshot::Sender<Option<Value>>,
-    ) -> Option<(u16, &'static str)> {
-        let Beginning { format, first, mut left, mut adaptation } = beginning;
-        let mut samples = PcmReader::new(format.encoding, format.channels);
+    ) -> Option<Broken> {
+        let Beginning { mut audio, mut adaptation } = beginning;
         let mut adapted = Some(adapted);
-        let mut waiting = Some(first).filter(|first| !first.is_empty());
-        let mut mono = Vec::new();
+        let mut mono = [Vec::new()];
         loop {
-            let ended = match waiting.take() {
-                Some(first) => self.audio(&first, &mut left, &mut samples, &mut mono).await,
-                None => match reader.next().await {
-                    Received::Binary(piece) if piece == END_OF_STREAM => {
-                        self.end(adapted.take(), adaptation.take()).await
+            let received = tokio::select! {
+                more = audio.more(&mut mono), if adapted.is_some() => {
+                    let over = match more {
+                        Ok(true) => self.audio(&mut mono[0]).await,
+                        Ok(false) => self.end(adapted.take(), adaptation.take()).await,
+                        Err(error) => return Some(Broken::Audio(error)),
+                    };
+                    if over {
+                        break;
                     }
-                    // After its end there is none.
-                    Received::Binary(_) if adapted.is_none() => false,
-                    Received::Binary(piece) => self.audio(&piece, &mut left, &mut samples, &mut mono).await,
-                    Received::Text(text) => match parse_text(&text) {
-                        TextMessage::EndOfStream => self.end(adapted.take(), adaptation.take()).await,
-                        TextMessage::AdaptationState(given) => {
-                            adaptation = Some(*given);
-                            false
-                        }
-                        TextMessage::Other => false,
-                    },
-                    Received::Pong(payload) => self.pong(&payload).await,
-                    Received::Broken(code, reason) => return Some((code, reason)),
-                    Received::Closed | Received::Silent => return None,
-                },
+                    continue;
+                }
+                received = reader.next(), if audio.takes() => received,
             };
-            if ended {
-                // The session is over and its last events say why; they are being written.
-                while !matches!(
-                    reader.next().await,
-                    Received::Closed | Received::Silent | Received::Broken(..)
-                ) {}
-                return None;
+            match received {
+                Received::Binary(piece) if piece == END_OF_STREAM => audio.close(),
+                Received::Binary(piece) => {
+                    self.pace.wait().await;
+                    audio.push(piece);
+                }
+                Received::Text(text) => match parse_text(&text) {
+                    TextMessage::EndOfStream => audio.close(),
+                    TextMessage::AdaptationState(given) => adaptation = Some(*given),
+                    TextMessage::Other => {}
+                },
+                Received::Pong(payload) => self.pong(&payload).await,
+                Received::Broken(code, reason) => return Some(Broken::Closing(code, reason)),
+                Received::Closed | Received::Silent => return None,
             }
         }
+        // The session is over and its last events say why; they are being written.
+        while !matches!(reader.next().await, Received::Closed | Received::Silent | Received::Broken(..)) {}
+        None
     }
 
     /// Returns whether the session takes no more.
-    async fn audio(
-        &mut self,
-        bytes: &[u8],
-        left: &mut u64,
-        samples: &mut PcmReader,
-        mono: &mut Vec<u8>,
-    ) -> bool {
-        // What follows the samples of a recording is metadata.
-        let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-        *left = left.saturating_sub(taken as u64);
-        mono.clear();
-        samples.read(&bytes[..taken], mono);
-        if mono.is_empty() {
-            return false;
-        }
+    async fn audio(&mut self, mono: &mut Vec<u8>) -> bool {
         let behind = self.sent.load(Ordering::Acquire).saturating_sub(self.read);
         if behind > MOST_UNREAD {
             self.confirm(self.read + behind - MOST_UNREAD).await;
         }
-        self.input.audio(mono).await.is_err()
+        let over = !mono.is_empty() && self.input.audio(mono).await.is_err();
+        mono.clear();
+        over
     }
 
     async fn end(
@@ -249,21 +246,19 @@ impl Hearing {
         adapted: Option<oneshot::Sender<Option<Value>>>,
         adaptation: Option<Value>,
     ) -> bool {
-        // The end may be said twice.
         let Some(adapted) = adapted else { return false };
         // Nobody waits for it if the session is over.
         let _ = adapted.send(adaptation);
         self.input.end().await.is_err()
     }
 
-    async fn pong(&mut self, payload: &[u8]) -> bool {
+    async fn pong(&mut self, payload: &[u8]) {
         if let Ok(number) = payload.try_into().map(u64::from_be_bytes)
             && number <= self.sent.load(Ordering::Acquire)
         {
             self.pongs = true;
             self.confirm(number).await;
         }
-        false
     }
 
     /// The client has all finals before this number.
