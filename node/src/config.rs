@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub mod check;
 mod cluster;
 pub mod error;
+mod jwt;
 pub mod keys;
 pub mod load;
 mod locate;
@@ -20,6 +21,7 @@ mod units;
 
 pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
+pub use jwt::JwtSettings;
 pub use load::{Flag, Loaded, load};
 pub use secret::Secret;
 pub use tenant::TenantSettings;
@@ -36,6 +38,8 @@ pub struct Settings {
     pub cluster: ClusterSettings,
     /// How connections are treated.
     pub gateway: GatewaySettings,
+    /// Whose tokens are taken for keys.
+    pub jwt: JwtSettings,
     /// What a session may take.
     pub sessions: SessionSettings,
     /// The program that decodes.

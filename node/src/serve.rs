@@ -59,7 +59,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
             "{address} can be reached by others and no key is asked for: anybody may use this node"
         );
     }
-    let tenants = Tenants::new(loaded.tenants);
+    let tenants = Tenants::with_tokens(loaded.tenants, loaded.tokens);
     let certificate = certificate(&settings.tls)?;
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;

@@ -5,6 +5,7 @@
 
 mod key;
 mod sessions;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use key::{KeyHash, new_key};
 pub use sessions::TenantSessions;
+pub use token::{TokenError, TokenVerifier};
 
 /// One tenant as the settings have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +67,22 @@ struct Directory {
     /// By name, so that what is open counts on when the settings are read again.
     usage: HashMap<String, Arc<Mutex<Usage>>>,
     anybody: Option<Arc<Tenant>>,
+    by_name: HashMap<String, Arc<Tenant>>,
+    tokens: Option<Arc<TokenVerifier>>,
 }
 
 impl Tenants {
     /// The tenants of the settings. Without any, everybody is served as one that has no name and no limits.
     #[must_use]
     pub fn new(tenants: Vec<TenantFacts>) -> Arc<Self> {
+        Self::with_tokens(tenants, None)
+    }
+
+    /// The same, with tokens that name one of them.
+    #[must_use]
+    pub fn with_tokens(tenants: Vec<TenantFacts>, tokens: Option<Arc<TokenVerifier>>) -> Arc<Self> {
         let this = Self { origin: Instant::now(), directory: RwLock::default() };
-        this.replace(tenants);
+        this.replace(tenants, tokens);
         Arc::new(this)
     }
 
@@ -83,9 +93,9 @@ impl Tenants {
     }
 
     /// From now on there are these. Who is connected stays, and counts for what its name was.
-    pub fn replace(&self, tenants: Vec<TenantFacts>) {
+    pub fn replace(&self, tenants: Vec<TenantFacts>, tokens: Option<Arc<TokenVerifier>>) {
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Directory::default();
+        let mut next = Directory { tokens, ..Directory::default() };
         if tenants.is_empty() {
             next.anybody =
                 Some(Arc::new(self.tenant(TenantFacts::anybody(), &mut next.usage, &directory.usage)));
@@ -94,6 +104,7 @@ impl Tenants {
             let keys = std::mem::take(&mut facts.keys);
             let tenant = Arc::new(self.tenant(facts, &mut next.usage, &directory.usage));
             next.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
+            next.by_name.insert(tenant.name.clone(), tenant);
         }
         // Whoever is taken out and put in again has taken what it took.
         for (name, counts) in &directory.usage {
@@ -125,6 +136,13 @@ impl Tenants {
             return Identified::Tenant(Arc::clone(anybody));
         }
         let Some(key) = key else { return Identified::NoKey };
+        if let (Some(tokens), true) = (&directory.tokens, token::is_token(key)) {
+            return match tokens.tenant_of(key).map(|name| directory.by_name.get(&name)) {
+                Ok(Some(tenant)) => Identified::Tenant(Arc::clone(tenant)),
+                Ok(None) => Identified::UnknownTenant,
+                Err(error) => Identified::BadToken(error),
+            };
+        }
         let shown = KeyHash::of(key);
         let mut found = None;
         // None is left out once one was found, so that the time says nothing of its place.
@@ -146,6 +164,10 @@ pub enum Identified {
     NoKey,
     /// It is nobody's.
     UnknownKey,
+    /// It is a token, and not to be trusted.
+    BadToken(TokenError),
+    /// It is a good token, of a tenant that there is not.
+    UnknownTenant,
 }
 
 impl TenantFacts {

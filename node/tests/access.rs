@@ -8,7 +8,8 @@ use common::answer::{Answer, request};
 use common::*;
 use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
 use starling_core::tenant::TenantLimits;
-use starling_node::tenants::{Identified, KeyHash, TenantFacts, Tenants};
+use starling_node::config::JwtSettings;
+use starling_node::tenants::{Identified, KeyHash, TenantFacts, Tenants, TokenVerifier};
 use starling_protocol::native::ErrorCode;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -233,7 +234,7 @@ async fn keys_change_under_a_running_node() {
     let tenants = acme(|_| {});
     let node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
     assert_eq!(asked(&node, "GET /v1/models", Some(ACME)).await.status, 200);
-    tenants.replace(vec![facts("acme", "another key")]);
+    tenants.replace(vec![facts("acme", "another key")], None);
     assert_eq!(asked(&node, "GET /v1/models", Some(ACME)).await.status, 401);
     assert_eq!(asked(&node, "GET /v1/models", Some("another key")).await.status, 200);
 }
@@ -250,4 +251,34 @@ async fn the_client_shows_its_key_and_says_at_once_that_it_is_refused() {
     let session = Client::new(config).expect("fine").open(SessionConfig::default()).await;
     assert!(session.is_ok(), "{:?}", session.err());
     assert_eq!(node.session().await.request().tenant, "acme");
+}
+
+#[tokio::test]
+async fn a_token_is_as_good_as_a_key_of_the_tenant_that_it_names() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key pair");
+    let public = data_encoding::BASE64URL_NOPAD.encode(pair.public_key_raw());
+    let set = serde_json::json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": public }] });
+    let tokens = TokenVerifier::new(&JwtSettings::default(), &set.to_string()).expect("a key set");
+    let tenants = Tenants::with_tokens(vec![facts("acme", ACME)], Some(Arc::new(tokens)));
+    let mut node = FakeNode::with_tenants(tenants).await;
+    let token = |tenant: &str, seconds: i64| {
+        let expires = i64::try_from(starling_actors::unix_now().as_secs()).expect("fits") + seconds;
+        let claims = serde_json::json!({ "tenant": tenant, "exp": expires });
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        let signing = jsonwebtoken::EncodingKey::from_ed_der(&pair.serialize_der());
+        jsonwebtoken::encode(&header, &claims, &signing).expect("signs")
+    };
+    let mut socket = native(&node, &token("acme", 60)).await;
+    send_text(&mut socket, r#"{"type":"hello"}"#).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    assert_eq!(node.session().await.request().tenant, "acme");
+    for (token, status, said) in [
+        (token("acme", -3_600), 401, "the token has expired"),
+        (token("nobody", 60), 403, "names a tenant"),
+        (format!("{}x", token("acme", 60)), 401, "not signed by a key"),
+    ] {
+        let answer = asked(&node, "GET /v1/models", Some(&token)).await;
+        assert_eq!(answer.status, status, "{said}");
+        assert!(answer.body.contains(said), "{}", answer.body);
+    }
 }

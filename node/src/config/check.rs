@@ -69,6 +69,8 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("gateway.write_timeout", short(gateway.write_timeout)),
         ("gateway.vosk_reply_timeout", short(gateway.vosk_reply_timeout)),
         ("gateway.max_recording", (64 << 10..=4 << 30).contains(&gateway.max_recording)),
+        ("jwt.jwks_file", !settings.jwt.is_on() || !settings.tenants.is_empty()),
+        ("jwt.tenant_claim", !settings.jwt.tenant_claim.is_empty()),
         ("sessions.journal", (2 << 20..=1 << 30).contains(&sessions.journal)),
         ("sessions.linger", long(sessions.linger)),
         ("sessions.queue_wait", sessions.queue_wait <= Duration::from_secs(60)),

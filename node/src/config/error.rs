@@ -106,6 +106,16 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file of the keys that tokens are signed with is no use.
+    #[error("jwt.jwks_file is {} ({origin}), which {problem}", path.display())]
+    TokenKeys {
+        /// The file.
+        path: PathBuf,
+        /// Where it was named.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Others could join the cluster, and nothing tells who they are.
     #[error(
         "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could join, so it takes a secret that all \

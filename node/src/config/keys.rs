@@ -65,6 +65,13 @@ pub const KEYS: &[Key] = &[
     key("gateway.max_recording", "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\""),
     key("gateway.gstreamer_workers", "\"number\" or \"models\""),
     key("gateway.reference_dir", "the path of a folder, or \"\""),
+    key(
+        "jwt.jwks_file",
+        "the path of a file with a JSON Web Key Set, which takes a [[tenant]] for tokens to name; or \"\"",
+    ),
+    key("jwt.issuer", "what a token's iss has to be, or \"\" for anything"),
+    key("jwt.audience", "what a token's aud has to have in it, or \"\" for anything"),
+    key("jwt.tenant_claim", "the name of a claim"),
     key("sessions.journal", "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\""),
     key("sessions.linger", LONG),
     key("sessions.queue_wait", "a time with its unit from \"0s\" to \"60s\", such as \"2s\""),

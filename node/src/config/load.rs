@@ -5,6 +5,7 @@
 //! a service's name).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -14,7 +15,7 @@ use super::locate::Positions;
 use super::secret::{self, SECRET_VARIABLE, Secret};
 use super::tenant::{KEYS_VARIABLE, keys_in, keys_of_variable};
 use super::{Settings, TenantSettings, check, keys};
-use crate::tenants::TenantFacts;
+use crate::tenants::{TenantFacts, TokenVerifier};
 
 const VARIABLE_PREFIX: &str = "STARLING_";
 const FLAG_LAYER: &str = "flag";
@@ -45,6 +46,8 @@ pub struct Loaded {
     pub secret: Option<Secret>,
     /// Who may use the node, by their keys; empty for everybody who reaches it.
     pub tenants: Vec<TenantFacts>,
+    /// Whose tokens are taken for keys.
+    pub tokens: Option<Arc<TokenVerifier>>,
 }
 
 /// Reads and checks the settings.
@@ -96,12 +99,14 @@ pub fn load(
             origin: sources.origin(key, &merged),
         });
     }
+    let tokens = sources.tokens(&settings, &merged)?;
     Ok(Loaded {
         open: open.iter().map(|(key, address)| format!("{key} = {address}")).collect(),
         settings,
         file: file.map(Path::to_owned),
         secret,
         tenants,
+        tokens,
     })
 }
 
@@ -201,6 +206,20 @@ impl Sources {
             }
         }
         Ok(tenants)
+    }
+
+    fn tokens(&self, settings: &Settings, merged: &Value) -> Result<Option<Arc<TokenVerifier>>, ConfigError> {
+        if !settings.jwt.is_on() {
+            return Ok(None);
+        }
+        let path = &settings.jwt.jwks_file;
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"));
+        let verifier = text.and_then(|text| TokenVerifier::new(&settings.jwt, &text));
+        verifier.map(|verifier| Some(Arc::new(verifier))).map_err(|problem| ConfigError::TokenKeys {
+            path: path.clone(),
+            origin: self.origin("jwt.jwks_file", merged),
+            problem,
+        })
     }
 
     fn refuse_unknown(&self, value: &Value, path: &str) -> Result<(), ConfigError> {

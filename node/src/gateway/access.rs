@@ -102,6 +102,13 @@ fn admit(
         Identified::UnknownKey => {
             return Err(ErrorBody::new(ErrorCode::Unauthorized, "the key is not known here").into());
         }
+        Identified::BadToken(error) => {
+            return Err(ErrorBody::new(ErrorCode::Unauthorized, error.to_string()).into());
+        }
+        Identified::UnknownTenant => {
+            let message = "the token is good, but names a tenant that is not listed here";
+            return Err(ErrorBody::new(ErrorCode::Forbidden, message).into());
+        }
     };
     if need == Need::Operation && !tenant.is_operator() {
         return Err(ErrorBody::new(ErrorCode::Forbidden, "it takes an operator's key").into());

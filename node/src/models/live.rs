@@ -16,7 +16,7 @@ use super::restart::needs_restart;
 use super::{resolve, resolve_models};
 use crate::config::{Loaded, ModelSettings, Role, Settings, check, keys};
 use crate::exit::{Exit, Failure};
-use crate::tenants::{TenantFacts, Tenants};
+use crate::tenants::{TenantFacts, Tenants, TokenVerifier};
 
 /// Reads the settings anew, from where they were read at the start.
 pub type ReadSettings = Box<dyn Fn() -> Result<Loaded, Failure> + Send + Sync>;
@@ -58,7 +58,7 @@ impl LiveModels {
 
     async fn reread(&self) -> Result<Vec<ModelChange>, Failure> {
         let mut named = self.named.lock().await;
-        let Loaded { settings, tenants, .. } = (self.read)()?;
+        let Loaded { settings, tenants, tokens, .. } = (self.read)()?;
         let kept = needs_restart(&self.started, &settings);
         if !kept.is_empty() {
             tracing::warn!("changed, and in force only after a restart: {}", kept.join(", "));
@@ -66,17 +66,17 @@ impl LiveModels {
         let models = resolve(&self.home, &settings).await?;
         let changes = self.node.serve_models(as_decoded(&self.started, models)).await.map_err(refused)?;
         *named = settings.models;
-        self.admit(tenants);
+        self.admit(tenants, tokens);
         Ok(changes)
     }
 
     /// From now on these tenants are served. A node that asked for keys never stops asking under way: who took them all out by
     /// mistake would let everybody in.
-    fn admit(&self, tenants: Vec<TenantFacts>) {
+    fn admit(&self, tenants: Vec<TenantFacts>, tokens: Option<Arc<TokenVerifier>>) {
         if tenants.is_empty() && self.tenants.asks_for_keys() {
             tracing::error!("no tenant is left in the settings; those that there were are served on");
         } else {
-            self.tenants.replace(tenants);
+            self.tenants.replace(tenants, tokens);
         }
     }
 

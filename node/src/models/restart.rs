@@ -1,6 +1,6 @@
 //! Which settings differ that a running node can't take.
 //!
-//! Owns: the comparison of two sets of settings. Must never: count models and tenants, which can change under a running node.
+//! Owns: the comparison of two sets of settings. Must never: count models, tenants and tokens, which can change under a running node.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub(super) fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
     // Settings are always values.
     let value = |settings| serde_json::to_value(settings).unwrap_or_default();
     differences("", &value(started), &value(now), &mut keys);
-    keys.retain(|key| key != "model" && key != "tenant");
+    keys.retain(|key| key != "model" && key != "tenant" && !key.starts_with("jwt."));
     keys
 }
 

@@ -41,7 +41,7 @@ fn what_is_open_counts_on_under_new_limits() {
     assert_eq!(before.enter(session, false), Ok(()));
     assert_eq!(before.enter(session, false), Ok(()), "a second connection of it is no second session");
     before.leave(session);
-    tenants.replace(vec![tenant("a", &["1"], 1), tenant("b", &["2"], 1)]);
+    tenants.replace(vec![tenant("a", &["1"], 1), tenant("b", &["2"], 1)], None);
     let after = found(&tenants, "1").expect("known");
     let refused = after.check().expect_err("one is open");
     assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::OverQuota, Some(1_001)));
@@ -49,8 +49,8 @@ fn what_is_open_counts_on_under_new_limits() {
     assert!(after.enter(SessionId::random(), true).is_ok(), "who goes on is never refused");
     before.leave(session);
     assert!(after.check().is_err());
-    tenants.replace(Vec::new());
-    tenants.replace(vec![tenant("a", &["1"], 1)]);
+    tenants.replace(Vec::new(), None);
+    tenants.replace(vec![tenant("a", &["1"], 1)], None);
     assert!(found(&tenants, "1").expect("known").check().is_err(), "it has taken what it took");
 }
 
