@@ -4,8 +4,10 @@ mod pcm;
 mod rates;
 mod resampler;
 mod store;
+mod suspicion;
 
 pub use pcm::PcmReader;
 pub use rates::{RateError, RateMap};
 pub use resampler::Resampler;
 pub use store::SourceStore;
+pub use suspicion::{AudioCheck, Suspicion};

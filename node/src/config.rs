@@ -179,6 +179,9 @@ pub struct SessionSettings {
     /// How long a session may go without audio; 0s for ever.
     #[serde(with = "units::duration")]
     pub idle: Duration,
+    /// The most audio that a session may have; 0s for any.
+    #[serde(with = "units::duration")]
+    pub max_audio: Duration,
     /// Whether a session has a second decoder beside its first.
     pub standby: Standby,
     /// With `Idle`, slots of the cluster that are left to new sessions, for each model.
@@ -210,6 +213,7 @@ impl Default for SessionSettings {
             retry_after: Duration::from_secs(2),
             slow_reader: Duration::from_secs(30),
             idle: Duration::from_secs(600),
+            max_audio: Duration::ZERO,
             standby: Standby::Off,
             standby_idle_slots: 5,
             cuts: CutSettings::default(),

@@ -25,3 +25,4 @@ pub mod telemetry;
 pub mod tenants;
 pub mod tls;
 pub mod transcribe;
+pub mod watched;

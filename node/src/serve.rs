@@ -34,6 +34,7 @@ use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::tenants::Tenants;
 use crate::tls::{Certificate, CertificateFiles};
+use crate::watched::WatchedSessions;
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -120,7 +121,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     };
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
     let gateway = Gateway {
-        sessions: Arc::clone(&sessions),
+        sessions: Arc::new(WatchedSessions::new(Arc::clone(&sessions), settings.sessions.max_audio)),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
         settings: settings.gateway.clone(),

@@ -349,6 +349,8 @@ pub enum WarningCode {
     OptionIgnored,
     /// The session moved to a decoder of another determinism class.
     Determinism,
+    /// The audio is most likely not what it was said to be.
+    SuspectAudio,
 }
 
 /// An error in the client's terms.
@@ -429,6 +431,8 @@ pub enum ErrorCode {
     Forbidden,
     /// The key's owner has taken what it may take for now; try again after `retry_after_ms`.
     OverQuota,
+    /// The session has had as much audio as one may have. Its finals have been told; what follows takes a new one.
+    SessionTooLong,
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("sessions.retry_after", short(sessions.retry_after)),
         ("sessions.slow_reader", short(sessions.slow_reader)),
         ("sessions.idle", long(sessions.idle)),
+        ("sessions.max_audio", sessions.max_audio <= Duration::from_secs(1_000_000 * 3_600)),
         ("sessions.standby_idle_slots", sessions.standby_idle_slots <= 100_000),
         ("sessions.cuts.pause_after", between(cuts.pause_after, 100, 60_000)),
         ("sessions.cuts.pause", between(cuts.pause, 100, 5_000)),

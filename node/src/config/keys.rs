@@ -79,6 +79,7 @@ pub const KEYS: &[Key] = &[
     key("sessions.retry_after", SHORT),
     key("sessions.slow_reader", SHORT),
     key("sessions.idle", LONG),
+    key("sessions.max_audio", "a time with its unit from \"0s\" to \"1000000h\", such as \"24h\""),
     key("sessions.standby", "\"off\", \"warm\" or \"idle\""),
     key("sessions.standby_idle_slots", "a whole number from 0 to 100000"),
     key("sessions.cuts.pause_after", CUT),

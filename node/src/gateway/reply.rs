@@ -48,6 +48,7 @@ impl From<ErrorBody> for HttpError {
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::Forbidden => StatusCode::FORBIDDEN,
             ErrorCode::OverQuota => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::SessionTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
