@@ -487,7 +487,7 @@ fn nobody_waits_for_what_will_not_come() {
     let mut teller = teller(TurnDetection::Off);
     let events = told(|out| {
         assert!(teller.commit(mark(24_000), None, out));
-        teller.over(&ErrorBody::new(ErrorCode::IdleTimeout, "no audio came"), out);
+        teller.over(&ErrorBody::new(ErrorCode::IdleTimeout, "no audio came"), None, out);
     });
     assert_eq!(kinds(&events), ["committed", "added", "done", "failed", "error"]);
     assert_eq!(

@@ -178,14 +178,14 @@ impl Teller {
         self.error(error, code, event_id, out);
     }
 
-    /// The session is over: nobody is to wait for the rest.
-    pub fn over(&mut self, error: &ErrorBody, out: &mut Vec<String>) {
+    /// The connection is over, maybe because of what the client said: nobody is to wait for the rest.
+    pub fn over(&mut self, error: &ErrorBody, event_id: Option<&str>, out: &mut Vec<String>) {
         for (mark, item) in std::mem::take(&mut self.marks) {
             if let Some(item) = item {
                 self.complete(Item { error: Some(error.clone()), ..item }, mark.at.0, out);
             }
         }
-        self.complain(error, None, out);
+        self.complain(error, event_id, out);
     }
 
     /// A final that nobody asked for.
