@@ -71,7 +71,7 @@ pub(super) async fn converse(
         let mut reading = std::pin::pin!(hearing.run(&mut reader, &first));
         tokio::select! {
             closing = &mut reading => closing,
-            ended = telling(&mut talk, &mut writer, output, told, &wrote, state) => {
+            ended = telling(&mut talk, &mut writer, output, told, wrote, state) => {
                 if ended.is_ok() {
                     // Its side of the goodbye.
                     let _ = timeout(GOODBYE, &mut reading).await;
@@ -204,7 +204,7 @@ async fn telling(
     writer: &mut Writer,
     mut output: Box<dyn Output>,
     mut told: mpsc::Receiver<Told>,
-    wrote: &watch::Sender<u64>,
+    wrote: watch::Sender<u64>,
     state: &GatewayState,
 ) -> Result<(), SendError> {
     let mut pings = interval(state.settings.ping_interval);
