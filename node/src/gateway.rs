@@ -36,6 +36,7 @@ mod link;
 mod native;
 mod openai;
 mod operator;
+mod realtime;
 mod reply;
 mod rounds;
 mod samples;
@@ -128,6 +129,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/metrics", get(operator::metrics))
         .merge(gstreamer::router())
         .merge(deepgram::router())
+        .merge(realtime::router())
         .fallback(operator::not_found)
         .method_not_allowed_fallback(operator::method_not_allowed)
         // Recordings are counted as they arrive; nothing else reads a body.

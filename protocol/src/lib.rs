@@ -3,7 +3,8 @@
 //! Owns: the identifiers of sessions, segments and leases; the native client messages ([`native`]); the messages
 //! between a node and a decoder host ([`lease`]); what nodes ask each other ([`control`]), the streams between them ([`data`]),
 //! the copies of sessions on those ([`replica`]) and what they gossip ([`gossip`]); the tokens by which clients go on with
-//! sessions ([`token`]); the JSON shapes of other dialects ([`vosk`]); the framing of binary links ([`frame`]); the limits
+//! sessions ([`token`]); the JSON shapes of other dialects ([`vosk`], [`gstreamer`], [`deepgram`],
+//! [`openai`], [`realtime`]); the framing of binary links ([`frame`]); the limits
 //! all of them respect ([`limits`]).
 //!
 //! Must never: do I/O, know an async runtime, or decide anything about a session.
@@ -20,6 +21,8 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod native;
+pub mod openai;
+pub mod realtime;
 pub mod replica;
 pub mod token;
 pub mod transcript;

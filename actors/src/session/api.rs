@@ -21,12 +21,14 @@ pub enum Dialect {
     OpenAi,
     /// Deepgram's interface.
     Deepgram,
+    /// `OpenAI`'s interface for live speech.
+    Realtime,
 }
 
 impl Dialect {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi, Self::Deepgram];
+    pub const ALL: [Self; 7] =
+        [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi, Self::Deepgram, Self::Realtime];
 
     /// The one that has this label.
     #[must_use]
@@ -56,6 +58,7 @@ impl Dialect {
             Self::Gstreamer => "gstreamer",
             Self::OpenAi => "openai",
             Self::Deepgram => "deepgram",
+            Self::Realtime => "openai_realtime",
         }
     }
 }

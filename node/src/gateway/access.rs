@@ -24,6 +24,9 @@ const SCHEMES: [&str; 2] = ["bearer", "token"];
 /// answered with, as RFC 6455 (4.2.2) wants it; the key never is.
 pub(super) const SUBPROTOCOLS: [&str; 2] = ["token", "bearer"];
 
+/// How the subprotocol begins in which `OpenAI`'s library for browsers has its key.
+const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
 /// Parameters of a query that may hold a key, for clients that can't do either.
 const PARAMETERS: [&str; 2] = ["token", "api_key"];
 
@@ -127,9 +130,11 @@ fn need(method: &Method, path: &str) -> Need {
         "/metrics" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
-        "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/listen" | "/client/dynamic/recognize" => {
-            Need::Session
-        }
+        "/v1/transcriptions"
+        | "/v1/audio/transcriptions"
+        | "/v1/realtime"
+        | "/v1/listen"
+        | "/client/dynamic/recognize" => Need::Session,
         // Of a stream the first message tells whether its session goes on and is no new one; the limits are looked at then.
         _ => Need::Service,
     }
@@ -146,17 +151,21 @@ fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let (protocol, key) = text(&header::SEC_WEBSOCKET_PROTOCOL)?.split_once(',')?;
         SUBPROTOCOLS.contains(&protocol.trim()).then(|| key.split(',').next().unwrap_or_default().trim())
     };
+    let named = || {
+        let mut protocols = text(&header::SEC_WEBSOCKET_PROTOCOL)?.split(',');
+        protocols.find_map(|protocol| protocol.trim().strip_prefix(KEY_PROTOCOL))
+    };
     let asked = || {
         let mut pairs = form_urlencoded::parse(uri.query()?.as_bytes());
         pairs.find(|(name, _)| PARAMETERS.contains(&name.as_ref())).map(|(_, key)| key.into_owned())
     };
-    let found = authorized.or_else(spoken).map(str::to_owned).or_else(asked);
+    let found = authorized.or_else(spoken).or_else(named).map(str::to_owned).or_else(asked);
     found.filter(|key| !key.is_empty())
 }
 
 /// In the shape that the clients of this path read.
 fn refusal(path: &str, error: HttpError) -> Response {
-    if path.starts_with("/v1/audio/") {
+    if path.starts_with("/v1/audio/") || path == "/v1/realtime" {
         return openai::refusal(&error);
     }
     if path == "/v1/listen" {
@@ -193,6 +202,12 @@ mod tests {
         for value in ["token, k1", "token,k1", "bearer, k1, more"] {
             assert_eq!(key("/v1/stream", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), found, "{value}");
         }
+        for value in [
+            "realtime, openai-insecure-api-key.k1",
+            "realtime,openai-insecure-api-key.k1,openai-beta.realtime-v1",
+        ] {
+            assert_eq!(key("/v1/realtime", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), found, "{value}");
+        }
         assert_eq!(key("/?a=b&token=k1", &[]), found);
         assert_eq!(key("/?api_key=k%31", &[]), found);
     }
@@ -204,7 +219,7 @@ mod tests {
         for value in ["k1", "Basic k1", "Bearer", "Bearer "] {
             assert_eq!(key("/", &[(header::AUTHORIZATION, value)]), None, "{value}");
         }
-        for value in ["token", "chat, k1", "token,"] {
+        for value in ["token", "chat, k1", "token,", "realtime", "realtime, openai-insecure-api-key."] {
             assert_eq!(key("/", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), None, "{value}");
         }
     }
@@ -227,6 +242,7 @@ mod tests {
         );
         assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
         assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
+        assert_eq!(of("/v1/realtime"), Need::Session);
         assert_eq!(need(&Method::OPTIONS, "/client/dynamic/reference"), Need::Nothing);
     }
 }

@@ -28,7 +28,7 @@ use super::access::Admitted;
 use super::audio::{Channels, LiveAudio};
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
-use super::transcriptions::{decode_streams, model_for};
+use super::transcriptions::{decode_streams, model_for_tag};
 use super::{GatewayState, bounded, tracked};
 use crate::sessions::Attached;
 
@@ -65,15 +65,6 @@ impl Call {
         let Listen { model, language, interim, phrases, vad_events, utterance_end_ms, .. } = &self.listen;
         // That somebody speaks is known of partials alone.
         let partials = *interim || *vad_events || utterance_end_ms.is_some();
-        let chosen = |language: Option<&str>| model_for(model.as_deref(), language, state);
-        let chosen = match language.as_deref() {
-            // A region that no model was made for is no other language.
-            Some(tag) => chosen(Some(tag)).or_else(|error| {
-                let language = tag.split(['-', '_']).next();
-                chosen(language).map_err(|_| error)
-            }),
-            None => chosen(None),
-        };
         let options = SessionOptions {
             words: true,
             phrases: phrases.clone(),
@@ -85,7 +76,7 @@ impl Call {
             session: SessionId::random(),
             tenant: String::new(),
             dialect: Dialect::Deepgram,
-            model: chosen?,
+            model: model_for_tag(model.as_deref(), language.as_deref(), state)?,
             sample_rate,
             options,
             linger: Duration::ZERO,

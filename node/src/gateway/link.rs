@@ -67,6 +67,8 @@ pub(super) enum SendError {
 pub(super) struct Reader {
     stream: SplitStream<WebSocket>,
     peer_timeout: Duration,
+    /// What a peer is told whose message is too long.
+    too_long: &'static str,
 }
 
 /// The writing half.
@@ -77,7 +79,8 @@ pub(super) struct Writer {
 
 pub(super) fn split(socket: WebSocket, settings: &GatewaySettings) -> (Reader, Writer) {
     let (sink, stream) = socket.split();
-    let reader = Reader { stream, peer_timeout: settings.peer_timeout };
+    let reader =
+        Reader { stream, peer_timeout: settings.peer_timeout, too_long: "a message may have 1 MiB at most" };
     let writer = Writer { sink, write_timeout: settings.write_timeout };
     (reader, writer)
 }
@@ -89,7 +92,7 @@ impl Reader {
             let Ok(next) = timeout(self.peer_timeout, self.stream.next()).await else {
                 return Received::Silent;
             };
-            if let Some(received) = classify(next) {
+            if let Some(received) = classify(next, self.too_long) {
                 return received;
             }
         }
@@ -99,26 +102,26 @@ impl Reader {
         &mut self,
         deadline: Instant,
     ) -> Result<Option<Received>, tokio::time::error::Elapsed> {
-        timeout_at(deadline, self.stream.next()).await.map(classify)
+        timeout_at(deadline, self.stream.next()).await.map(|next| classify(next, self.too_long))
     }
 }
 
-fn classify(next: Option<Result<Message, axum::Error>>) -> Option<Received> {
+fn classify(next: Option<Result<Message, axum::Error>>, too_long: &'static str) -> Option<Received> {
     match next {
         Some(Ok(Message::Text(text))) => Some(Received::Text(text)),
         Some(Ok(Message::Binary(bytes))) => Some(Received::Binary(bytes)),
         Some(Ok(Message::Pong(payload))) if !payload.is_empty() => Some(Received::Pong(payload)),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
         Some(Ok(Message::Close(_))) | None => Some(Received::Closed),
-        Some(Err(error)) => Some(broken(error)),
+        Some(Err(error)) => Some(broken(error, too_long)),
     }
 }
 
-fn broken(error: axum::Error) -> Received {
+fn broken(error: axum::Error, too_long: &'static str) -> Received {
     use tungstenite::Error;
     use tungstenite::error::ProtocolError;
     match error.into_inner().downcast::<Error>().map(|error| *error) {
-        Ok(Error::Capacity(_)) => Received::Broken(close::TOO_LONG, "a message may have 1 MiB at most"),
+        Ok(Error::Capacity(_)) => Received::Broken(close::TOO_LONG, too_long),
         Ok(Error::Utf8(_)) => Received::Broken(close::NOT_TEXT, "a text message is not UTF-8"),
         Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Received::Closed,
         Ok(Error::Protocol(_)) => Received::Broken(close::PROTOCOL, "not the WebSocket protocol"),
@@ -192,6 +195,17 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// For a route that takes longer messages than others: what a peer is told whose message is longer still.
+    pub(super) fn taking_more(mut self, too_long: &'static str) -> Self {
+        self.reader.too_long = too_long;
+        self
+    }
+
+    /// For a gateway that goes on to read and write side by side.
+    pub(super) fn into_halves(self) -> (Reader, Writer) {
+        (self.reader, self.writer)
     }
 
     /// To be said after a long time without reading, in which nothing could be heard.

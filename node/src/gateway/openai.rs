@@ -9,13 +9,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use starling_actors::{Dialect, OpenRequest};
 use starling_protocol::SessionId;
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
+use starling_protocol::openai::{error_object, is_theirs};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,10 +27,6 @@ use super::reply::HttpError;
 use super::samples::{Samples, Stored, too_large};
 use super::transcriptions::{Transcription, decode, decode_aloud, model_for};
 use crate::transcribe::subtitles;
-
-/// Models that clients of `OpenAI` name because they have to name one. Here they mean the node's own choice.
-const THEIR_MODELS: [&str; 4] =
-    ["whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize"];
 
 /// Longest field beside the file: a prompt.
 const MOST_FIELD_BYTES: usize = 64 * 1024;
@@ -88,7 +85,7 @@ async fn answer(
     let Form { file, model, language, format, words, stream } = read(form, state).await?;
     let file = file.ok_or_else(|| ErrorBody::field("file", "absent", "a recording"))?;
     let samples = Samples::stored(file).await?;
-    let named = model.as_deref().filter(|model| !THEIR_MODELS.contains(model));
+    let named = model.as_deref().filter(|model| !is_theirs(model));
     let request = OpenRequest {
         session: SessionId::random(),
         tenant: String::new(),
@@ -263,30 +260,12 @@ fn events(
         };
         let event = match end {
             Ok(text) => of(json!({ "type": "transcript.text.done", "text": text })),
-            Err(error) => of(json!({ "type": "error", "error": described(&error) })),
+            Err(error) => of(json!({ "type": "error", "error": error_object(&error.error) })),
         };
         Some((event, (finals, decoding, first)))
     })
 }
 
-fn described(error: &HttpError) -> Value {
-    let HttpError { status, error } = error;
-    let kind = match *status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        StatusCode::UNAUTHORIZED => "authentication_error",
-        StatusCode::FORBIDDEN => "permission_error",
-        status if status.is_server_error() => "server_error",
-        _ => "invalid_request_error",
-    };
-    let code = match error.code {
-        ErrorCode::UnknownModel => Some("model_not_found"),
-        ErrorCode::Unauthorized => Some("invalid_api_key"),
-        ErrorCode::OverQuota => Some("rate_limit_exceeded"),
-        _ => None,
-    };
-    json!({ "message": error.message, "type": kind, "param": error.field, "code": code })
-}
-
 pub(super) fn refusal(error: &HttpError) -> Response {
-    error.with_time((error.status, Json(json!({ "error": described(error) }))).into_response())
+    error.with_time((error.status, Json(json!({ "error": error_object(&error.error) }))).into_response())
 }
