@@ -126,6 +126,8 @@ pub struct GatewaySettings {
     pub gstreamer_workers: WorkersShown,
     /// Where reference texts of that protocol are kept; empty for nowhere.
     pub reference_dir: PathBuf,
+    /// Origins of pages that may use the node, beside its own; `*` for any.
+    pub allowed_origins: Vec<String>,
 }
 
 /// How kaldi-gstreamer-server's clients are told of free decoders.
@@ -151,6 +153,7 @@ impl Default for GatewaySettings {
             max_recording: 256 << 20,
             gstreamer_workers: WorkersShown::Number,
             reference_dir: PathBuf::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access::Admitted;
+pub(crate) use self::origin::is_origin;
 pub use self::rounds::Rounds;
 use crate::cluster::Cluster;
 use crate::config::GatewaySettings;
@@ -36,6 +37,7 @@ mod link;
 mod native;
 mod openai;
 mod operator;
+mod origin;
 mod realtime;
 mod reply;
 mod rounds;
@@ -117,7 +119,7 @@ pub fn http_router(state: GatewayState) -> Router {
     // A form's parts have heads, which are held until they are whole.
     let most = usize::try_from(state.settings.max_recording).unwrap_or(usize::MAX).saturating_add(1 << 20);
     let form_limit = DefaultBodyLimit::max(most);
-    Router::new()
+    let routes = Router::new()
         .route("/v1/stream", any(stream))
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/audio/transcriptions", post(openai::transcribe).layer(form_limit))
@@ -134,14 +136,15 @@ pub fn http_router(state: GatewayState) -> Router {
         .method_not_allowed_fallback(operator::method_not_allowed)
         // Recordings are counted as they arrive; nothing else reads a body.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(state.clone(), access::look))
-        .with_state(state)
+        .layer(from_fn_with_state(state.clone(), access::look));
+    origin::guarded(routes, &state).with_state(state)
 }
 
 /// vosk-server's protocol, on any path.
 pub fn vosk_router(state: GatewayState) -> Router {
     let looked_at = from_fn_with_state(state.clone(), access::look);
-    Router::new().fallback(any(vosk_stream)).layer(looked_at).with_state(state)
+    let routes = Router::new().fallback(any(vosk_stream)).layer(looked_at);
+    origin::guarded(routes, &state).with_state(state)
 }
 
 async fn stream(

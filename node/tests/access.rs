@@ -8,7 +8,7 @@ use common::answer::{Answer, request};
 use common::*;
 use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
 use starling_core::tenant::TenantLimits;
-use starling_node::config::JwtSettings;
+use starling_node::config::{GatewaySettings, JwtSettings};
 use starling_node::tenants::{Identified, KeyHash, TenantFacts, Tenants, TokenVerifier};
 use starling_protocol::native::ErrorCode;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -281,4 +281,51 @@ async fn a_token_is_as_good_as_a_key_of_the_tenant_that_it_names() {
         assert_eq!(answer.status, status, "{said}");
         assert!(answer.body.contains(said), "{}", answer.body);
     }
+}
+
+/// A page's origin, and how its WebSocket fares.
+async fn from_page(node: &FakeNode, origin: &str) -> Result<(), u16> {
+    let url = format!("ws://{}/v1/stream", node.http);
+    speak(&url, ("origin", origin)).await.map(|_| ()).map_err(|(status, body)| {
+        assert!(body.contains(origin) && body.contains("allowed_origins"), "{body}");
+        status
+    })
+}
+
+#[tokio::test]
+async fn pages_of_others_can_not_use_a_node_that_asks_for_no_key() {
+    let settings =
+        GatewaySettings { allowed_origins: vec!["https://app.example".into()], ..GatewaySettings::default() };
+    let node = FakeNode::with(settings).await;
+    let own = format!("http://{}", node.http);
+    for origin in [own.as_str(), "http://localhost:3000", "https://app.example"] {
+        assert_eq!(from_page(&node, origin).await, Ok(()), "{origin}");
+    }
+    assert_eq!(from_page(&node, "https://evil.example").await, Err(403));
+    let vosk = format!("ws://{}", node.vosk);
+    assert_eq!(speak(&vosk, ("origin", "https://evil.example")).await.expect_err("is refused").0, 403);
+    let head = "origin: https://evil.example\r\n";
+    assert_eq!(request(node.http, "POST /v1/transcriptions", head, b"").await.status, 403);
+    let with_key = FakeNode::with_tenants(acme(|_| {})).await;
+    assert_eq!(request(with_key.http, "GET /healthz", head, b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_browser_is_told_which_pages_may_read_an_answer() {
+    let settings =
+        GatewaySettings { allowed_origins: vec!["https://app.example".into()], ..GatewaySettings::default() };
+    let node = FakeNode::with(settings).await;
+    let asks = |origin: &str| {
+        format!(
+            "origin: {origin}\r\naccess-control-request-method: POST\r\naccess-control-request-headers: authorization, user-id\r\n"
+        )
+    };
+    let listed = request(node.http, "OPTIONS /v1/transcriptions", &asks("https://app.example"), b"").await;
+    assert_eq!(listed.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(listed.header("access-control-allow-headers"), Some("authorization, user-id"));
+    let other = request(node.http, "OPTIONS /v1/transcriptions", &asks("https://evil.example"), b"").await;
+    assert_eq!(other.header("access-control-allow-origin"), None);
+    let read = request(node.http, "GET /v1/models", "origin: https://app.example\r\n", b"").await;
+    assert_eq!(read.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(read.header("x-content-type-options"), Some("nosniff"));
 }

@@ -10,6 +10,7 @@ use starling_protocol::NodeName;
 
 use super::tenant::is_name;
 use super::{Role, Settings};
+use crate::gateway::is_origin;
 use crate::tenants::KeyHash;
 
 /// The key of the first setting that is out of its range.
@@ -69,6 +70,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("gateway.write_timeout", short(gateway.write_timeout)),
         ("gateway.vosk_reply_timeout", short(gateway.vosk_reply_timeout)),
         ("gateway.max_recording", (64 << 10..=4 << 30).contains(&gateway.max_recording)),
+        ("gateway.allowed_origins", gateway.allowed_origins.iter().all(|origin| is_origin(origin))),
         ("jwt.jwks_file", !settings.jwt.is_on() || !settings.tenants.is_empty()),
         ("jwt.tenant_claim", !settings.jwt.tenant_claim.is_empty()),
         ("sessions.journal", (2 << 20..=1 << 30).contains(&sessions.journal)),

@@ -65,6 +65,7 @@ pub const KEYS: &[Key] = &[
     key("gateway.max_recording", "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\""),
     key("gateway.gstreamer_workers", "\"number\" or \"models\""),
     key("gateway.reference_dir", "the path of a folder, or \"\""),
+    key("gateway.allowed_origins", "a list of origins such as \"https://app.example\", or [\"*\"] for any"),
     key(
         "jwt.jwks_file",
         "the path of a file with a JSON Web Key Set, which takes a [[tenant]] for tokens to name; or \"\"",

@@ -125,8 +125,6 @@ fn admit(
 fn need(method: &Method, path: &str) -> Need {
     match path {
         "/healthz" | "/readyz" => Need::Nothing,
-        // A browser asks without a key whether it may ask with one.
-        "/client/dynamic/reference" if method == Method::OPTIONS => Need::Nothing,
         "/metrics" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
@@ -243,6 +241,5 @@ mod tests {
         assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
         assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
         assert_eq!(of("/v1/realtime"), Need::Session);
-        assert_eq!(need(&Method::OPTIONS, "/client/dynamic/reference"), Need::Nothing);
     }
 }

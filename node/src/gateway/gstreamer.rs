@@ -39,7 +39,7 @@ pub(super) fn router() -> Router<GatewayState> {
         .route("/client/ws/speech", any(speak))
         .route("/client/ws/status", any(watch))
         .route("/client/dynamic/recognize", put(recognize::recognize).post(recognize::recognize))
-        .route("/client/dynamic/reference", post(reference::keep).options(reference::allow))
+        .route("/client/dynamic/reference", post(reference::keep))
 }
 
 /// What a client says of its stream before it sends any.

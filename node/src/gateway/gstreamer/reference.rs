@@ -1,7 +1,7 @@
 //! Texts that somebody says were spoken, kept for whoever measures or trains models.
 
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::time::timeout;
@@ -15,29 +15,26 @@ const MOST_BYTES: usize = 256 * 1024;
 /// Longest content id: with every byte escaped it is still a file's name.
 const MOST_ID_BYTES: usize = 80;
 
-/// Pages of any origin may send one, as to the original.
-const ANY_ORIGIN: [(header::HeaderName, &str); 1] = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
-
 /// Keeps a text.
 pub(super) async fn keep(Admitted(state): Admitted, headers: HeaderMap, body: Body) -> Response {
     let folder = &state.settings.reference_dir;
     if folder.as_os_str().is_empty() {
         let message = "reference texts are not kept here: gateway.reference_dir is not set\n";
-        return (StatusCode::NOT_IMPLEMENTED, ANY_ORIGIN, message).into_response();
+        return (StatusCode::NOT_IMPLEMENTED, message).into_response();
     }
     let Some(content_id) = header_of(&headers, "content-id").filter(|id| !id.is_empty()) else {
-        return (StatusCode::BAD_REQUEST, ANY_ORIGIN, "No Content-Id specified\n").into_response();
+        return (StatusCode::BAD_REQUEST, "No Content-Id specified\n").into_response();
     };
     if content_id.len() > MOST_ID_BYTES {
         let message =
             format!("Content-Id has {} bytes; it must have at most {MOST_ID_BYTES}\n", content_id.len());
-        return (StatusCode::BAD_REQUEST, ANY_ORIGIN, message).into_response();
+        return (StatusCode::BAD_REQUEST, message).into_response();
     }
     let read = timeout(state.settings.peer_timeout, to_bytes(body, MOST_BYTES)).await;
     let text = read.ok().and_then(Result::ok).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
     let Some(text) = text else {
         let message = format!("the body must be a text of at most {MOST_BYTES} bytes in UTF-8\n");
-        return (StatusCode::BAD_REQUEST, ANY_ORIGIN, message).into_response();
+        return (StatusCode::BAD_REQUEST, message).into_response();
     };
     let user_id = header_of(&headers, "user-id").unwrap_or_default();
     let kept = json!({ "content": text, "user_id": user_id, "time": starling_actors::unix_now().as_secs() });
@@ -49,24 +46,10 @@ pub(super) async fn keep(Admitted(state): Admitted, headers: HeaderMap, body: Bo
         Err(error) => Err(error),
     };
     match written {
-        Ok(()) => (StatusCode::OK, ANY_ORIGIN).into_response(),
+        Ok(()) => StatusCode::OK.into_response(),
         Err(error) => {
             tracing::error!(%error, file = %file.display(), "a reference text could not be kept");
-            (StatusCode::INTERNAL_SERVER_ERROR, ANY_ORIGIN, "the text could not be kept\n").into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, "the text could not be kept\n").into_response()
         }
     }
-}
-
-/// What a browser asks before it sends one.
-pub(super) async fn allow() -> Response {
-    let headers = [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"),
-        (header::ACCESS_CONTROL_MAX_AGE, "1000"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "origin, x-csrftoken, content-type, accept, User-Id, Content-Id, Authorization",
-        ),
-    ];
-    (StatusCode::OK, headers).into_response()
 }
