@@ -21,12 +21,24 @@ pub enum Dialect {
     OpenAi,
     /// Deepgram's interface.
     Deepgram,
+    /// Asterisk's `AudioSocket`.
+    AudioSocket,
+    /// Wyoming, of Home Assistant's voice services.
+    Wyoming,
 }
 
 impl Dialect {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi, Self::Deepgram];
+    pub const ALL: [Self; 8] = [
+        Self::Native,
+        Self::Vosk,
+        Self::Http,
+        Self::Gstreamer,
+        Self::OpenAi,
+        Self::Deepgram,
+        Self::AudioSocket,
+        Self::Wyoming,
+    ];
 
     /// The one that has this label.
     #[must_use]
@@ -56,6 +68,8 @@ impl Dialect {
             Self::Gstreamer => "gstreamer",
             Self::OpenAi => "openai",
             Self::Deepgram => "deepgram",
+            Self::AudioSocket => "audiosocket",
+            Self::Wyoming => "wyoming",
         }
     }
 }
