@@ -27,7 +27,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
 use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
-use super::transcriptions::{decode, model_for};
+use super::transcriptions::{decode, model_for_tag};
 use super::{GatewayState, bounded, tracked};
 
 /// The header that their libraries read the request's id off.
@@ -63,15 +63,6 @@ impl Call {
         let Listen { model, language, interim, phrases, vad_events, utterance_end_ms, .. } = &self.listen;
         // That somebody speaks is known of partials alone.
         let partials = *interim || *vad_events || utterance_end_ms.is_some();
-        let chosen = |language: Option<&str>| model_for(model.as_deref(), language, state);
-        let chosen = match language.as_deref() {
-            // A region that no model was made for is no other language.
-            Some(tag) => chosen(Some(tag)).or_else(|error| {
-                let language = tag.split(['-', '_']).next();
-                chosen(language).map_err(|_| error)
-            }),
-            None => chosen(None),
-        };
         let options = SessionOptions {
             words: true,
             phrases: phrases.clone(),
@@ -83,7 +74,7 @@ impl Call {
             session: SessionId::random(),
             tenant: String::new(),
             dialect: Dialect::Deepgram,
-            model: chosen?,
+            model: model_for_tag(model.as_deref(), language.as_deref(), state)?,
             sample_rate,
             options,
             linger: Duration::ZERO,

@@ -152,6 +152,18 @@ pub(super) fn model_for(
     Err(ErrorBody::field("language", format!("{language:?}"), format!("one of {}", spoken.join(", "))))
 }
 
+/// As [`model_for`], by the tag of a language whose region is left out where no model was made for it: that is no other language.
+pub(super) fn model_for_tag(
+    model: Option<&str>,
+    tag: Option<&str>,
+    state: &GatewayState,
+) -> Result<Option<String>, ErrorBody> {
+    model_for(model, tag, state).or_else(|error| {
+        let language = tag.and_then(|tag| tag.split(['-', '_']).next());
+        model_for(model, language, state).map_err(|_| error)
+    })
+}
+
 /// What came out so far.
 #[derive(Default)]
 struct Collected {
