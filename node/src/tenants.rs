@@ -62,6 +62,7 @@ pub struct Tenants {
 #[derive(Debug, Default)]
 struct Directory {
     keys: Vec<(KeyHash, Arc<Tenant>)>,
+    tenants: Vec<Arc<Tenant>>,
     /// By name, so that what is open counts on when the settings are read again.
     usage: HashMap<String, Arc<Mutex<Usage>>>,
     anybody: Option<Arc<Tenant>>,
@@ -94,6 +95,7 @@ impl Tenants {
             let keys = std::mem::take(&mut facts.keys);
             let tenant = Arc::new(self.tenant(facts, &mut next.usage, &directory.usage));
             next.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
+            next.tenants.push(tenant);
         }
         // Whoever is taken out and put in again has taken what it took.
         for (name, counts) in &directory.usage {
@@ -134,6 +136,15 @@ impl Tenants {
             }
         }
         found.map_or(Identified::UnknownKey, |tenant| Identified::Tenant(Arc::clone(tenant)))
+    }
+
+    /// The tenant of this name, for those who come in by a listener that is one tenant's: their protocol carries no key. Where
+    /// nobody has a name, whatever it is.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Arc<Tenant>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let found = || directory.tenants.iter().find(|tenant| tenant.name == name);
+        directory.anybody.as_ref().or_else(found).cloned()
     }
 }
 
