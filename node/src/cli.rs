@@ -70,12 +70,24 @@ pub struct ConfigArguments {
     /// Address of the vosk-server protocol, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub vosk: Option<String>,
+    /// Address for Asterisk's AudioSocket, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub audiosocket: Option<String>,
+    /// Address for Wyoming, of Home Assistant, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub wyoming: Option<String>,
     /// Address of the native protocol and HTTP over TLS, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub https: Option<String>,
     /// Address of the vosk-server protocol over TLS, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub vosk_tls: Option<String>,
+    /// Address for AudioSocket over TLS, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub audiosocket_tls: Option<String>,
+    /// Address for Wyoming over TLS, or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub wyoming_tls: Option<String>,
     /// The node's name in its cluster
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
@@ -327,8 +339,12 @@ impl ConfigArguments {
         let given = [
             ("listen.http", "--http", &self.http),
             ("listen.vosk", "--vosk", &self.vosk),
+            ("listen.audiosocket", "--audiosocket", &self.audiosocket),
+            ("listen.wyoming", "--wyoming", &self.wyoming),
             ("listen.https", "--https", &self.https),
             ("listen.vosk_tls", "--vosk-tls", &self.vosk_tls),
+            ("listen.audiosocket_tls", "--audiosocket-tls", &self.audiosocket_tls),
+            ("listen.wyoming_tls", "--wyoming-tls", &self.wyoming_tls),
             ("cluster.node_id", "--node-id", &self.node_id),
             ("cluster.listen", "--cluster-listen", &self.cluster_listen),
             ("cluster.seeds", "--seeds", &self.seeds),

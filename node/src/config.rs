@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod audiosocket;
 pub mod check;
 mod cluster;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod secret;
 mod tenant;
 mod units;
 
+pub use audiosocket::{AudioSocketSettings, WyomingSettings};
 pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
 pub use jwt::JwtSettings;
@@ -40,6 +42,10 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// Whose tokens are taken for keys.
     pub jwt: JwtSettings,
+    /// Calls over Asterisk's `AudioSocket`.
+    pub audiosocket: AudioSocketSettings,
+    /// Clients of Wyoming.
+    pub wyoming: WyomingSettings,
     /// What a session may take.
     pub sessions: SessionSettings,
     /// The program that decodes.
@@ -66,13 +72,25 @@ pub struct ListenSettings {
     /// vosk-server's protocol.
     #[serde(with = "units::address")]
     pub vosk: Option<SocketAddr>,
+    /// Asterisk's `AudioSocket`.
+    #[serde(with = "units::address")]
+    pub audiosocket: Option<SocketAddr>,
+    /// Wyoming, of Home Assistant.
+    #[serde(with = "units::address")]
+    pub wyoming: Option<SocketAddr>,
     /// As `http`, over TLS.
     #[serde(with = "units::address")]
     pub https: Option<SocketAddr>,
     /// As `vosk`, over TLS.
     #[serde(with = "units::address")]
     pub vosk_tls: Option<SocketAddr>,
-    /// Connections of both kinds at once; more wait in the system's queue.
+    /// As `audiosocket`, over TLS.
+    #[serde(with = "units::address")]
+    pub audiosocket_tls: Option<SocketAddr>,
+    /// As `wyoming`, over TLS.
+    #[serde(with = "units::address")]
+    pub wyoming_tls: Option<SocketAddr>,
+    /// Connections of all kinds at once; more wait in the system's queue.
     pub max_connections: u32,
 }
 
@@ -82,11 +100,38 @@ impl Default for ListenSettings {
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8_080))),
             // The port vosk-server's clients expect.
             vosk: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 2_700))),
+            audiosocket: None,
+            wyoming: None,
             https: None,
             vosk_tls: None,
+            audiosocket_tls: None,
+            wyoming_tls: None,
             // Half of the usual limit of 1,024 descriptors; hosts and files take some too.
             max_connections: 512,
         }
+    }
+}
+
+impl ListenSettings {
+    /// Each listener for clients, by its key.
+    #[must_use]
+    pub const fn all(&self) -> [(&'static str, Option<SocketAddr>); 8] {
+        [
+            ("listen.http", self.http),
+            ("listen.vosk", self.vosk),
+            ("listen.audiosocket", self.audiosocket),
+            ("listen.wyoming", self.wyoming),
+            ("listen.https", self.https),
+            ("listen.vosk_tls", self.vosk_tls),
+            ("listen.audiosocket_tls", self.audiosocket_tls),
+            ("listen.wyoming_tls", self.wyoming_tls),
+        ]
+    }
+
+    /// Whether calls over `AudioSocket` are taken.
+    #[must_use]
+    pub const fn takes_calls(&self) -> bool {
+        self.audiosocket.is_some() || self.audiosocket_tls.is_some()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The ways in: WebSocket, the protocols of vosk-server and kaldi-gstreamer-server, recordings over HTTP, and what an operator
-//! asks.
+//! The ways in: WebSocket, the protocols of other services over WebSocket, HTTP and bare TCP, recordings over HTTP, and what an
+//! operator asks.
 //!
 //! Owns: sockets, and the translation between a dialect and a session's events. Must never: decide when a segment ends, who
 //! is admitted, or what is decoded again.
@@ -21,16 +21,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access::Admitted;
+pub use self::audiosocket::{Calls, audiosocket_service};
 pub(crate) use self::origin::is_origin;
 pub use self::rounds::Rounds;
+pub use self::wyoming::wyoming_service;
 use crate::cluster::Cluster;
-use crate::config::GatewaySettings;
+use crate::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::tenants::{Tenant, Tenants};
 
 mod access;
 mod audio;
+mod audiosocket;
 mod deepgram;
 pub mod gstreamer;
 mod link;
@@ -45,6 +48,8 @@ mod samples;
 mod transcriptions;
 mod vosk;
 pub mod wav;
+mod wire;
+mod wyoming;
 
 /// Read at once from a client: two 100 ms messages at 16 kHz and their heads. The library's own 128 KiB would be most of
 /// what an idle session takes.
@@ -80,12 +85,20 @@ pub struct Gateway {
     pub settings: GatewaySettings,
     /// How long a native session outlives its connection.
     pub linger: Duration,
-    /// How long a vosk-server client may take for its first audio; zero for ever. A session of its own counts after that.
+    /// How long a client may take for its first audio where that opens its session; zero for ever. The session counts after that.
     pub idle: Duration,
     /// When live sessions take in audio.
     pub rounds: Arc<Rounds>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How calls over `AudioSocket` are heard.
+    pub audiosocket: AudioSocketSettings,
+    /// Whether there are any: some listener is on.
+    pub takes_calls: bool,
+    /// What was said in them.
+    pub calls: Arc<Calls>,
+    /// How clients of Wyoming are heard.
+    pub wyoming: WyomingSettings,
     /// What clients of kaldi-gstreamer-server's protocol are told of the node.
     pub workers: gstreamer::Workers,
     /// Cancelled when the node begins to stop.
@@ -124,6 +137,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/audio/transcriptions", post(openai::transcribe).layer(form_limit))
         .route("/v1/models", get(operator::models).post(operator::add_model))
+        .route("/v1/audiosocket/{uuid}/events", get(audiosocket::events))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
         .route("/healthz", get(operator::alive))

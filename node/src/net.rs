@@ -1,4 +1,5 @@
-//! Listening: accepted connections are counted, bounded, served by hyper, and closed so that a last answer arrives.
+//! Listening: accepted connections are counted, bounded, served by hyper or as they are, and closed so that a last answer
+//! arrives.
 //!
 //! Owns: sockets up to the request. Must never: know what is served on them.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,13 +28,43 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait when the system has no descriptors left: some are freed meanwhile.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a listener needs beside its router.
+/// A connection, be it over TLS or not.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for S {}
+
+/// A protocol over bare TCP.
+#[async_trait]
+pub trait Wired: Send + Sync + 'static {
+    /// Serves one connection to its end.
+    async fn serve(&self, stream: Box<dyn Duplex>, peer: SocketAddr);
+}
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub enum Service {
+    /// HTTP, and what it is upgraded to.
+    Http(Router),
+    /// Something else.
+    Wired(Arc<dyn Wired>),
+}
+
+impl From<Router> for Service {
+    fn from(router: Router) -> Self {
+        Self::Http(router)
+    }
+}
+
+/// What a listener needs beside its service.
 #[derive(Clone)]
 pub struct Serving {
     /// Shared by all listeners: a place for each connection.
     pub places: Arc<Semaphore>,
     /// How long a request's head may take.
     pub head_timeout: Duration,
+    /// How long what was sent to a peer may go without any sign that it came. The system looks after that, for peers that are
+    /// never asked for a sign of life; it ends connections whose peer takes nothing, too.
+    pub peer_timeout: Duration,
     /// Cancelled when no further connection is to be accepted.
     pub accepting: CancellationToken,
     /// Cancelled when open connections are to be dropped.
@@ -42,15 +74,21 @@ pub struct Serving {
 }
 
 /// Accepts connections until told to stop; with `tls` each begins with its handshake.
-pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, serving: Serving) {
+pub async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    service: impl Into<Service>,
+    serving: Serving,
+) {
+    let service = service.into();
     loop {
         let accepted = tokio::select! {
             () = serving.accepting.cancelled() => return,
-            accepted = next(&listener, &serving.places) => accepted,
+            accepted = next(&listener, &serving) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = begin(stream, peer, tls.clone(), router.clone(), serving.clone());
+                let connection = begin(stream, peer, tls.clone(), service.clone(), serving.clone());
                 serving.connections.spawn(connection);
             }
             Err(error) => {
@@ -61,11 +99,14 @@ pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, router: Rou
     }
 }
 
-async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(Lingering, SocketAddr)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+async fn next(listener: &TcpListener, serving: &Serving) -> io::Result<(Lingering, SocketAddr)> {
+    let place = Arc::clone(&serving.places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // Partials are small and each is to be seen at once.
     stream.set_nodelay(true)?;
+    let patience = u32::try_from(serving.peer_timeout.as_millis()).unwrap_or(u32::MAX);
+    // Without it a dead peer is noticed too, only later.
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
     Ok((Lingering::new(stream, place), peer))
 }
 
@@ -73,26 +114,33 @@ async fn begin(
     stream: Lingering,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    service: Service,
     serving: Serving,
 ) {
-    let Some(tls) = tls else { return serve(stream, peer, router, serving).await };
+    let Some(tls) = tls else { return serve(stream, peer, service, serving).await };
     let handshake = tokio::time::timeout(serving.head_timeout, tls.accept(stream));
     let greeted = tokio::select! {
         greeted = handshake => greeted,
         () = serving.serving.cancelled() => return,
     };
     match greeted {
-        Ok(Ok(stream)) => serve(stream, peer, router, serving).await,
+        Ok(Ok(stream)) => serve(stream, peer, service, serving).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS came of a connection"),
         Err(_) => tracing::debug!(%peer, "a handshake took too long"),
     }
 }
 
-async fn serve<S>(stream: S, peer: SocketAddr, router: Router, serving: Serving)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving: Serving) {
+    let router = match service {
+        Service::Http(router) => router,
+        Service::Wired(wired) => {
+            tokio::select! {
+                () = wired.serve(Box::new(stream), peer) => {}
+                () = serving.serving.cancelled() => {}
+            }
+            return;
+        }
+    };
     let router = router.layer(Extension(ConnectInfo(peer)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -183,5 +231,29 @@ impl AsyncWrite for Lingering {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_looks_after_peers_that_are_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let serving = Serving {
+            places: Arc::new(Semaphore::new(1)),
+            head_timeout: Duration::from_secs(10),
+            peer_timeout: Duration::from_secs(60),
+            accepting: CancellationToken::new(),
+            serving: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
+        let (_peer, accepted) = tokio::join!(TcpStream::connect(address), next(&listener, &serving));
+        let mut stream = accepted.expect("accepted").0;
+        let stream = stream.inner().expect("is open");
+        let patience = rustix::net::sockopt::tcp_user_timeout(&*stream).expect("can be asked");
+        assert_eq!(patience, 60_000);
     }
 }

@@ -26,10 +26,12 @@ use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
-use crate::gateway::{Gateway, GatewayState, http_router, vosk_router};
+use crate::gateway::{
+    Calls, Gateway, GatewayState, audiosocket_service, http_router, vosk_router, wyoming_service,
+};
 use crate::metrics::Metrics;
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
-use crate::net::{Serving, accept};
+use crate::net::{Service, Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::tenants::Tenants;
@@ -40,7 +42,7 @@ use crate::watched::WatchedSessions;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Each holds a place for the connection that it waits for.
-const LISTENERS: usize = 4;
+const LISTENERS: usize = 8;
 
 /// How long hosts may take to end; after it they are left to notice that their parent is gone.
 const HOSTS_END: Duration = Duration::from_secs(10);
@@ -57,7 +59,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let settings = loaded.settings;
     for address in &loaded.open {
         tracing::warn!(
-            "{address} can be reached by others and no key is asked for: anybody may use this node"
+            "{address} can be reached by others and no key is asked for: anybody may use this node there"
         );
     }
     let tenants = Tenants::with_tokens(loaded.tenants, loaded.tokens);
@@ -128,6 +130,10 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
         metrics,
+        audiosocket: settings.audiosocket.clone(),
+        takes_calls: settings.listen.takes_calls(),
+        calls: Calls::new(settings.sessions.linger),
+        wyoming: settings.wyoming.clone(),
         workers: Workers::default(),
         rounds: Arc::default(),
         stopping: CancellationToken::new(),
@@ -212,7 +218,7 @@ async fn stop(
     let _ = telling.await;
     // A thin client can't be told to go elsewhere; refusing the connection sends it there. HTTP goes on: clients of open
     // sessions may have to come back, and operators want to look.
-    listening.vosk_accepting.cancel();
+    listening.thin_accepting.cancel();
     node.drain(drain_deadline).await;
     cluster.leave().await;
     listening.http_accepting.cancel();
@@ -288,8 +294,12 @@ fn limits(sessions: &SessionSettings) -> SessionLimits {
 struct Sockets {
     http: Option<TcpListener>,
     vosk: Option<TcpListener>,
+    audiosocket: Option<TcpListener>,
+    wyoming: Option<TcpListener>,
     https: Option<TcpListener>,
     vosk_tls: Option<TcpListener>,
+    audiosocket_tls: Option<TcpListener>,
+    wyoming_tls: Option<TcpListener>,
     gossip: Option<UdpSocket>,
     data: Option<std::net::UdpSocket>,
     control: Option<TcpListener>,
@@ -299,16 +309,23 @@ struct Sockets {
 struct Listening {
     gateway: GatewayState,
     http_accepting: CancellationToken,
-    vosk_accepting: CancellationToken,
+    /// Of clients that can't be told to go elsewhere.
+    thin_accepting: CancellationToken,
 }
 
 impl Sockets {
     async fn bind(settings: &Settings) -> Result<Self, Failure> {
+        let listen = &settings.listen;
         Ok(Self {
-            http: bind("listen.http", "--http", settings.listen.http).await?,
-            vosk: bind("listen.vosk", "--vosk", settings.listen.vosk).await?,
-            https: bind("listen.https", "--https", settings.listen.https).await?,
-            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", settings.listen.vosk_tls).await?,
+            http: bind("listen.http", "--http", listen.http).await?,
+            vosk: bind("listen.vosk", "--vosk", listen.vosk).await?,
+            audiosocket: bind("listen.audiosocket", "--audiosocket", listen.audiosocket).await?,
+            wyoming: bind("listen.wyoming", "--wyoming", listen.wyoming).await?,
+            https: bind("listen.https", "--https", listen.https).await?,
+            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", listen.vosk_tls).await?,
+            audiosocket_tls: bind("listen.audiosocket_tls", "--audiosocket-tls", listen.audiosocket_tls)
+                .await?,
+            wyoming_tls: bind("listen.wyoming_tls", "--wyoming-tls", listen.wyoming_tls).await?,
             gossip: cluster::bind(&settings.cluster).await?,
             data: cluster::bind_data(&settings.cluster)?,
             control: cluster::bind_control(&settings.cluster).await?,
@@ -332,35 +349,38 @@ impl Sockets {
         let listening = Listening {
             gateway: gateway.clone(),
             http_accepting: CancellationToken::new(),
-            vosk_accepting: CancellationToken::new(),
+            thin_accepting: CancellationToken::new(),
         };
-        let spawn =
-            |listener, tls: Option<&TlsAcceptor>, router, accepting: &CancellationToken, what: &str| {
-                let listener: TcpListener = listener;
-                if let Ok(address) = listener.local_addr() {
-                    // Scripts wait for this line and read a port that the system chose off it.
-                    tracing::info!(%address, "listening for {what}");
-                }
-                let serving = Serving {
-                    places: Arc::clone(&places),
-                    head_timeout: settings.gateway.handshake_timeout,
-                    accepting: accepting.clone(),
-                    serving: gateway.closing.clone(),
-                    connections: gateway.connections.clone(),
-                };
-                tokio::spawn(accept(listener, tls.cloned(), router, serving));
+        let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
+        let over_http = || Service::from(http_router(gateway.clone()));
+        let vosk = || Service::from(vosk_router(gateway.clone()));
+        let audiosocket = || audiosocket_service(gateway.clone());
+        let wyoming = || wyoming_service(gateway.clone());
+        let listeners = [
+            (self.http, None, over_http(), http, "http"),
+            (self.vosk, None, vosk(), thin, "vosk"),
+            (self.audiosocket, None, audiosocket(), thin, "audiosocket"),
+            (self.wyoming, None, wyoming(), thin, "wyoming"),
+            (self.https, tls, over_http(), http, "https"),
+            (self.vosk_tls, tls, vosk(), thin, "vosk over TLS"),
+            (self.audiosocket_tls, tls, audiosocket(), thin, "audiosocket over TLS"),
+            (self.wyoming_tls, tls, wyoming(), thin, "wyoming over TLS"),
+        ];
+        for (listener, tls, service, accepting, what) in listeners {
+            let Some(listener) = listener else { continue };
+            if let Ok(address) = listener.local_addr() {
+                // Scripts wait for this line and read a port that the system chose off it.
+                tracing::info!(%address, "listening for {what}");
+            }
+            let serving = Serving {
+                places: Arc::clone(&places),
+                head_timeout: settings.gateway.handshake_timeout,
+                peer_timeout: settings.gateway.peer_timeout,
+                accepting: accepting.clone(),
+                serving: gateway.closing.clone(),
+                connections: gateway.connections.clone(),
             };
-        if let Some(listener) = self.http {
-            spawn(listener, None, http_router(gateway.clone()), &listening.http_accepting, "http");
-        }
-        if let Some(listener) = self.vosk {
-            spawn(listener, None, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk");
-        }
-        if let Some(listener) = self.https {
-            spawn(listener, tls, http_router(gateway.clone()), &listening.http_accepting, "https");
-        }
-        if let Some(listener) = self.vosk_tls {
-            spawn(listener, tls, vosk_router(gateway.clone()), &listening.vosk_accepting, "vosk over TLS");
+            tokio::spawn(accept(listener, tls.cloned(), service, serving));
         }
         listening
     }

@@ -64,11 +64,17 @@ pub struct Tenants {
 #[derive(Debug, Default)]
 struct Directory {
     keys: Vec<(KeyHash, Arc<Tenant>)>,
+    tenants: Vec<Arc<Tenant>>,
     /// By name, so that what is open counts on when the settings are read again.
     usage: HashMap<String, Arc<Mutex<Usage>>>,
     anybody: Option<Arc<Tenant>>,
-    by_name: HashMap<String, Arc<Tenant>>,
     tokens: Option<Arc<TokenVerifier>>,
+}
+
+impl Directory {
+    fn named(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.iter().find(|tenant| tenant.name == name)
+    }
 }
 
 impl Tenants {
@@ -104,7 +110,7 @@ impl Tenants {
             let keys = std::mem::take(&mut facts.keys);
             let tenant = Arc::new(self.tenant(facts, &mut next.usage, &directory.usage));
             next.keys.extend(keys.into_iter().map(|key| (key, Arc::clone(&tenant))));
-            next.by_name.insert(tenant.name.clone(), tenant);
+            next.tenants.push(tenant);
         }
         // Whoever is taken out and put in again has taken what it took.
         for (name, counts) in &directory.usage {
@@ -137,7 +143,7 @@ impl Tenants {
         }
         let Some(key) = key else { return Identified::NoKey };
         if let (Some(tokens), true) = (&directory.tokens, token::is_token(key)) {
-            return match tokens.tenant_of(key).map(|name| directory.by_name.get(&name)) {
+            return match tokens.tenant_of(key).map(|name| directory.named(&name)) {
                 Ok(Some(tenant)) => Identified::Tenant(Arc::clone(tenant)),
                 Ok(None) => Identified::UnknownTenant,
                 Err(error) => Identified::BadToken(error),
@@ -152,6 +158,14 @@ impl Tenants {
             }
         }
         found.map_or(Identified::UnknownKey, |tenant| Identified::Tenant(Arc::clone(tenant)))
+    }
+
+    /// The tenant of this name, for those who come in by a listener that is one tenant's: their protocol carries no key. Where
+    /// nobody has a name, whatever it is.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Arc<Tenant>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.anybody.as_ref().or_else(|| directory.named(name)).cloned()
     }
 }
 

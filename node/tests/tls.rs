@@ -68,6 +68,26 @@ async fn behind_tls_is_what_is_there_without() {
 }
 
 #[tokio::test]
+async fn protocols_over_bare_tcp_are_behind_it_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = made(folder.path());
+    let certificate = Certificate::load(files.clone()).expect("fine");
+    let node = FakeNode::over_tls(certificate.acceptor().expect("fine")).await;
+    let connector = connector(&files.cert);
+    let mut wyoming = connected(node.wyoming, &connector).await.expect("greeted");
+    wyoming.write_all(b"{\"type\":\"ping\"}\n").await.expect("sent");
+    let mut answer = [0; 13];
+    in_time(wyoming.read_exact(&mut answer)).await.expect("answered");
+    assert_eq!(answer, *b"{\"data_length");
+    let mut audiosocket = connected(node.audiosocket, &connector).await.expect("greeted");
+    audiosocket.write_all(&[0x10, 0, 0]).await.expect("sent");
+    let mut answer = Vec::new();
+    // Without a goodbye of TLS's own the end would be an error.
+    in_time(audiosocket.read_to_end(&mut answer)).await.expect("answered");
+    assert_eq!(answer, [0, 0, 0], "no call begins so");
+}
+
+#[tokio::test]
 async fn who_does_not_speak_it_or_says_nothing_harms_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = made(folder.path());

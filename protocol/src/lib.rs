@@ -3,14 +3,14 @@
 //! Owns: the identifiers of sessions, segments and leases; the native client messages ([`native`]); the messages
 //! between a node and a decoder host ([`lease`]); what nodes ask each other ([`control`]), the streams between them ([`data`]),
 //! the copies of sessions on those ([`replica`]) and what they gossip ([`gossip`]); the tokens by which clients go on with
-//! sessions ([`token`]); the JSON shapes of other dialects ([`vosk`], [`gstreamer`], [`deepgram`],
-//! [`openai`], [`realtime`]); the framing of binary links ([`frame`]); the limits
-//! all of them respect ([`limits`]).
+//! sessions ([`token`]); the JSON shapes of other dialects ([`vosk`], [`gstreamer`], [`deepgram`], [`openai`], [`realtime`]) and the frames
+//! of those over bare TCP ([`wire`]); the framing of binary links ([`frame`]); the limits all of them respect ([`limits`]).
 //!
 //! Must never: do I/O, know an async runtime, or decide anything about a session.
 
 #![deny(missing_docs)]
 
+pub mod audiosocket;
 pub mod control;
 pub mod data;
 pub mod deepgram;
@@ -27,6 +27,8 @@ pub mod replica;
 pub mod token;
 pub mod transcript;
 pub mod vosk;
+pub mod wire;
+pub mod wyoming;
 
 pub use ids::{
     Attempt, DecodeOffset, Epoch, Generation, LeaseId, NodeId, NodeName, Segment, SessionId, SourceOffset,

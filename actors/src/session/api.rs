@@ -23,12 +23,25 @@ pub enum Dialect {
     Deepgram,
     /// `OpenAI`'s interface for live speech.
     Realtime,
+    /// Asterisk's `AudioSocket`.
+    AudioSocket,
+    /// Wyoming, of Home Assistant's voice services.
+    Wyoming,
 }
 
 impl Dialect {
     /// Each of them.
-    pub const ALL: [Self; 7] =
-        [Self::Native, Self::Vosk, Self::Http, Self::Gstreamer, Self::OpenAi, Self::Deepgram, Self::Realtime];
+    pub const ALL: [Self; 9] = [
+        Self::Native,
+        Self::Vosk,
+        Self::Http,
+        Self::Gstreamer,
+        Self::OpenAi,
+        Self::Deepgram,
+        Self::Realtime,
+        Self::AudioSocket,
+        Self::Wyoming,
+    ];
 
     /// The one that has this label.
     #[must_use]
@@ -59,6 +72,8 @@ impl Dialect {
             Self::OpenAi => "openai",
             Self::Deepgram => "deepgram",
             Self::Realtime => "openai_realtime",
+            Self::AudioSocket => "audiosocket",
+            Self::Wyoming => "wyoming",
         }
     }
 }

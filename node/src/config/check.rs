@@ -11,7 +11,7 @@ use starling_protocol::NodeName;
 use super::tenant::is_name;
 use super::{Role, Settings};
 use crate::gateway::is_origin;
-use crate::tenants::KeyHash;
+use crate::tenants::{KeyHash, TenantFacts};
 
 /// The key of the first setting that is out of its range.
 #[must_use]
@@ -27,29 +27,48 @@ pub fn first_out_of_range(settings: &Settings) -> Option<String> {
 /// Listening addresses that others can reach.
 #[must_use]
 pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
-    let listen = &settings.listen;
-    let addresses = [
-        ("listen.http", listen.http),
-        ("listen.vosk", listen.vosk),
-        ("listen.https", listen.https),
-        ("listen.vosk_tls", listen.vosk_tls),
-    ];
-    addresses
+    settings
+        .listen
+        .all()
         .into_iter()
         .filter_map(|(key, address)| address.map(|address| (key, address)))
         .filter(|(_, address)| !address.ip().to_canonical().is_loopback())
         .collect()
 }
 
+/// Of those, the ones of protocols that carry no key: whoever reaches them is served as the tenant that the settings name.
+#[must_use]
+pub fn keyless_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
+    let keyless = |key: &str| key.starts_with("listen.audiosocket") || key.starts_with("listen.wyoming");
+    open_addresses(settings).into_iter().filter(|(key, _)| keyless(key)).collect()
+}
+
+/// The key of the first setting that should name a tenant and does not, or names one that there is not.
+#[must_use]
+pub fn first_unknown_tenant(settings: &Settings, tenants: &[TenantFacts]) -> Option<String> {
+    let listen = &settings.listen;
+    let named = [
+        ("audiosocket.tenant", listen.takes_calls(), &settings.audiosocket.tenant),
+        (
+            "wyoming.tenant",
+            listen.wyoming.is_some() || listen.wyoming_tls.is_some(),
+            &settings.wyoming.tenant,
+        ),
+    ];
+    let known = |name: &str| match tenants {
+        [] => name.is_empty(),
+        tenants => tenants.iter().any(|tenant| tenant.name == name),
+    };
+    let wrong = named.into_iter().find(|(_, listens, name)| *listens && !known(name));
+    wrong.map(|(key, ..)| key.to_owned())
+}
+
 fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let (listen, gateway, sessions) = (&settings.listen, &settings.gateway, &settings.sessions);
     let (cuts, cluster, tls) = (&sessions.cuts, &settings.cluster, &settings.tls);
-    let over_tls = listen.https.is_some() || listen.vosk_tls.is_some();
+    let over_tls = listen.all().iter().any(|(key, address)| is_over_tls(key) && address.is_some());
     vec![
-        (
-            "listen.http",
-            [listen.http, listen.vosk, listen.https, listen.vosk_tls].iter().any(Option::is_some),
-        ),
+        ("listen.http", listen.all().iter().any(|(_, address)| address.is_some())),
         ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
         ("tls.cert_file", !over_tls || !tls.cert_file.as_os_str().is_empty()),
         ("tls.key_file", tls.key_file.as_os_str().is_empty() == tls.cert_file.as_os_str().is_empty()),
@@ -125,6 +144,10 @@ fn tenants(settings: &Settings) -> Option<String> {
         let (field, _) = fields.into_iter().find(|(_, fine)| !fine)?;
         Some(format!("tenant.{index}.{field}"))
     })
+}
+
+fn is_over_tls(key: &str) -> bool {
+    key == "listen.https" || key.ends_with("_tls")
 }
 
 fn zone(name: &str) -> bool {

@@ -16,14 +16,21 @@ const SHORT: &str = "a time with its unit from \"100ms\" to \"10m\", such as \"1
 const LONG: &str = "a time with its unit from \"0s\" to \"24h\", such as \"60s\"";
 const CUT: &str = "a time with its unit from \"100ms\" to \"60s\", such as \"15s\"";
 
+const LISTENERS_TENANT: &str = "the name of a tenant that there is where keys are asked for, as this protocol carries none and its clients count \
+                               as that tenant's; and \"\" where none are";
+
 /// All of them, in the sample file's order.
 pub const KEYS: &[Key] = &[
     key("listen.http", ADDRESS),
     key("listen.vosk", ADDRESS),
+    key("listen.audiosocket", ADDRESS),
+    key("listen.wyoming", ADDRESS),
     key("listen.https", ADDRESS),
     key("listen.vosk_tls", ADDRESS),
+    key("listen.audiosocket_tls", ADDRESS),
+    key("listen.wyoming_tls", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
-    key("tls.cert_file", "the path of a PEM file, with listen.https or listen.vosk_tls; or \"\""),
+    key("tls.cert_file", "the path of a PEM file, with a listener over TLS such as listen.https; or \"\""),
     key("tls.key_file", "the path of a PEM file if tls.cert_file is one, and \"\" if that is"),
     key("cluster.node_id", "1 to 63 of the characters a-z, 0-9, - and ., or \"\" for the host's name"),
     key("cluster.zone", "at most 32 letters, digits, -, _ and ."),
@@ -73,6 +80,10 @@ pub const KEYS: &[Key] = &[
     key("jwt.issuer", "what a token's iss has to be, or \"\" for anything"),
     key("jwt.audience", "what a token's aud has to have in it, or \"\" for anything"),
     key("jwt.tenant_claim", "the name of a claim"),
+    key("audiosocket.model", "a model's name, or \"\" for the node's default"),
+    key("audiosocket.language", "the tag of a language such as \"en\", or \"\" for that of the model"),
+    key("audiosocket.tenant", LISTENERS_TENANT),
+    key("wyoming.tenant", LISTENERS_TENANT),
     key("sessions.journal", "a size with its unit from \"2MiB\" to \"1GiB\", such as \"4MiB\""),
     key("sessions.linger", LONG),
     key("sessions.queue_wait", "a time with its unit from \"0s\" to \"60s\", such as \"2s\""),

@@ -40,7 +40,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// The file they came from, if there was one.
     pub file: Option<PathBuf>,
-    /// Listening addresses beyond loopback, allowed by hand; to be warned of at each start.
+    /// Listening addresses beyond loopback at which no key is asked for, allowed by hand or with the name of a tenant; to be
+    /// warned of at each start.
     pub open: Vec<String>,
     /// The cluster's secret, if there is one.
     pub secret: Option<Secret>,
@@ -91,8 +92,12 @@ pub fn load(
         return Err(ConfigError::Secretless { key, value: address.to_string(), origin });
     }
     let tenants = sources.tenants(&settings, &further_keys, &merged)?;
-    let open = if tenants.is_empty() { check::open_addresses(&settings) } else { Vec::new() };
-    if let (Some((key, value)), false) = (open.first(), insecure_open) {
+    if let Some(key) = check::first_unknown_tenant(&settings, &tenants) {
+        return Err(bad(key));
+    }
+    let keyless = tenants.is_empty();
+    let open = if keyless { check::open_addresses(&settings) } else { check::keyless_addresses(&settings) };
+    if let (Some((key, value)), true, false) = (open.first(), keyless, insecure_open) {
         return Err(ConfigError::Open {
             key: (*key).to_owned(),
             value: value.to_string(),

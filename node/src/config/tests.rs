@@ -162,6 +162,9 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[cluster]\nsecret_file = \"/nonexistent/starling-secret\"\n",
         "[cluster]\nlisten = \"10.0.0.1:7400\"\n",
         "[cluster]\nseed = \"a:1\"\n",
+        "[listen]\naudiosocket = \"0.0.0.0:9092\"\n",
+        "[listen]\nwyoming = \"127.0.0.1:10300\"\n[wyoming]\ntenant = \"acme\"\n",
+        "[listen]\nwyoming_tls = \"127.0.0.1:10301\"\n",
     ];
     let refusals: Vec<String> = table.iter().map(|text| refusal(text)).collect();
     insta::assert_snapshot!(refusals.join("\n"));
@@ -268,6 +271,35 @@ fn tenants_keys_come_from_the_file_from_its_file_and_from_the_environment() {
     let wrong =
         load(None, env(&[("STARLING_KEYS", "acme=key")]), &[], false).expect_err("no hash").to_string();
     assert!(wrong.contains("STARLING_KEYS") && !wrong.contains("acme=key"), "{wrong}");
+}
+
+#[test]
+fn a_listener_without_keys_takes_the_name_of_a_tenant_where_there_are_any() {
+    let of = |key: &str, table: &str| {
+        let listen = format!("[listen]\n{key} = \"0.0.0.0:9000\"\n{table}");
+        from_file(&format!(
+            "{listen}[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n[[tenant]]\nname = \"acme\"\n"
+        ))
+    };
+    for (table, keys) in
+        [("audiosocket", ["audiosocket", "audiosocket_tls"]), ("wyoming", ["wyoming", "wyoming_tls"])]
+    {
+        for key in keys {
+            for named in [String::new(), format!("[{table}]\ntenant = \"acm\"\n")] {
+                let message = of(key, &named).expect_err("must be refused").to_string();
+                assert!(message.starts_with(&format!("{table}.tenant is \"")), "{message}");
+                assert!(message.contains("the name of a tenant that there is"), "{message}");
+            }
+            let loaded = of(key, &format!("[{table}]\ntenant = \"acme\"\n")).expect("is fine");
+            assert_eq!(loaded.open, [format!("listen.{key} = 0.0.0.0:9000")], "it is warned of");
+        }
+    }
+    let keys = env(&[
+        ("STARLING_KEYS", &format!("acme={}", KeyHash::of("1"))),
+        ("STARLING_LISTEN__WYOMING", "127.0.0.1:0"),
+        ("STARLING_WYOMING__TENANT", "acme"),
+    ]);
+    assert_eq!(load(None, keys, &[], false).expect("a tenant of the environment is one").open, [""; 0]);
 }
 
 #[test]

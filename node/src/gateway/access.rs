@@ -64,6 +64,16 @@ impl GatewayState {
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
     }
 
+    /// As the tenant has it whose listener this is.
+    pub(super) fn of_listener(&self, key: &str, name: &str) -> Result<Self, ErrorBody> {
+        let tenant = self.tenants.named(name).ok_or_else(|| {
+            // It was there at the start; the settings were read again since.
+            let message = format!("{key} is {name:?}, and no tenant has that name any more");
+            ErrorBody::new(ErrorCode::Forbidden, message)
+        })?;
+        Ok(self.of(tenant))
+    }
+
     /// The name of whoever is served; empty where nobody has one.
     pub(super) fn tenant_name(&self) -> &str {
         self.tenant.as_deref().map_or("", Tenant::name)

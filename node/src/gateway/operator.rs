@@ -277,7 +277,7 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/cluster, /healthz, /readyz or /metrics";
+    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /healthz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 

@@ -14,9 +14,11 @@ use starling_actors::{
     Capabilities, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
 };
 use starling_node::cluster::Cluster;
-use starling_node::config::GatewaySettings;
+use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
-use starling_node::gateway::{Gateway, GatewayState, http_router, vosk_router};
+use starling_node::gateway::{
+    Calls, Gateway, GatewayState, audiosocket_service, http_router, vosk_router, wyoming_service,
+};
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
 use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
@@ -35,6 +37,9 @@ use tokio_util::task::TaskTracker;
 
 /// Far more than anything here takes; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long calls are waited for and kept. Short, so that a test can wait it out.
+pub const LINGER: Duration = Duration::from_secs(2);
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -227,6 +232,8 @@ impl Sessions for FakeSessions {
 pub struct FakeNode {
     pub http: SocketAddr,
     pub vosk: SocketAddr,
+    pub audiosocket: SocketAddr,
+    pub wyoming: SocketAddr,
     pub stopping: CancellationToken,
     sessions: Arc<FakeSessions>,
     played: mpsc::UnboundedReceiver<Played>,
@@ -273,6 +280,11 @@ impl FakeNode {
             linger: Duration::from_secs(60),
             idle,
             metrics: Arc::new(Metrics::new(["fake"])),
+            // Whose listeners these are is asked where there are tenants; the tests' first is "acme".
+            audiosocket: AudioSocketSettings { tenant: "acme".to_owned(), ..AudioSocketSettings::default() },
+            takes_calls: true,
+            calls: Calls::new(LINGER),
+            wyoming: WyomingSettings { tenant: "acme".to_owned() },
             workers: Workers::default(),
             rounds: Arc::default(),
             stopping: CancellationToken::new(),
@@ -285,6 +297,7 @@ impl FakeNode {
         let serving = Serving {
             places: Arc::new(Semaphore::new(100)),
             head_timeout: settings.handshake_timeout,
+            peer_timeout: settings.peer_timeout,
             accepting: CancellationToken::new(),
             serving: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -292,8 +305,20 @@ impl FakeNode {
         let (http, http_address) = listen().await;
         let (vosk, vosk_address) = listen().await;
         tokio::spawn(accept(http, tls.clone(), http_router(state.clone()), serving.clone()));
-        tokio::spawn(accept(vosk, tls, vosk_router(state), serving));
-        Self { http: http_address, vosk: vosk_address, stopping, sessions, played }
+        tokio::spawn(accept(vosk, tls.clone(), vosk_router(state.clone()), serving.clone()));
+        let (audiosocket, audiosocket_address) = listen().await;
+        let (wyoming, wyoming_address) = listen().await;
+        tokio::spawn(accept(audiosocket, tls.clone(), audiosocket_service(state.clone()), serving.clone()));
+        tokio::spawn(accept(wyoming, tls, wyoming_service(state), serving));
+        Self {
+            http: http_address,
+            vosk: vosk_address,
+            audiosocket: audiosocket_address,
+            wyoming: wyoming_address,
+            stopping,
+            sessions,
+            played,
+        }
     }
 
     /// Every session but so many is refused with this from now on.
