@@ -45,6 +45,12 @@ const UNHEARD_MS = 10;
 /** How long a server may take for the closing handshake, a courtesy that nobody waits for. */
 const CLOSE_MS = 1_000;
 
+/** What a server means that takes no WebSocket; only Node is told. */
+const REFUSED = {
+  401: { code: 'unauthorized', message: 'the key is missing or not known there' },
+  403: { code: 'forbidden', message: 'the key is not good for that' },
+};
+
 /** How long to try, in milliseconds. The defaults are those of the Rust SDK. */
 export const TIMING = Object.freeze({
   openDeadline: 5_000, // Until a session that no server takes is given up; zero asks each server once.
@@ -752,9 +758,9 @@ class Link {
     this.#socket.onerror = ({ message }) => (cause = message || cause);
     this.#socket.onclose = ({ code, reason }) => {
       const status = /\b(401|403)\b/.exec(cause)?.[0];
-      const refused = { 401: 'unauthorized', 403: 'forbidden' }[status];
+      const refused = REFUSED[status];
       const lost = () => new Lost(code === 1006 ? cause : `the connection was closed (${code} ${reason})`);
-      this.lost ??= refused ? new Refused({ code: refused, message: cause }) : lost();
+      this.lost ??= refused ? new Refused(refused) : lost();
       wake();
     };
   }

@@ -19,9 +19,6 @@ const USAGE = `Usage: node transcribe.mjs [--url ws://HOST:PORT]... [--key KEY] 
   --realtime  send at the pace of speech
   --rate      samples a second, where the input is raw 16-bit mono samples and no WAV (16000)`;
 
-const KINDS = { '1/8': 'pcm_u8', '1/16': 'pcm_s16le', '1/24': 'pcm_s24le', '1/32': 'pcm_s32le', '3/32': 'pcm_f32le' };
-Object.assign(KINDS, { '6/8': 'alaw', '7/8': 'mulaw' });
-
 /** Reads from a stream by numbers of bytes. */
 class Reader {
   #pieces;
@@ -44,19 +41,31 @@ class Reader {
   }
 }
 
+/** What the format codes of a WAV file with their bits are to the server. */
+const KINDS = {
+  '1/8': 'pcm_u8',
+  '1/16': 'pcm_s16le',
+  '1/24': 'pcm_s24le',
+  '1/32': 'pcm_s32le',
+  '3/32': 'pcm_f32le',
+  '6/8': 'alaw',
+  '7/8': 'mulaw',
+};
+
 /** Reads a WAV file up to its samples, also from a pipe; what has no head is taken for raw samples. */
-export async function readHead(reader, rawRate) {
+async function readHead(reader, rawRate) {
   const riff = await reader.read(12);
   if (riff.toString('latin1', 0, 4) !== 'RIFF' || riff.toString('latin1', 8) !== 'WAVE') {
-    return { encoding: 'pcm_s16le', sampleRate: rawRate, channels: 1, bits: 16, begun: riff };
+    return { encoding: 'pcm_s16le', sampleRate: rawRate, channels: 1, bits: 16, begun: riff, bytes: Infinity };
   }
   let sound = null;
   for (;;) {
     const head = await reader.read(8);
     if (head.length < 8) throw new Error('the WAV file has no samples');
     const name = head.toString('latin1', 0, 4);
-    if (name === 'data' && sound) return sound;
     const size = head.readUInt32LE(4);
+    // A recording that is still being made can't say how long it will be.
+    if (name === 'data' && sound) return { ...sound, bytes: size === 0 || size === 0xffffffff ? Infinity : size };
     const body = await reader.read(size + (size % 2));
     if (name !== 'fmt ' || body.length < 16) continue;
     const bits = body.readUInt16LE(14);
@@ -71,9 +80,10 @@ export async function readHead(reader, rawRate) {
 async function speak(session, reader, sound, realtime) {
   const frameBytes = (sound.bits / 8) * sound.channels;
   const began = performance.now();
-  let [frames, kept] = [0, sound.begun];
+  let [frames, kept, left] = [0, sound.begun, sound.bytes];
   for (;;) {
-    const piece = await reader.read(Math.max(1, Math.floor(sound.sampleRate / 10)) * frameBytes);
+    const piece = await reader.read(Math.min(left, Math.max(1, Math.floor(sound.sampleRate / 10)) * frameBytes));
+    left -= piece.length;
     const audio = Buffer.concat([kept, piece]);
     const whole = audio.length - (audio.length % frameBytes);
     kept = audio.subarray(whole);
@@ -132,11 +142,9 @@ async function main() {
   return whole ? 0 : 1;
 }
 
-if (process.argv[1] && import.meta.url.endsWith(process.argv[1].split('/').at(-1))) {
-  try {
-    process.exitCode = await main();
-  } catch (error) {
-    console.error(`error: ${error.message}`);
-    process.exitCode = 1;
-  }
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(`error: ${error.message}`);
+  process.exitCode = 1;
 }

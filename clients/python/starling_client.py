@@ -25,8 +25,9 @@ import re
 import sys
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Callable, Optional, Sequence, Union
+from typing import Any, BinaryIO, Callable, Optional, Union
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -788,8 +789,12 @@ def _said_by(error: InvalidStatus) -> Exception:
     try:
         return _Refused(json.loads(error.response.body)["error"])
     except BROKEN:
-        code = {401: "unauthorized", 403: "forbidden"}.get(error.response.status_code)
-        return _Refused({"code": code, "message": str(error)}) if code else _Lost(str(error))
+        codes = {
+            401: ("unauthorized", "the key is missing or not known there"),
+            403: ("forbidden", "the key is not good for that"),
+        }
+        code, message = codes.get(error.response.status_code, (None, str(error)))
+        return _Refused({"code": code, "message": message}) if code else _Lost(message)
 
 
 def _shifted(words: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
@@ -808,6 +813,7 @@ class _Sound:
     sample_rate: int = 16_000
     channels: int = 1
     begun: bytes = b""
+    size: int = sys.maxsize  # Bytes, where the head says it.
 
     @property
     def frame_bytes(self) -> int:
@@ -825,7 +831,8 @@ def read_head(stream: BinaryIO, raw: _Sound) -> _Sound:
     while len(head := stream.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
         if head[:4] == b"data" and sound:
-            return sound
+            # A recording that is still being made can't say how long it will be.
+            return replace(sound, size=size if 0 < size < 0xFFFF_FFFF else sys.maxsize)
         body = stream.read(size + size % 2)
         if head[:4] == b"fmt " and len(body) >= 16:
             tag, channels, rate, bits = (int.from_bytes(body[a:b], "little") for a, b in ((0, 2), (2, 4), (4, 8), (14, 16)))
@@ -840,9 +847,11 @@ async def _speak(session: Session, sound: _Sound, realtime: bool) -> None:
     """Sends the recording in pieces of 100 ms, and no faster than it was spoken if that is wanted."""
     loop = asyncio.get_running_loop()
     began, frames = loop.time(), 0
-    kept = sound.begun
+    kept, left = sound.begun, sound.size
     while True:
-        piece = await asyncio.to_thread(sound.stream.read, max(1, sound.sample_rate // 10) * sound.frame_bytes)
+        most = min(left, max(1, sound.sample_rate // 10) * sound.frame_bytes)
+        piece = await asyncio.to_thread(sound.stream.read, most)
+        left -= len(piece)
         whole = (len(kept) + len(piece)) // sound.frame_bytes * sound.frame_bytes
         audio = (kept + piece)[:whole]
         kept = (kept + piece)[whole:]
@@ -885,7 +894,9 @@ async def _transcribe(arguments: argparse.Namespace, stream: BinaryIO) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Sends a recording to Starling and prints its text, line by line as it is final.")
+    parser = argparse.ArgumentParser(
+        description="Sends a recording to Starling and prints its text, line by line as it is final."
+    )
     parser.add_argument("recording", help="a WAV file, or - for standard input: WAV or raw 16-bit mono samples")
     parser.add_argument("--url", action="append", help="a server, such as ws://127.0.0.1:8080; may be given several times")
     parser.add_argument("--key", help="the key, where the servers ask for one")

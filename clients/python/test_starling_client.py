@@ -13,10 +13,9 @@ import unittest
 import wave
 import zlib
 
-from websockets.asyncio.server import serve
-
 import starling_client
 from starling_client import Done, Durable, Final, Gap, Reconnected, Session, StarlingError, Timing
+from websockets.asyncio.server import serve
 
 RATE = 8_000
 QUICK = Timing(open_deadline=1, give_up=10, attempt=0.4, liveness=5, backoff_first=0.005, backoff_most=0.05)
@@ -68,7 +67,7 @@ class Servers:
 
     async def __aenter__(self):
         self.listening = [await serve(self.serve, "127.0.0.1", 0, compression=None) for _ in range(3)]
-        self.addresses = ["127.0.0.1:%d" % s.sockets[0].getsockname()[1] for s in self.listening]
+        self.addresses = [f"127.0.0.1:{s.sockets[0].getsockname()[1]}" for s in self.listening]
         self.urls = [f"ws://{address}" for address in self.addresses]
         return self
 
@@ -216,9 +215,10 @@ def finals_of(events):
     return [event for event in events if isinstance(event, Final)]
 
 
-class AnySession(unittest.IsolatedAsyncioTestCase):
-    FAULTS = {"drop_unheard": 0.03, "drop_heard": 0.03, "be_behind": 0.4, "send_away": 0.02, "deaf": 0.1, "mute": 0.1}
+FAULTS = {"drop_unheard": 0.03, "drop_heard": 0.03, "be_behind": 0.4, "send_away": 0.02, "deaf": 0.1, "mute": 0.1}
 
+
+class AnySession(unittest.IsolatedAsyncioTestCase):
     async def disturbed(self, seed, **faults):
         audio = noise(seed, 20_000)
         async with Servers(seed, **faults) as servers:
@@ -237,9 +237,9 @@ class AnySession(unittest.IsolatedAsyncioTestCase):
             return servers.happened, events
 
     async def test_every_final_comes_once_whatever_is_cut(self):
-        total, replaced = dict.fromkeys(self.FAULTS, 0), 0
+        total, replaced = dict.fromkeys(FAULTS, 0), 0
         for seed in range(25):
-            happened, events = await self.disturbed(seed, **self.FAULTS)
+            happened, events = await self.disturbed(seed, **FAULTS)
             total = {fault: total[fault] + happened[fault] for fault in total}
             replaced += sum(isinstance(event, Reconnected) for event in events)
         self.assertTrue(all(total.values()), total)
@@ -345,6 +345,7 @@ class Recordings(unittest.TestCase):
             writer.writeframes(bytes(12))
         sound = starling_client.read_head(io.BytesIO(file.getvalue()), starling_client._Sound(None))
         self.assertEqual((sound.encoding, sound.sample_rate, sound.channels), ("pcm_s24le", 44_100, 2))
+        self.assertEqual(sound.size, 12)
         odd = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 2, 1, 8_000, 0, 0, 4)
         with self.assertRaisesRegex(ValueError, "kind 2 with 4 bits"):
             starling_client.read_head(io.BytesIO(odd), starling_client._Sound(None))
