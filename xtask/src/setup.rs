@@ -1,5 +1,6 @@
 //! What has to be on the machine and in `.starling/` before anything runs.
 
+pub(crate) mod clients;
 mod speech;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
 pub(crate) fn everything() -> Result<()> {
     speech()?;
     network()?;
+    clients::packages()?;
     nextest()?;
     cargo_deny()?;
     eprintln!("everything is in {}", home()?.root().display());

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
-use starling_protocol::SessionId;
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{
     ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client,
 };
-use tokio::sync::mpsc;
+use starling_protocol::{Segment, SessionId};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::GatewayState;
@@ -167,16 +167,26 @@ async fn converse(
     }
     let (errors, waiting) = mpsc::channel(WAITING_ERRORS);
     // The input goes with the reading: when that ends, the session knows that its connection is lost.
-    let mut reading = std::pin::pin!(read(reader, input, speech, errors));
+    let (confirmed, mut confirmations) = watch::channel(None);
+    let mut reading = std::pin::pin!(read(reader, input, speech, errors, confirmed));
     let told = tokio::select! {
         closing = &mut reading => return closing,
         told = write(writer, output, waiting, state) => told,
     };
     match told {
-        Ok((code, reason)) => {
+        Ok(((code, reason), last)) => {
+            // WebSocket libraries answer a close frame by themselves and write nothing after it: the last confirmation has to
+            // come before.
+            let last = last.filter(|_| code == close::NORMAL);
+            let gone = tokio::select! {
+                _ = timeout(GOODBYE, confirmations.wait_for(|confirmed| *confirmed >= last)) => false,
+                _ = &mut reading => true,
+            };
             writer.close(code, &reason).await;
-            // The client's last confirmations, and its side of the goodbye.
-            let _ = timeout(GOODBYE, &mut reading).await;
+            if !gone {
+                // The client's side of the goodbye, and what it says before.
+                let _ = timeout(GOODBYE, &mut reading).await;
+            }
         }
         Err(error) => tracing::debug!(%session, %error, "connection lost while writing"),
     }
@@ -189,6 +199,7 @@ async fn read(
     mut input: Box<dyn Input>,
     mut speech: Speech,
     errors: mpsc::Sender<ErrorBody>,
+    confirmed: watch::Sender<Option<Segment>>,
 ) -> Option<Closing> {
     let mut mono = [Vec::new()];
     let mut ended = false;
@@ -217,7 +228,11 @@ async fn read(
                 }
             }
             Received::Text(text) => match parse_client(&text) {
-                Ok(ClientMessage::Confirm { segment }) => input.confirm(segment).await,
+                Ok(ClientMessage::Confirm { segment }) => {
+                    let taken = input.confirm(segment).await;
+                    confirmed.send_replace(Some(segment));
+                    taken
+                }
                 Ok(ClientMessage::Finalize {}) if !ended => input.finalize().await,
                 Ok(ClientMessage::End {}) if !ended => {
                     ended = true;
@@ -263,13 +278,14 @@ fn out_of_place(message: &ClientMessage) -> ErrorBody {
     ErrorBody::new(ErrorCode::BadMessage, message)
 }
 
-/// Tells the client what happens until the session is over.
+/// Tells the client what happens until the session is over; how to close then, and the last final that was told.
 async fn write(
     writer: &mut Writer,
     mut output: Box<dyn Output>,
     mut errors: mpsc::Receiver<ErrorBody>,
     state: &GatewayState,
-) -> Result<Closing, SendError> {
+) -> Result<(Closing, Option<Segment>), SendError> {
+    let mut last = None;
     let mut pings = interval(state.settings.ping_interval);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pings.reset();
@@ -278,10 +294,13 @@ async fn write(
         tokio::select! {
             event = output.next() => {
                 let Some(event) = event else {
-                    return Ok((close::INTERNAL, "the session is gone".to_owned()));
+                    return Ok(((close::INTERNAL, "the session is gone".to_owned()), last));
                 };
+                if let SessionEvent::Final(told) = &event {
+                    last = Some(told.segment);
+                }
                 if let Some(closing) = tell(writer, event).await? {
-                    return Ok(closing);
+                    return Ok((closing, last));
                 }
             }
             Some(error) = errors.recv() => writer.text(json(&ServerMessage::Error(error))).await?,

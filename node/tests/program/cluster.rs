@@ -1,0 +1,107 @@
+//! Three nodes with a real model, of which any may be killed.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::*;
+
+/// Three nodes that each take callers, decode, and keep copies.
+pub struct Cluster {
+    pub nodes: Vec<Option<Program>>,
+    pub seed: String,
+}
+
+/// A node in a zone of its own. Started again it has to have the address that callers know it by.
+pub async fn node(index: usize, seed: &str, http: &str) -> Program {
+    let settings = tempfile::NamedTempFile::new().expect("a file");
+    let text =
+        format!("[cluster]\nzone = \"zone-{index}\"\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n");
+    std::fs::write(settings.path(), text).expect("written");
+    let path = settings.path().display().to_string();
+    let name = format!("node-{index}");
+    let listen = if index == 0 { seed } else { "127.0.0.1:0" };
+    let cluster = ["--cluster-listen", listen, "--seeds", seed];
+    let arguments = [&["--config", &path, "--node-id", &name][..], &cluster].concat();
+    Program::serve_at(http, &arguments, 1).await
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let seed = free.local_addr().expect("bound").to_string();
+        drop(free);
+        let mut cluster = Self { nodes: Vec::new(), seed };
+        for index in 0..3 {
+            cluster.nodes.push(Some(node(index, &cluster.seed, "127.0.0.1:0").await));
+        }
+        cluster.know_each_other().await;
+        cluster
+    }
+
+    pub fn alive(&self) -> impl Iterator<Item = &Program> {
+        self.nodes.iter().flatten()
+    }
+
+    /// Waits until each node knows that all others decode and have room for copies.
+    pub async fn know_each_other(&self) {
+        let count = self.alive().count();
+        for program in self.alive() {
+            poll("nodes that know each other", async || {
+                let status = status(program).await?;
+                let nodes = status["nodes"].as_array()?.iter();
+                let ready = |node: &&Value| {
+                    node["state"] == "alive" && node["models"][0]["slots"]["idle"].as_u64() > Some(0)
+                };
+                (nodes.filter(ready).count() == count).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Waits until no session is left, so that the next one is the one that is asked for.
+    pub async fn quiet(&self) {
+        let observer = self.alive().next().expect("a node");
+        poll("the last session's end", async || {
+            status(observer).await?["sessions"].as_array()?.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// The node that a caller's session lives on and where its copies are, once there is one such session, that is durable.
+    pub async fn owner(&self) -> usize {
+        self.place("owner").await
+    }
+
+    /// The node that decodes that session.
+    pub async fn decoder(&self) -> usize {
+        self.place("decoder").await
+    }
+
+    async fn place(&self, of: &str) -> usize {
+        let observer = self.alive().next().expect("a node");
+        poll("a durable session", async || {
+            let status = status(observer).await?;
+            let sessions = status["sessions"].as_array()?;
+            let session =
+                sessions.iter().find(|session| session["durable"] == true && session["connected"] == true)?;
+            // Some text is open, and some audio is on its way.
+            session[of].as_str()?.strip_prefix("node-")?.parse().ok()
+        })
+        .await
+    }
+
+    pub fn kill(&mut self, index: usize) {
+        let program = self.nodes[index].take().expect("is there");
+        program.signal(Signal::KILL);
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.alive().map(Program::url).collect()
+    }
+}
+
+pub async fn status(program: &Program) -> Option<Value> {
+    let server = format!("http://{}", program.http);
+    let output = run(&["status", "--json", "--server", &server]).await;
+    serde_json::from_slice(&output.stdout).ok()
+}
