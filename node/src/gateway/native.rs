@@ -96,7 +96,7 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
         Received::Pong(_) | Received::Closed | Received::Silent => return Err(Refusal::Gone),
     };
     let hello = match parse_client(&text) {
-        Ok(ClientMessage::Hello(hello)) => hello,
+        Ok(ClientMessage::Hello(hello)) => *hello,
         Err(error) => {
             // A bad message is one that a session survives; there is none yet.
             return Err(ErrorBody { code: ErrorCode::BadRequest, ..error.0 }.into());
