@@ -132,7 +132,9 @@ fn the_frames_on_the_page_are_frames() {
         let mut reader = StreamReader::of_client();
         reader.push(&bytes);
         seen.push(match reader.next().expect("a frame").expect("a whole one") {
-            Frame::Message(body) => serde_json::to_string(&read_client(body).expect("a message")).expect("JSON"),
+            Frame::Message(body) => {
+                serde_json::to_string(&read_client(body).expect("a message")).expect("JSON")
+            }
             Frame::Audio(samples) => format!("{} bytes", samples.len()),
         });
         assert!(!reader.is_within_frame(), "{line}");

@@ -307,9 +307,12 @@ impl Driver {
             Server::Configured(index) => self.targets.get(*index).cloned(),
             Server::Suggested(address) => Target::suggested(address),
         };
-        tracing::debug!(?target, resume = hello.resume.is_some(), "connecting");
         match target {
-            Some(target) => Link::connect(target, hello, &self.dialer),
+            Some(target) => {
+                let (server, resume) = (target.place(), hello.resume.is_some());
+                tracing::debug!(%server, resume, "connecting");
+                Link::connect(target, hello, &self.dialer)
+            }
             None => Link::refused(format!("{server:?} is no address")),
         }
     }

@@ -47,7 +47,8 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         let (taken, _) = roots.add_parsable_certificates(found.certs);
         if taken == 0 {
-            let problem = found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
+            let problem =
+                found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string);
             return Err(TrustError::Platform { problem });
         }
         Ok(Self { roots: Arc::new(roots) })

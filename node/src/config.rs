@@ -68,7 +68,10 @@ pub struct ListenSettings {
     /// As `vosk`, over TLS.
     #[serde(with = "units::address")]
     pub vosk_tls: Option<SocketAddr>,
-    /// Connections of both kinds at once; more wait in the system's queue.
+    /// The native protocol over QUIC, and WebTransport. UDP.
+    #[serde(with = "units::address")]
+    pub quic: Option<SocketAddr>,
+    /// Connections of all kinds at once; more wait in the system's queue, and those over QUIC are refused.
     pub max_connections: u32,
 }
 
@@ -80,6 +83,8 @@ impl Default for ListenSettings {
             vosk: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 2_700))),
             https: None,
             vosk_tls: None,
+            // It takes a certificate, and there is none to begin with.
+            quic: None,
             // Half of the usual limit of 1,024 descriptors; hosts and files take some too.
             max_connections: 512,
         }

@@ -1,4 +1,4 @@
-//! The ways in: WebSocket, the protocols of vosk-server and kaldi-gstreamer-server, recordings over HTTP, and what an operator
+//! The ways in: WebSocket, QUIC and WebTransport, the protocols of vosk-server and kaldi-gstreamer-server, recordings over HTTP, and what an operator
 //! asks.
 //!
 //! Owns: sockets, and the translation between a dialect and a session's events. Must never: decide when a segment ends, who
@@ -20,7 +20,7 @@ use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::access::Admitted;
+use self::access::{Admitted, Undecided};
 pub use self::rounds::Rounds;
 use crate::cluster::Cluster;
 use crate::config::GatewaySettings;
@@ -35,6 +35,7 @@ mod link;
 mod native;
 mod openai;
 mod operator;
+pub mod quic;
 mod reply;
 mod rounds;
 mod samples;
@@ -142,7 +143,7 @@ pub fn vosk_router(state: GatewayState) -> Router {
 }
 
 async fn stream(
-    Admitted(state): Admitted,
+    Undecided(state): Undecided,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {

@@ -251,3 +251,32 @@ async fn the_client_shows_its_key_and_says_at_once_that_it_is_refused() {
     assert!(session.is_ok(), "{:?}", session.err());
     assert_eq!(node.session().await.request().tenant, "acme");
 }
+
+#[tokio::test]
+async fn a_websocket_may_bring_its_key_in_hello() {
+    let mut node = node(|_| {}).await;
+    let stream = format!("ws://{}/v1/stream", node.http);
+    let hello = format!(r#"{{"type":"hello","api_key":"{ACME}"}}"#);
+    let (mut socket, _) = speak(&stream, ("x-nothing", "")).await.expect("is let in so far");
+    send_text(&mut socket, &hello).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    assert_eq!(node.session().await.request().tenant, "acme");
+    for (hello, message) in [
+        (r#"{"type":"hello"}"#, "a key is needed"),
+        (r#"{"type":"hello","api_key":"no"}"#, "the key is not known"),
+    ] {
+        let (mut socket, _) = speak(&stream, ("x-nothing", "")).await.expect("is let in so far");
+        send_text(&mut socket, hello).await;
+        let error = json(&mut socket).await;
+        assert_eq!(error["code"], "unauthorized", "{error}");
+        assert!(error["message"].as_str().is_some_and(|text| text.starts_with(message)), "{error}");
+        assert_eq!(closed(&mut socket).await.0, 1008);
+    }
+    // What a header carried counts, and a key that is nobody's is refused there.
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello","api_key":"no"}"#).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    assert!(speak(&stream, ("authorization", "Bearer no")).await.is_err());
+    // Only where a first message can come.
+    assert_eq!(asked(&node, "GET /v1/stream", None).await.status, 401);
+}

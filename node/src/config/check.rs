@@ -32,6 +32,7 @@ pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
         ("listen.vosk", listen.vosk),
         ("listen.https", listen.https),
         ("listen.vosk_tls", listen.vosk_tls),
+        ("listen.quic", listen.quic),
     ];
     addresses
         .into_iter()
@@ -43,12 +44,9 @@ pub fn open_addresses(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let (listen, gateway, sessions) = (&settings.listen, &settings.gateway, &settings.sessions);
     let (cuts, cluster, tls) = (&sessions.cuts, &settings.cluster, &settings.tls);
-    let over_tls = listen.https.is_some() || listen.vosk_tls.is_some();
+    let over_tls = [listen.https, listen.vosk_tls, listen.quic].iter().any(Option::is_some);
     vec![
-        (
-            "listen.http",
-            [listen.http, listen.vosk, listen.https, listen.vosk_tls].iter().any(Option::is_some),
-        ),
+        ("listen.http", over_tls || listen.http.is_some() || listen.vosk.is_some()),
         ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
         ("tls.cert_file", !over_tls || !tls.cert_file.as_os_str().is_empty()),
         ("tls.key_file", tls.key_file.as_os_str().is_empty() == tls.cert_file.as_os_str().is_empty()),

@@ -22,8 +22,12 @@ pub const KEYS: &[Key] = &[
     key("listen.vosk", ADDRESS),
     key("listen.https", ADDRESS),
     key("listen.vosk_tls", ADDRESS),
+    key("listen.quic", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
-    key("tls.cert_file", "the path of a PEM file, with listen.https or listen.vosk_tls; or \"\""),
+    key(
+        "tls.cert_file",
+        "the path of a PEM file, with listen.https, listen.vosk_tls or listen.quic; or \"\"",
+    ),
     key("tls.key_file", "the path of a PEM file if tls.cert_file is one, and \"\" if that is"),
     key("cluster.node_id", "1 to 63 of the characters a-z, 0-9, - and ., or \"\" for the host's name"),
     key("cluster.zone", "at most 32 letters, digits, -, _ and ."),

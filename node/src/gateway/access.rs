@@ -2,6 +2,7 @@
 //!
 //! Owns: where each dialect's clients carry a key, and how each is refused. Must never: read a body, or let a key into a log.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -27,6 +28,10 @@ pub(super) const SUBPROTOCOLS: [&str; 2] = ["token", "bearer"];
 /// Parameters of a query that may hold a key, for clients that can't do either.
 const PARAMETERS: [&str; 2] = ["token", "api_key"];
 
+/// What whoever comes without a key is told.
+const KEY_NEEDED: &str = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
+                          \"token, KEY\", in the query as token=KEY, or as api_key in hello";
+
 /// What a request needs a key for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
@@ -34,6 +39,8 @@ enum Need {
     Nothing,
     /// To be served as a client.
     Service,
+    /// The same, over a protocol whose first message may bring it.
+    Stream,
     /// To be served as a client, with a session that is begun at once.
     Session,
     /// To look after the cluster.
@@ -52,6 +59,19 @@ impl FromRequestParts<GatewayState> for Admitted {
             return Err(ErrorBody::new(ErrorCode::Internal, "the request's key was not looked at").into());
         };
         Ok(Self(state.of(Arc::clone(tenant))))
+    }
+}
+
+/// The same for the native protocol: of somebody who has shown no key yet there is no tenant, and the first message has to
+/// bring it.
+pub(super) struct Undecided(pub(super) GatewayState);
+
+impl FromRequestParts<GatewayState> for Undecided {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, Infallible> {
+        let tenant = parts.extensions.get::<Arc<Tenant>>();
+        Ok(Self(tenant.map_or_else(|| state.clone(), |tenant| state.of(Arc::clone(tenant)))))
     }
 }
 
@@ -81,6 +101,28 @@ pub(super) async fn look(State(state): State<GatewayState>, mut request: Request
     next.run(request).await
 }
 
+/// The gateways' state as whoever shows this key has it.
+pub(super) fn admit_key(state: &GatewayState, key: Option<&str>) -> Result<GatewayState, ErrorBody> {
+    match state.tenants.identify(key) {
+        Identified::Tenant(tenant) => Ok(state.of(tenant)),
+        Identified::NoKey => Err(ErrorBody::new(ErrorCode::Unauthorized, KEY_NEEDED)),
+        Identified::UnknownKey => Err(ErrorBody::new(ErrorCode::Unauthorized, "the key is not known here")),
+    }
+}
+
+/// The same for a request that begins streams: without a key it is undecided until their first messages.
+#[cfg(feature = "webtransport")]
+pub(super) fn admit_request(
+    state: &GatewayState,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<GatewayState, ErrorBody> {
+    match key_of(uri, headers) {
+        Some(key) => admit_key(state, Some(&key)),
+        None => Ok(state.clone()),
+    }
+}
+
 fn admit(
     state: &GatewayState,
     method: &Method,
@@ -94,11 +136,10 @@ fn admit(
     let key = key_of(uri, headers);
     let tenant = match state.tenants.identify(key.as_deref()) {
         Identified::Tenant(tenant) => tenant,
-        Identified::NoKey => {
-            let message = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
-                           \"token, KEY\", or in the query as token=KEY";
-            return Err(ErrorBody::new(ErrorCode::Unauthorized, message).into());
+        Identified::NoKey if need == Need::Stream && headers.contains_key(header::UPGRADE) => {
+            return Ok(None);
         }
+        Identified::NoKey => return Err(ErrorBody::new(ErrorCode::Unauthorized, KEY_NEEDED).into()),
         Identified::UnknownKey => {
             return Err(ErrorBody::new(ErrorCode::Unauthorized, "the key is not known here").into());
         }
@@ -123,6 +164,7 @@ fn need(method: &Method, path: &str) -> Need {
         "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/listen" | "/client/dynamic/recognize" => {
             Need::Session
         }
+        "/v1/stream" => Need::Stream,
         // Of a stream the first message tells whether its session goes on and is no new one; the limits are looked at then.
         _ => Need::Service,
     }
@@ -215,9 +257,10 @@ mod tests {
         assert_eq!([of("/healthz"), of("/readyz")], [Need::Nothing; 2]);
         assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
         assert_eq!(
-            [of("/v1/models"), of("/v1/stream"), of("/nowhere"), of("/v1/clusters")],
+            [of("/v1/models"), of("/nowhere"), of("/v1/clusters"), of("/v1/stream/")],
             [Need::Service; 4]
         );
+        assert_eq!(of("/v1/stream"), Need::Stream);
         assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
         assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
         assert_eq!(need(&Method::OPTIONS, "/client/dynamic/reference"), Need::Nothing);

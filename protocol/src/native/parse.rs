@@ -27,9 +27,7 @@ pub fn parse_client(text: &str) -> Result<ClientMessage, ParseError> {
 pub(super) fn from_value(value: Value) -> Result<ClientMessage, ParseError> {
     let kind = value.get("type").and_then(Value::as_str);
     let Some(kind) = kind else {
-        return Err(bad(
-            "message has no \"type\"; it must be one of hello, confirm, finalize, end".into()
-        ));
+        return Err(bad("message has no \"type\"; it must be one of hello, confirm, finalize, end".into()));
     };
     if !["hello", "confirm", "finalize", "end"].contains(&kind) {
         let mut body = ErrorBody::field("type", format!("{kind:?}"), "one of hello, confirm, finalize, end");

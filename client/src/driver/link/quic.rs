@@ -11,7 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt, WriteError};
+use quinn::{
+    ClientConfig, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt, WriteError,
+};
 use starling_protocol::native::stream::{
     Frame, NATIVE_ALPN, StreamReader, encode_audio, encode_message, read_server,
 };
