@@ -13,7 +13,7 @@ use starling_actors::SessionEvent;
 use starling_core::tenant::TenantLimits;
 use starling_node::config::GatewaySettings;
 use starling_node::tenants::{KeyHash, TenantFacts, Tenants};
-use starling_protocol::native::{Close, ErrorBody, ErrorCode, webtransport_code};
+use starling_protocol::native::{Close, ErrorBody, ErrorCode};
 use starling_protocol::{CutCause, Segment, SourceOffset};
 
 const HELLO: &str = r#"{"type":"hello"}"#;
@@ -366,6 +366,7 @@ async fn a_key_comes_with_hello_and_counts_as_anywhere() {
 
 #[cfg(feature = "webtransport")]
 mod webtransport {
+    use starling_protocol::native::webtransport_code;
     use wtransport::error::{ConnectingError, StreamReadError};
     use wtransport::tls::Sha256Digest;
     use wtransport::{ClientConfig, Connection, Endpoint};
