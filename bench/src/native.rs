@@ -78,7 +78,7 @@ impl Raw {
         let mut hello = Hello::new(SessionId::random());
         hello.model = Some(model.to_owned());
         hello.options = options;
-        raw.say(&ClientMessage::Hello(hello)).await?;
+        raw.say(&ClientMessage::Hello(Box::new(hello))).await?;
         raw.until(|message| matches!(message, ServerMessage::Ready { .. })).await?;
         Ok(raw)
     }

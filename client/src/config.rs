@@ -1,51 +1,29 @@
 //! What a client is told: servers, deadlines, and what a session is to be.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use starling_protocol::SessionId;
-use starling_protocol::native::{AudioFormat, Hello, SessionOptions};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+use starling_protocol::native::{ApiKey, AudioFormat, Hello, SessionOptions};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::driver;
 use crate::error::{ConfigError, OpenError};
 use crate::machine::Settings;
 use crate::session::Session;
-
-/// Where a server speaks the native protocol.
-pub(crate) const STREAM_PATH: &str = "/v1/stream";
-
-/// The port of `ws://` when none is written.
-const DEFAULT_PORT: u16 = 80;
-
-/// A key that servers ask for. It is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for ApiKey {
-    fn from(key: String) -> Self {
-        Self(key)
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(...)")
-    }
-}
+use crate::target::Target;
+use crate::tls::Trust;
 
 /// Where the servers are and how long to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// Servers, tried in this order: `ws://HOST:PORT`, with `/v1/stream` as the path when none is given. Nodes that a server
-    /// names are asked besides to go on with a session, at `ws://HOST:PORT/v1/stream`.
+    /// Servers, tried in this order: `ws://HOST:PORT` or `wss://HOST:PORT`, with `/v1/stream` as the path when none is given,
+    /// or `quic://HOST:PORT` (with the feature `quic`). Nodes that a server names over `ws://` are asked besides to go on with a
+    /// session; as that is in clear, over TLS and QUIC only these are asked: name several nodes, or a name that leads to them.
     pub servers: Vec<String>,
+    /// PEM file with the authorities or certificates to trust with `wss://` and `quic://`, and no others; `None` for those that
+    /// the machine trusts. Read when the client is made.
+    pub ca_file: Option<PathBuf>,
     /// Shown to each server, and to the nodes that they name; `None` where none is asked for.
     pub api_key: Option<ApiKey>,
     /// How long [`Client::open`] tries before it says that no server answers. Zero: each server once.
@@ -56,7 +34,8 @@ pub struct ClientConfig {
     pub give_up: Duration,
     /// How long one attempt may take, from the first packet to `ready`.
     pub attempt_timeout: Duration,
-    /// A connection on which nothing was heard for this long is lost. Half of it in silence sends a ping.
+    /// A connection on which nothing was heard for this long is lost; over QUIC, which hears more, one of 3 s at most. Half of it
+    /// in silence sends a ping.
     pub liveness: Duration,
     /// Upper end of the first delay between attempts; doubles each time. Delays are drawn from zero to the upper end.
     pub backoff_first: Duration,
@@ -71,6 +50,7 @@ impl ClientConfig {
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),
+            ca_file: None,
             api_key: None,
             // A node that is being restarted is back within this.
             open_deadline: Duration::from_secs(5),
@@ -107,8 +87,8 @@ pub struct SessionConfig {
 #[derive(Debug, Clone)]
 pub struct Client {
     config: ClientConfig,
-    urls: Vec<String>,
-    addresses: Vec<String>,
+    targets: Vec<Target>,
+    trust: Option<Trust>,
 }
 
 impl Client {
@@ -134,13 +114,17 @@ impl Client {
                 return Err(ConfigError::Zero { field });
             }
         }
-        let urls = config.servers.iter().enumerate();
-        let urls = urls.map(|(index, value)| {
+        let targets = config.servers.iter().enumerate().map(|(index, value)| {
             let bad = || ConfigError::Server { index, value: value.clone() };
-            stream_url(value).ok_or_else(bad)
+            Target::parse(value).ok_or_else(bad)
         });
-        let (urls, addresses) = urls.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        Ok(Self { config, urls, addresses })
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let trust = match &config.ca_file {
+            Some(path) => Some(Trust::file(path)?),
+            None if targets.iter().any(Target::needs_trust) => Some(Trust::platform()?),
+            None => None,
+        };
+        Ok(Self { config, targets, trust })
     }
 
     /// Opens a session and waits for the server's `ready`. Must be called within a Tokio runtime, which also runs the
@@ -154,7 +138,7 @@ impl Client {
         hello.format = session.format;
         hello.options = session.options;
         let settings = Settings {
-            servers: self.addresses.clone(),
+            servers: self.targets.iter().map(|target| target.place().to_string()).collect(),
             ring_frames: frames(self.config.ring, hello.format.sample_rate),
             open_deadline: self.config.open_deadline,
             wait_when_busy: self.config.wait_when_busy,
@@ -164,7 +148,8 @@ impl Client {
             backoff_first: self.config.backoff_first,
             backoff_most: self.config.backoff_most,
         };
-        driver::open(self.urls.clone(), self.config.api_key.clone(), settings, hello).await
+        let (key, trust) = (self.config.api_key.clone(), self.trust.clone());
+        driver::open(self.targets.clone(), key, trust, settings, hello).await
     }
 }
 
@@ -173,40 +158,13 @@ fn frames(duration: Duration, sample_rate: u32) -> u64 {
     u64::try_from(frames).unwrap_or(u64::MAX).max(1)
 }
 
-/// The URL to connect to, and the `HOST:PORT` in it.
-fn stream_url(server: &str) -> Option<(String, String)> {
-    let uri: Uri = server.parse().ok()?;
-    let host = uri.host().filter(|host| !host.is_empty())?;
-    if uri.scheme_str() != Some("ws") {
-        return None;
-    }
-    let authority = uri.authority()?;
-    let path = match uri.path_and_query().map(ToString::to_string) {
-        Some(path) if path != "/" => path,
-        _ => STREAM_PATH.to_owned(),
-    };
-    let port = uri.port_u16().unwrap_or(DEFAULT_PORT);
-    Some((format!("ws://{authority}{path}"), format!("{host}:{port}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_server_without_a_path_gets_the_protocols_own() {
-        for (server, url, address) in [
-            ("ws://localhost:2800", "ws://localhost:2800/v1/stream", "localhost:2800"),
-            ("ws://[::1]:2800/", "ws://[::1]:2800/v1/stream", "[::1]:2800"),
-            ("ws://a/x?y=1", "ws://a/x?y=1", "a:80"),
-        ] {
-            assert_eq!(stream_url(server), Some((url.to_owned(), address.to_owned())));
-        }
-    }
-
-    #[test]
     fn addresses_that_cannot_be_used_are_named() {
-        for server in ["", "localhost:2800", "wss://a", "http://a", "ws://"] {
+        for server in ["", "localhost:2800", "https://a", "http://a", "ws://"] {
             let error = Client::new(ClientConfig::new([server])).expect_err("must be refused");
             assert_eq!(error, ConfigError::Server { index: 0, value: server.to_owned() });
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use starling_protocol::native::{ServerMessage, parse_client};
+use data_encoding::HEXLOWER;
+use starling_protocol::native::stream::{Frame, NATIVE_ALPN, StreamReader, read_client};
+use starling_protocol::native::{CLOSES, Close, ServerMessage, parse_client};
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
 const NATIVE: &str = include_str!("../../protocol/src/native.rs");
@@ -102,6 +104,44 @@ fn every_error_code_has_a_line_in_the_table() {
         let row = format!("| `{}` |", snake(code));
         assert!(PAGE.contains(&row), "no line {row} in docs/protocol.md");
     }
+}
+
+#[test]
+fn every_end_has_its_numbers_in_the_tables() {
+    for close in CLOSES {
+        let (websocket, stream) = (close.websocket(), close.stream());
+        let (row, end) = match close {
+            Close::Error(code) => {
+                let name = serde_json::to_value(code).expect("a name");
+                let row = format!("| `{}` |", name.as_str().expect("text"));
+                (row, format!("| {websocket} | 0x{stream:02x} |"))
+            }
+            Close::NotText => ("| a text message that".to_owned(), format!("| {websocket} | — |")),
+            _ => (String::from("| "), format!("| {websocket} | 0x{stream:02x} |")),
+        };
+        let found = PAGE.lines().any(|line| line.starts_with(&row) && line.ends_with(&end));
+        assert!(found, "no line {row} ... {end} in docs/protocol.md");
+    }
+}
+
+#[test]
+fn the_frames_on_the_page_are_frames() {
+    let mut seen = Vec::new();
+    for line in PAGE.lines().filter_map(|line| line.strip_prefix("F: ")) {
+        let bytes = HEXLOWER.decode(line.replace(' ', "").as_bytes()).expect("hexadecimal");
+        let mut reader = StreamReader::of_client();
+        reader.push(&bytes);
+        seen.push(match reader.next().expect("a frame").expect("a whole one") {
+            Frame::Message(body) => {
+                serde_json::to_string(&read_client(body).expect("a message")).expect("JSON")
+            }
+            Frame::Audio(samples) => format!("{} bytes", samples.len()),
+        });
+        assert!(!reader.is_within_frame(), "{line}");
+    }
+    assert_eq!(seen, [r#"{"type":"end"}"#, r#"{"type":"confirm","segment":300}"#, "4 bytes"]);
+    let protocol = String::from_utf8_lossy(NATIVE_ALPN);
+    assert!(PAGE.contains(&format!("ALPN `{protocol}`")));
 }
 
 #[test]

@@ -6,19 +6,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use starling_protocol::SessionId;
-use starling_protocol::native::{ClientMessage, Hello, ServerMessage};
+use starling_protocol::native::{ApiKey, ClientMessage, Hello};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::{ApiKey, STREAM_PATH};
 use crate::error::{OpenError, SessionError};
 use crate::machine::{Action, Entropy, Event, Input, Machine, Opened, Server, Settings, Which, Write};
 use crate::ring::{FRAME_BYTES, Ring};
 use crate::session::{AudioSender, Command, Events, Session};
+use crate::target::Target;
+use crate::tls::Trust;
 
 mod link;
 
-use link::{Link, LinkEvent, Outgoing};
+use link::{Dialer, Link, LinkEvent, Outgoing};
 
 /// Pieces of audio between a caller and the ring: enough to keep both busy, too few to hide that the ring is full.
 const COMMANDS: usize = 4;
@@ -32,8 +33,9 @@ const MAX_WAITING_EVENTS: usize = 64;
 
 /// Opens a session: spawns its task and waits for the first word from it.
 pub(crate) async fn open(
-    urls: Vec<String>,
+    targets: Vec<Target>,
     api_key: Option<ApiKey>,
+    trust: Option<Trust>,
     settings: Settings,
     hello: Hello,
 ) -> Result<Session, OpenError> {
@@ -42,8 +44,8 @@ pub(crate) async fn open(
     let (taken_in, taken) = watch::channel(None);
     let (opened_in, opened) = oneshot::channel();
     let driver = Driver {
-        urls,
-        api_key,
+        targets,
+        dialer: Dialer { api_key, trust, liveness: settings.liveness },
         clock: Clock::new(),
         machine: Machine::new(settings, hello),
         ring: Ring::default(),
@@ -87,8 +89,8 @@ impl Clock {
 }
 
 struct Driver {
-    urls: Vec<String>,
-    api_key: Option<ApiKey>,
+    targets: Vec<Target>,
+    dialer: Dialer,
     clock: Clock,
     machine: Machine,
     ring: Ring,
@@ -230,9 +232,9 @@ impl Driver {
                     return;
                 }
             },
-            Write::Confirm(segment) => text(&ClientMessage::Confirm { segment }),
-            Write::Finalize => text(&ClientMessage::Finalize {}),
-            Write::End => text(&ClientMessage::End {}),
+            Write::Confirm(segment) => Outgoing::Message(ClientMessage::Confirm { segment }),
+            Write::Finalize => Outgoing::Message(ClientMessage::Finalize {}),
+            Write::End => Outgoing::Message(ClientMessage::End {}),
         };
         self.link.write(outgoing);
     }
@@ -241,13 +243,7 @@ impl Driver {
         match event {
             LinkEvent::Wrote => {}
             LinkEvent::Heard => self.input(Input::Heard(which)),
-            LinkEvent::Text(text) => match serde_json::from_str::<ServerMessage>(&text) {
-                Ok(message) => self.input(Input::Message(which, Box::new(message))),
-                Err(error) => {
-                    tracing::warn!(%error, "a message of the server is not understood and is passed over");
-                    self.input(Input::Heard(which));
-                }
-            },
+            LinkEvent::Message(message) => self.input(Input::Message(which, message)),
             LinkEvent::Lost(cause) => {
                 tracing::debug!(%cause, ?which, "the connection is gone");
                 match which {
@@ -286,7 +282,7 @@ impl Driver {
             Action::Disconnect => self.close_all(),
             Action::Farewell(segment) => {
                 self.next_link.close();
-                self.link.farewell(text(&ClientMessage::Confirm { segment }));
+                self.link.farewell(Outgoing::Message(ClientMessage::Confirm { segment }));
             }
             Action::Ping => self.link.ping(),
             Action::Opened(opened) => self.answer(Ok(opened)),
@@ -307,12 +303,18 @@ impl Driver {
     }
 
     fn connect(&self, server: &Server, hello: Hello) -> Link {
-        let url = match server {
-            Server::Configured(index) => self.urls[*index].clone(),
-            Server::Suggested(address) => format!("ws://{address}{STREAM_PATH}"),
+        let target = match server {
+            Server::Configured(index) => self.targets.get(*index).cloned(),
+            Server::Suggested(address) => Target::suggested(address),
         };
-        tracing::debug!(url, resume = hello.resume.is_some(), "connecting");
-        Link::connect(url, self.api_key.as_ref(), text(&ClientMessage::Hello(hello)))
+        match target {
+            Some(target) => {
+                let (server, resume) = (target.place(), hello.resume.is_some());
+                tracing::debug!(%server, resume, "connecting");
+                Link::connect(target, hello, &self.dialer)
+            }
+            None => Link::refused(format!("{server:?} is no address")),
+        }
     }
 
     fn close_all(&mut self) {
@@ -335,11 +337,6 @@ impl Driver {
         }
         self.waiting.push_back(event);
     }
-}
-
-fn text(message: &ClientMessage) -> Outgoing {
-    // Serializing these types cannot fail: their maps have string keys and no writer is involved.
-    Outgoing::Text(serde_json::to_string(message).unwrap_or_default())
 }
 
 fn entropy() -> Entropy {

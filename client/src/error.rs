@@ -6,6 +6,8 @@ use starling_protocol::native::ErrorBody;
 use starling_protocol::{Segment, SourceOffset};
 use thiserror::Error;
 
+use crate::tls::TrustError;
+
 /// A configuration can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -14,13 +16,16 @@ pub enum ConfigError {
     #[error("servers is empty; it must name at least one, such as ws://127.0.0.1:8080")]
     NoServers,
     /// A server's address can't be used.
-    #[error("servers[{index}] is {value:?}; it must be ws://HOST:PORT (TLS is not served yet)")]
+    #[error("servers[{index}] is {value:?}; it must be ws://HOST:PORT, wss://HOST:PORT or quic://HOST:PORT")]
     Server {
         /// Which of the list.
         index: usize,
         /// As it was written.
         value: String,
     },
+    /// There are no certificates to trust.
+    #[error("no server can be trusted over TLS: {0}")]
+    Trust(#[from] TrustError),
     /// The key can't be sent.
     #[error("api_key has characters that no key has; it must be of visible ASCII characters")]
     ApiKey,

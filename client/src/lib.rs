@@ -2,7 +2,7 @@
 //!
 //! Owns: the client's side of a session — keeping the audio that may have to be sent again, reconnecting, resuming, giving
 //! each final exactly once and in order. The decisions are in [`machine`], which does no I/O; the rest is a thin shell
-//! around it.
+//! around it: over WebSocket, in clear or over TLS, and over QUIC.
 //!
 //! Must never: drop or repeat a final silently, hold an unbounded queue, or wait without a deadline for a server.
 //!
@@ -35,13 +35,15 @@ mod error;
 pub mod machine;
 mod ring;
 mod session;
+mod target;
+pub mod tls;
 
-pub use config::{ApiKey, Client, ClientConfig, SessionConfig};
+pub use config::{Client, ClientConfig, SessionConfig};
 pub use error::{ConfigError, OpenError, SendError, SessionError};
 pub use machine::{Event, Opened};
 pub use session::{AudioSender, Events, Session};
 pub use starling_protocol::native::{
-    AudioFormat, Encoding, ErrorBody, ErrorCode, Final, SessionOptions, TimedAlternative, TimedWord,
+    ApiKey, AudioFormat, Encoding, ErrorBody, ErrorCode, Final, SessionOptions, TimedAlternative, TimedWord,
     WarningCode,
 };
 pub use starling_protocol::{CutCause, Segment, SessionId, SourceOffset};

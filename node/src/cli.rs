@@ -11,6 +11,8 @@ use crate::build;
 use crate::config::{self, Flag, Loaded, LogFormat, ModelSettings};
 use crate::exit::{Exit, Failure};
 use crate::keys::{KeyArguments, KeysCommand};
+use crate::remote::TrustArguments;
+use crate::tls::SelfSigned;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all done; 1 some of several things failed; 64 command line or configuration wrong; 65 an input is damaged \
@@ -88,6 +90,9 @@ pub struct ConfigArguments {
     /// Address for Wyoming over TLS, or "off"
     #[arg(long, value_name = "ADDRESS")]
     pub wyoming_tls: Option<String>,
+    /// Address of the native protocol over QUIC and WebTransport (UDP), or "off"
+    #[arg(long, value_name = "ADDRESS")]
+    pub quic: Option<String>,
     /// The node's name in its cluster
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
@@ -125,11 +130,14 @@ pub struct ConfigArguments {
 pub enum CertCommand {
     /// Make a certificate that is signed by itself, and its key: cert.pem and key.pem
     ///
-    /// For trials: every client has to be told to trust it.
+    /// For trials: every client has to be told to trust it; `starling` itself by --ca cert.pem, a browser that speaks WebTransport by the SHA-256 that is printed.
     SelfSigned {
         /// A name or address that clients connect to; may be given several times
         #[arg(long = "name", value_name = "HOST", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
         names: Vec<String>,
+        /// How long it holds. Browsers take none of more than 14 days by its hash
+        #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
+        days: u16,
         /// The folder
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: PathBuf,
@@ -159,7 +167,7 @@ pub struct TranscribeArguments {
     /// Write one file for each recording into this folder rather than to standard output
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// The server; may be given several times, they are tried in turn
+    /// The server (ws://, wss:// or quic://); may be given several times, they are tried in turn
     #[arg(
         long = "server",
         value_name = "URL",
@@ -170,6 +178,9 @@ pub struct TranscribeArguments {
     /// A key, if the server asks for one.
     #[command(flatten)]
     pub key: KeyArguments,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArguments,
     /// A model by name [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -190,6 +201,9 @@ pub struct StatusArguments {
     /// A key, if the server asks for one.
     #[command(flatten)]
     pub key: KeyArguments,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArguments,
     /// Show it anew each second, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
@@ -209,6 +223,9 @@ pub struct DrainArguments {
     /// A key, if the server asks for one.
     #[command(flatten)]
     pub key: KeyArguments,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArguments,
     /// Longest time that sessions may go on [default: the setting shutdown.drain_deadline of the node that is asked]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
@@ -281,6 +298,9 @@ pub struct AddArguments {
     /// A key, if the server asks for one.
     #[command(flatten)]
     pub key: KeyArguments,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArguments,
     /// Only on this node [default: on all of the cluster]
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
@@ -345,6 +365,7 @@ impl ConfigArguments {
             ("listen.vosk_tls", "--vosk-tls", &self.vosk_tls),
             ("listen.audiosocket_tls", "--audiosocket-tls", &self.audiosocket_tls),
             ("listen.wyoming_tls", "--wyoming-tls", &self.wyoming_tls),
+            ("listen.quic", "--quic", &self.quic),
             ("cluster.node_id", "--node-id", &self.node_id),
             ("cluster.listen", "--cluster-listen", &self.cluster_listen),
             ("cluster.seeds", "--seeds", &self.seeds),
@@ -398,7 +419,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
         Command::Drain(arguments) => on_runtime(crate::operate::drain(arguments)),
         Command::Keys(command) => crate::keys::run(&command),
-        Command::Cert(CertCommand::SelfSigned { names, out }) => self_signed(names, &out),
+        Command::Cert(CertCommand::SelfSigned { names, days, out }) => self_signed(names, days, &out),
         Command::Models(ModelsCommand::Add(arguments)) => on_runtime(crate::operate::add_model(arguments)),
         Command::Models(ModelsCommand::Catalogue(command)) => crate::catalogue::run(&home()?, command),
         Command::CheckConfig(arguments) => check_config(&arguments),
@@ -421,11 +442,12 @@ fn check_config(arguments: &ConfigArguments) -> Result<(), Failure> {
 /// How long the runtime waits for work that can't be cancelled, such as reading standard input.
 const RUNTIME_END: Duration = Duration::from_millis(200);
 
-fn self_signed(names: Vec<String>, folder: &Path) -> Result<(), Failure> {
-    let made = crate::tls::self_signed(names, folder);
+fn self_signed(names: Vec<String>, days: u16, folder: &Path) -> Result<(), Failure> {
+    let made = crate::tls::self_signed(names, days, folder);
     let made = made.with_context(|| format!("no certificate could be made in {}", folder.display()));
-    let files = made.map_err(|error| Failure::new(Exit::Usage, error))?;
-    crate::remote::print(&format!("{}\n{}\n", files.cert.display(), files.key.display()))
+    let SelfSigned { files, sha256 } = made.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    crate::remote::print(&format!("{}\n{}\nSHA-256 {hash}\n", files.cert.display(), files.key.display()))
 }
 
 /// The runtime's own setting.

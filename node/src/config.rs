@@ -90,7 +90,10 @@ pub struct ListenSettings {
     /// As `wyoming`, over TLS.
     #[serde(with = "units::address")]
     pub wyoming_tls: Option<SocketAddr>,
-    /// Connections of all kinds at once; more wait in the system's queue.
+    /// The native protocol over QUIC, and WebTransport. UDP.
+    #[serde(with = "units::address")]
+    pub quic: Option<SocketAddr>,
+    /// Connections of all kinds at once; more wait in the system's queue, and those over QUIC are refused.
     pub max_connections: u32,
 }
 
@@ -106,6 +109,8 @@ impl Default for ListenSettings {
             vosk_tls: None,
             audiosocket_tls: None,
             wyoming_tls: None,
+            // It takes a certificate, and there is none to begin with.
+            quic: None,
             // Half of the usual limit of 1,024 descriptors; hosts and files take some too.
             max_connections: 512,
         }
@@ -115,7 +120,7 @@ impl Default for ListenSettings {
 impl ListenSettings {
     /// Each listener for clients, by its key.
     #[must_use]
-    pub const fn all(&self) -> [(&'static str, Option<SocketAddr>); 8] {
+    pub const fn all(&self) -> [(&'static str, Option<SocketAddr>); 9] {
         [
             ("listen.http", self.http),
             ("listen.vosk", self.vosk),
@@ -125,6 +130,7 @@ impl ListenSettings {
             ("listen.vosk_tls", self.vosk_tls),
             ("listen.audiosocket_tls", self.audiosocket_tls),
             ("listen.wyoming_tls", self.wyoming_tls),
+            ("listen.quic", self.quic),
         ]
     }
 

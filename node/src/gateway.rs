@@ -1,5 +1,5 @@
-//! The ways in: WebSocket, the protocols of other services over WebSocket, HTTP and bare TCP, recordings over HTTP, and what an
-//! operator asks.
+//! The ways in: WebSocket, QUIC and WebTransport, the protocols of other services over WebSocket, HTTP and bare TCP, recordings over
+//! HTTP, and what an operator asks.
 //!
 //! Owns: sockets, and the translation between a dialect and a session's events. Must never: decide when a segment ends, who
 //! is admitted, or what is decoded again.
@@ -41,6 +41,7 @@ mod native;
 mod openai;
 mod operator;
 mod origin;
+pub mod quic;
 mod realtime;
 mod reply;
 mod rounds;

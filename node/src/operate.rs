@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::cli::{AddArguments, DrainArguments};
 use crate::cluster::ModelOutcome;
 use crate::exit::{Exit, Failure};
-use crate::remote::{Answer, ask, authority, print};
+use crate::remote::{Answer, Remote, print};
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -23,14 +23,15 @@ const ADDED: Duration = Duration::from_secs(30);
 /// # Errors
 /// Exit code 69 if the server can't be reached or the node is unknown, 64 if the server's address is none.
 pub async fn drain(arguments: DrainArguments) -> Result<(), Failure> {
-    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let remote = Remote::new(&arguments.server, &arguments.key, &arguments.trust);
+    let remote = remote.map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut query = query_of("/v1/cluster/drain");
     query.append_pair("node", &arguments.node);
     if let Some(deadline) = arguments.deadline {
         query.append_pair("deadline_ms", &deadline.as_millis().to_string());
     }
     let path = query.finish();
-    let asked = ask(&authority, &arguments.key, Method::POST, &path, ANSWER).await.and_then(Answer::fine);
+    let asked = remote.ask(Method::POST, &path, ANSWER).await.and_then(Answer::fine);
     let asked = asked.with_context(|| format!("node {} was not told to drain", arguments.node));
     asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
     print(&format!("{} drains; `starling status` shows when it is gone\n", arguments.node))
@@ -47,13 +48,12 @@ struct Outcomes {
 /// Exit code 69 if the server can't be reached or no node takes the model, 1 if only some do, 64 if the server's address is
 /// none.
 pub async fn add_model(arguments: AddArguments) -> Result<(), Failure> {
-    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let remote = Remote::new(&arguments.server, &arguments.key, &arguments.trust);
+    let remote = remote.map_err(|error| Failure::new(Exit::Usage, error))?;
     let path = add_path(&arguments);
-    let asked = ask(&authority, &arguments.key, Method::POST, &path, ADDED).await.and_then(|answer| {
-        match answer.status {
-            StatusCode::CONFLICT => Ok(answer.body),
-            _ => answer.fine(),
-        }
+    let asked = remote.ask(Method::POST, &path, ADDED).await.and_then(|answer| match answer.status {
+        StatusCode::CONFLICT => Ok(answer.body),
+        _ => answer.fine(),
     });
     let asked = asked.with_context(|| format!("no node was told to serve {}", arguments.name));
     let body = asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
@@ -116,6 +116,7 @@ fn table(outcomes: &[ModelOutcome]) -> String {
 mod tests {
     use super::*;
     use crate::keys::KeyArguments;
+    use crate::remote::TrustArguments;
 
     #[test]
     fn only_what_was_typed_is_asked_for() {
@@ -123,6 +124,7 @@ mod tests {
             name: "m".into(),
             server: String::new(),
             key: KeyArguments::default(),
+            trust: TrustArguments::default(),
             node: None,
             hosts: None,
             slots: Some(8),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use quinn::Endpoint;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
     SessionLimits, StandbyPolicy, TokenSealer,
@@ -27,7 +28,7 @@ use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSetti
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, audiosocket_service, http_router, vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, audiosocket_service, http_router, quic, vosk_router, wyoming_service,
 };
 use crate::metrics::Metrics;
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
@@ -145,10 +146,16 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let telling = tokio::spawn(telling);
     let tls = certificate.as_ref().map(Certificate::acceptor).transpose();
     let tls = tls.map_err(|error| Failure::new(Exit::Software, error))?;
+    let endpoint = sockets
+        .quic
+        .take()
+        .zip(certificate.as_ref())
+        .map(|(socket, certificate)| quic::listen(socket, certificate, &settings.gateway));
+    let endpoint = endpoint.transpose().map_err(|error| Failure::new(Exit::Os, error))?;
     if let Some(certificate) = certificate {
         tokio::spawn(certificate.keep_fresh(gateway.stopping.clone()));
     }
-    let listening = sockets.serve(&GatewayState::from(gateway), tls.as_ref(), &settings);
+    let listening = sockets.serve(&GatewayState::from(gateway), tls.as_ref(), endpoint, &settings);
     for model in &served {
         tracing::info!(model = model.name, engine = model.engine.label(), "model is being loaded");
     }
@@ -300,6 +307,7 @@ struct Sockets {
     vosk_tls: Option<TcpListener>,
     audiosocket_tls: Option<TcpListener>,
     wyoming_tls: Option<TcpListener>,
+    quic: Option<std::net::UdpSocket>,
     gossip: Option<UdpSocket>,
     data: Option<std::net::UdpSocket>,
     control: Option<TcpListener>,
@@ -326,6 +334,7 @@ impl Sockets {
             audiosocket_tls: bind("listen.audiosocket_tls", "--audiosocket-tls", listen.audiosocket_tls)
                 .await?,
             wyoming_tls: bind("listen.wyoming_tls", "--wyoming-tls", listen.wyoming_tls).await?,
+            quic: bind_udp("listen.quic", "--quic", listen.quic)?,
             gossip: cluster::bind(&settings.cluster).await?,
             data: cluster::bind_data(&settings.cluster)?,
             control: cluster::bind_control(&settings.cluster).await?,
@@ -343,7 +352,13 @@ impl Sockets {
         Ok(Addresses { control: reachable(control), data: reachable(data), http: reachable(http) })
     }
 
-    fn serve(self, gateway: &GatewayState, tls: Option<&TlsAcceptor>, settings: &Settings) -> Listening {
+    fn serve(
+        self,
+        gateway: &GatewayState,
+        tls: Option<&TlsAcceptor>,
+        endpoint: Option<Endpoint>,
+        settings: &Settings,
+    ) -> Listening {
         let most = usize::try_from(settings.listen.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new((most + LISTENERS).min(Semaphore::MAX_PERMITS)));
         let listening = Listening {
@@ -382,6 +397,13 @@ impl Sockets {
             };
             tokio::spawn(accept(listener, tls.cloned(), service, serving));
         }
+        if let Some(endpoint) = endpoint {
+            if let Ok(address) = endpoint.local_addr() {
+                tracing::info!(%address, "listening for quic");
+            }
+            let accepting = listening.http_accepting.clone();
+            tokio::spawn(quic::accept(endpoint, gateway.clone(), Arc::clone(&places), accepting));
+        }
         listening
     }
 }
@@ -396,14 +418,28 @@ fn certificate(settings: &TlsSettings) -> Result<Option<Arc<Certificate>>, Failu
     loaded.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
+fn bind_udp(
+    key: &str,
+    flag: &str,
+    address: Option<SocketAddr>,
+) -> Result<Option<std::net::UdpSocket>, Failure> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = std::net::UdpSocket::bind(address).with_context(|| unusable(key, flag, address));
+    bound.map(Some).map_err(|error| Failure::new(Exit::Os, error))
+}
+
+fn unusable(key: &str, flag: &str, address: SocketAddr) -> String {
+    let variable = variable_of(key);
+    format!(
+        "{key} = {address} cannot be listened on; choose another address with {flag}, {variable} or in the file"
+    )
+}
+
 async fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
     let Some(address) = address else {
         return Ok(None);
     };
     let bound = TcpListener::bind(address).await;
-    let listener = bound.with_context(|| {
-        let variable = variable_of(key);
-        format!("{key} = {address} cannot be listened on; choose another address with {flag}, {variable} or in the file")
-    });
+    let listener = bound.with_context(|| unusable(key, flag, address));
     listener.map(Some).map_err(|error| Failure::new(Exit::Os, error))
 }

@@ -10,8 +10,7 @@ use tokio::time::interval;
 use crate::cli::StatusArguments;
 use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
-use crate::keys::KeyArguments;
-use crate::remote::{Answer, ask, authority, print};
+use crate::remote::{Answer, Remote, print};
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -27,15 +26,16 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// # Errors
 /// Exit code 69 if the server can't be reached, 64 if its address is none.
 pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
-    let authority = authority(&arguments.server).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let remote = Remote::new(&arguments.server, &arguments.key, &arguments.trust);
+    let remote = remote.map_err(|error| Failure::new(Exit::Usage, error))?;
     if !arguments.watch {
-        let answer = fetched(&authority, &arguments.key).await?;
+        let answer = fetched(&remote).await?;
         return print(&if arguments.json { pretty(&answer)? } else { table(&parsed(&answer)?) });
     }
     let mut looks = interval(LOOK_EVERY);
     loop {
         looks.tick().await;
-        match fetched(&authority, &arguments.key).await {
+        match fetched(&remote).await {
             Ok(answer) if arguments.json => print(&format!("{}\n", String::from_utf8_lossy(&answer)))?,
             Ok(answer) => print(&format!("{CLEAR}{}", table(&parsed(&answer)?)))?,
             // The node that is asked may be the one that is restarted.
@@ -57,9 +57,10 @@ fn parsed(answer: &[u8]) -> Result<ClusterReport, Failure> {
     parsed.map_err(|error| Failure::new(Exit::Data, error))
 }
 
-async fn fetched(authority: &str, key: &KeyArguments) -> Result<Vec<u8>, Failure> {
-    let answer = ask(authority, key, Method::GET, "/v1/cluster", ANSWER).await.and_then(Answer::fine);
-    let answer = answer.with_context(|| format!("{authority} cannot be asked for the cluster's status"));
+async fn fetched(remote: &Remote) -> Result<Vec<u8>, Failure> {
+    let answer = remote.ask(Method::GET, "/v1/cluster", ANSWER).await.and_then(Answer::fine);
+    let answer =
+        answer.with_context(|| format!("{} cannot be asked for the cluster's status", remote.authority()));
     answer.map_err(|error| Failure::new(Exit::Unavailable, error))
 }
 

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// How often it is looked whether the files have changed: certificates are renewed days before they end.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// The one protocol that is spoken inside (RFC 7301, 6): WebSockets begin as HTTP/1.1.
+/// The one protocol that is spoken inside, over TCP (RFC 7301, 6): WebSockets begin as HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
 /// A certificate can't be used. What was in force before stays.
@@ -85,12 +86,29 @@ impl Certificate {
     /// # Errors
     /// The library has no protocol version in common with itself, which would be its own fault.
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
+        let config = self.config(rustls::DEFAULT_VERSIONS, &[ALPN])?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// The same for QUIC, and for whatever is spoken over that.
+    ///
+    /// # Errors
+    /// As [`Self::acceptor`].
+    pub fn for_quic(self: &Arc<Self>, protocols: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
+        self.config(&[&rustls::version::TLS13], protocols)
+    }
+
+    fn config(
+        self: &Arc<Self>,
+        versions: &[&'static SupportedProtocolVersion],
+        protocols: &[&[u8]],
+    ) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(config)
     }
 
     /// Reads the files again if they have changed; whether they had.
@@ -165,21 +183,39 @@ fn file(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), problem: problem.to_string() }
 }
 
+/// A certificate that was made for trials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfSigned {
+    /// Where it lies.
+    pub files: CertificateFiles,
+    /// Its hash, by which browsers are told to trust it (`serverCertificateHashes` of WebTransport).
+    pub sha256: [u8; 32],
+}
+
+/// By how much clocks may differ: a certificate holds from so long before it was made.
+const CLOCKS_DIFFER: time::Duration = time::Duration::hours(1);
+
 /// Makes a certificate for trials, signed by itself, as `cert.pem` and `key.pem` in a folder. The key is for its owner to read.
+/// It is an ECDSA certificate on P-256; with at most 14 `days`, all in all, browsers take it by its hash.
 ///
 /// # Errors
 /// A name that can't stand in a certificate, or a folder that can't be written.
-pub fn self_signed(names: Vec<String>, folder: &Path) -> io::Result<CertificateFiles> {
+pub fn self_signed(names: Vec<String>, days: u16, folder: &Path) -> io::Result<SelfSigned> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+    let key = rcgen::KeyPair::generate().map_err(io::Error::other)?;
+    let mut params = rcgen::CertificateParams::new(names).map_err(io::Error::other)?;
+    params.not_before = time::OffsetDateTime::now_utc() - CLOCKS_DIFFER;
+    // Both of its ends belong to it.
+    params.not_after = params.not_before + time::Duration::days(days.into()) - time::Duration::SECOND;
+    let cert = params.self_signed(&key).map_err(io::Error::other)?;
     std::fs::create_dir_all(folder)?;
     let files = CertificateFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&files.key)?.write_all(made.signing_key.serialize_pem().as_bytes())?;
-    std::fs::write(&files.cert, made.cert.pem())?;
-    Ok(files)
+    options.open(&files.key)?.write_all(key.serialize_pem().as_bytes())?;
+    std::fs::write(&files.cert, cert.pem())?;
+    Ok(SelfSigned { files, sha256: Sha256::digest(cert.der()).into() })
 }
 
 #[cfg(test)]
@@ -187,7 +223,7 @@ mod tests {
     use super::*;
 
     fn made(folder: &Path) -> CertificateFiles {
-        self_signed(vec!["localhost".to_owned()], folder).expect("made")
+        self_signed(vec!["localhost".to_owned()], 14, folder).expect("made").files
     }
 
     /// Two changes within a file system's tick would look like one.

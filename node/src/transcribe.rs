@@ -59,6 +59,7 @@ pub async fn transcribe(arguments: TranscribeArguments) -> Result<(), Failure> {
     check(&arguments)?;
     let mut config = ClientConfig::new(arguments.servers.clone());
     config.api_key = arguments.key.api_key.clone().map(ApiKey::from);
+    config.ca_file.clone_from(&arguments.trust.ca);
     let client = Client::new(config).map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut failures: Vec<Failure> = Vec::new();
     let mut with_gaps = 0;

@@ -448,7 +448,7 @@ async fn calls_are_the_tenants_of_the_listener_and_no_others() {
     session.say(done(0, 160));
     assert_eq!(own.rest().await, ["done 0"]);
 
-    tenants.replace(vec![tenant("other")]);
+    tenants.replace(vec![tenant("other")], None);
     let mut gone = Asterisk::call(&node, SessionId::random()).await;
     assert_eq!(gone.rest().await, HANGUP, "the tenant is none any more");
 }

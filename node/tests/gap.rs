@@ -30,7 +30,7 @@ async fn accept(listener: &TcpListener) -> (Socket, Hello) {
     let mut socket = tokio_tungstenite::accept_async(stream).await.expect("is a WebSocket");
     let Some(Ok(Message::Text(hello))) = socket.next().await else { panic!("no hello") };
     let ClientMessage::Hello(hello) = parse_client(&hello).expect("is a message") else { panic!("no hello") };
-    (socket, hello)
+    (socket, *hello)
 }
 
 async fn ready(socket: &mut Socket, hello: &Hello) {

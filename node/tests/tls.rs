@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 
 fn made(folder: &Path) -> CertificateFiles {
-    self_signed(vec!["localhost".to_owned()], folder).expect("made")
+    self_signed(vec!["localhost".to_owned()], 14, folder).expect("made").files
 }
 
 /// Trusts this certificate and no other.

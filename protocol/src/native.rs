@@ -1,4 +1,5 @@
-//! The native client protocol over WebSocket: JSON text messages for control, binary messages for audio.
+//! The native client protocol. Over WebSocket: JSON text messages for control, binary messages for audio. Over QUIC and
+//! WebTransport: frames with the same messages, see [`stream`].
 //!
 //! A client opens with [`ClientMessage::Hello`] and waits for [`ServerMessage::Ready`]; from then on its binary messages
 //! are audio, contiguous from `ready.have_until`. Offsets count source frames: what the client itself sent, whatever the
@@ -8,8 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CutCause, Epoch, Segment, SessionId, SourceOffset};
 
+mod close;
+mod key;
 mod parse;
+pub mod stream;
 
+pub use close::{CLOSES, Close, webtransport_code};
+pub use key::ApiKey;
 pub use parse::{ParseError, parse_client};
 
 /// Version of the native protocol that this build speaks.
@@ -20,7 +26,7 @@ pub const NATIVE_PROTOCOL: u16 = 1;
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientMessage {
     /// First message: open a session, or go on with one.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Every final up to this segment has been received; the server may forget them.
     Confirm {
         /// The last segment received.
@@ -54,6 +60,9 @@ pub struct Hello {
     /// Present when this goes on with a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// A key, where one is asked for and no header could carry it. What the transport carried comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKey>,
     /// W3C trace context of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -77,6 +86,7 @@ impl Hello {
             format: AudioFormat::default(),
             options: SessionOptions::default(),
             resume: None,
+            api_key: None,
             traceparent: None,
             tracestate: None,
         }

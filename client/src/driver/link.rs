@@ -1,24 +1,22 @@
-//! One WebSocket connection: polled for reading and writing together, so that neither ever waits for the other.
+//! One connection: polled for reading and writing together, so that neither ever waits for the other.
+//!
+//! Owns: what all transports have in common. Must never: let the session know which one it has.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use serde::Deserialize;
-use starling_protocol::native::{ErrorBody, ErrorCode, ServerMessage};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use starling_protocol::native::{ApiKey, ClientMessage, Hello, ServerMessage};
 
-use crate::config::ApiKey;
+use crate::target::Target;
+use crate::tls::Trust;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Error>> + Send>>;
+#[cfg(feature = "quic")]
+mod quic;
+mod websocket;
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Failure>> + Send>>;
 
 /// Largest message taken from a server: a final of the longest segment with every alternative is far below it.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -28,7 +26,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something to be written.
 pub(super) enum Outgoing {
-    Text(String),
+    Message(ClientMessage),
     Audio(Vec<u8>),
 }
 
@@ -38,102 +36,120 @@ pub(super) enum LinkEvent {
     Wrote,
     /// Something was heard that is no message.
     Heard,
-    /// A text message.
-    Text(String),
+    /// The server said this.
+    Message(Box<ServerMessage>),
     /// It is gone.
     Lost(String),
 }
 
-pub(super) enum Link {
-    None,
-    Connecting {
-        connecting: Connecting,
-        hello: Option<Outgoing>,
-    },
-    Open(Box<Connection>),
-    /// The server took no connection: what it said, if it said why, and how it is put in a word.
-    Refused {
-        said: Option<String>,
-        cause: String,
-    },
+/// No connection came of an attempt.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the server said, if it said why.
+    said: Option<Box<ServerMessage>>,
+    /// In a word.
+    cause: String,
 }
 
-pub(super) struct Connection {
-    socket: Socket,
-    next: Option<Message>,
-    ping_due: bool,
-    unflushed: bool,
-    /// Why nothing can be written any more. What the server said before that is still read.
-    broken: Option<String>,
-    closed: Option<String>,
+/// What every attempt needs beside its server.
+pub(super) struct Dialer {
+    pub(super) api_key: Option<ApiKey>,
+    pub(super) trust: Option<Trust>,
+    /// How long nothing may be heard on a connection.
+    #[cfg_attr(not(feature = "quic"), expect(dead_code, reason = "a WebSocket is pinged"))]
+    pub(super) liveness: Duration,
+}
+
+pub(super) enum Link {
+    None,
+    Connecting(Connecting),
+    Open(Connection),
+    /// The server took no connection.
+    Refused(Failure),
+}
+
+/// An open connection.
+pub(super) enum Connection {
+    WebSocket(Box<websocket::Connection>),
+    #[cfg(feature = "quic")]
+    Quic(Box<quic::Connection>),
 }
 
 impl Link {
     /// Begins to connect; `hello` is written first.
-    pub(super) fn connect(url: String, api_key: Option<&ApiKey>, hello: Outgoing) -> Self {
-        let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
-        // It was looked at when the client was made.
-        let key = api_key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok());
-        let connecting = async move {
-            let mut request = url.into_client_request()?;
-            if let Some(mut key) = key {
-                key.set_sensitive(true);
-                request.headers_mut().insert(header::AUTHORIZATION, key);
+    pub(super) fn connect(target: Target, hello: Hello, dialer: &Dialer) -> Self {
+        Self::Connecting(match target {
+            Target::WebSocket { url, place, tls } => {
+                let trust = dialer.trust.clone().filter(|_| tls);
+                let connecting = websocket::connect(url, place, trust, dialer.api_key.clone(), hello);
+                Box::pin(async move { Ok(Connection::WebSocket(Box::new(connecting.await?))) })
             }
-            // Small messages must not wait for each other's acknowledgement.
-            let disable_nagle = true;
-            let (socket, _) = connect_async_with_config(request, Some(config), disable_nagle).await?;
-            Ok(socket)
-        };
-        Self::Connecting { connecting: Box::pin(connecting), hello: Some(hello) }
+            #[cfg(feature = "quic")]
+            Target::Quic(place) => {
+                let hello = Hello { api_key: dialer.api_key.clone(), ..hello };
+                let connecting = quic::connect(place, dialer.trust.clone(), hello, dialer.liveness);
+                Box::pin(async move { Ok(Connection::Quic(Box::new(connecting.await?))) })
+            }
+        })
     }
 
-    /// Whether [`Self::write`] may be called.
-    pub(super) fn wants_message(&self) -> bool {
-        matches!(self, Self::Open(connection) if connection.next.is_none() && connection.broken.is_none())
+    /// An attempt that can't be made.
+    pub(super) const fn refused(cause: String) -> Self {
+        Self::Refused(Failure { said: None, cause })
     }
 
-    /// Hands in the next message.
+    /// Whether the next message would be taken.
+    pub(super) const fn wants_message(&self) -> bool {
+        match self {
+            Self::Open(Connection::WebSocket(connection)) => connection.wants_message(),
+            #[cfg(feature = "quic")]
+            Self::Open(Connection::Quic(connection)) => connection.wants_message(),
+            _ => false,
+        }
+    }
+
+    /// Takes a message, if one is wanted.
     pub(super) fn write(&mut self, outgoing: Outgoing) {
-        if let Self::Open(connection) = self {
-            connection.next = Some(outgoing.into());
+        match self {
+            Self::Open(Connection::WebSocket(connection)) => connection.write(outgoing),
+            #[cfg(feature = "quic")]
+            Self::Open(Connection::Quic(connection)) => connection.write(&outgoing),
+            _ => {}
         }
     }
 
-    /// Sends a ping with the next writes.
-    pub(super) fn ping(&mut self) {
-        if let Self::Open(connection) = self {
-            connection.ping_due = true;
+    /// Has the server give a sign of life.
+    pub(super) const fn ping(&mut self) {
+        match self {
+            Self::Open(Connection::WebSocket(connection)) => connection.ping(),
+            #[cfg(feature = "quic")]
+            Self::Open(Connection::Quic(connection)) => connection.ping(),
+            _ => {}
         }
     }
 
-    /// Lets the connection go, with a closing handshake where it still works.
+    /// Drops the connection; one that still works is closed in order meanwhile.
     pub(super) fn close(&mut self) {
         self.close_after(None);
     }
 
     /// As [`Self::close`], with a last message before it.
     pub(super) fn farewell(&mut self, last: Outgoing) {
-        self.close_after(Some(last.into()));
+        self.close_after(Some(last));
     }
 
-    fn close_after(&mut self, last: Option<Message>) {
-        if let Self::Open(mut connection) = std::mem::replace(self, Self::None)
-            && connection.broken.is_none()
-            && connection.closed.is_none()
-        {
-            tokio::spawn(async move {
-                let closing = async {
-                    if let Some(last) = last {
-                        let _ = connection.socket.send(last).await;
-                    }
-                    let _ = connection.socket.close(None).await;
-                    // The server's own close frame, after which the socket can go without a reset.
-                    while let Some(Ok(_)) = connection.socket.next().await {}
-                };
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-            });
-        }
+    fn close_after(&mut self, last: Option<Outgoing>) {
+        let closing: Pin<Box<dyn Future<Output = ()> + Send>> = match std::mem::replace(self, Self::None) {
+            Self::Open(Connection::WebSocket(connection)) if connection.works() => {
+                Box::pin(connection.close(last))
+            }
+            #[cfg(feature = "quic")]
+            Self::Open(Connection::Quic(connection)) if connection.works() => {
+                Box::pin(connection.close(last))
+            }
+            _ => return,
+        };
+        tokio::spawn(tokio::time::timeout(CLOSE_TIMEOUT, closing));
     }
 
     /// The next thing the connection does; pends for ever when there is none. Nothing is lost when it is dropped.
@@ -144,121 +160,41 @@ impl Link {
     fn poll(&mut self, reading: bool, cx: &mut Context<'_>) -> Poll<LinkEvent> {
         match self {
             Self::None => Poll::Pending,
-            Self::Connecting { connecting, hello } => match connecting.as_mut().poll(cx) {
+            Self::Connecting(connecting) => match connecting.as_mut().poll(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => {
-                    *self = Self::Refused { said: said_by(&error), cause: error.to_string() };
+                Poll::Ready(Err(failure)) => {
+                    *self = Self::Refused(failure);
                     self.poll(reading, cx)
                 }
-                Poll::Ready(Ok(socket)) => {
-                    let next = hello.take().map(Message::from);
-                    *self = Self::Open(Box::new(Connection {
-                        socket,
-                        next,
-                        ping_due: false,
-                        unflushed: false,
-                        broken: None,
-                        closed: None,
-                    }));
+                Poll::Ready(Ok(connection)) => {
+                    *self = Self::Open(connection);
                     self.poll(reading, cx)
                 }
             },
-            Self::Open(connection) => connection.poll(reading, cx),
-            Self::Refused { said, cause } => match said.take() {
-                Some(text) => Poll::Ready(LinkEvent::Text(text)),
-                None => Poll::Ready(LinkEvent::Lost(cause.clone())),
+            Self::Open(Connection::WebSocket(connection)) => connection.poll(reading, cx),
+            #[cfg(feature = "quic")]
+            Self::Open(Connection::Quic(connection)) => connection.poll(reading, cx),
+            Self::Refused(failure) => match failure.said.take() {
+                Some(said) => Poll::Ready(LinkEvent::Message(said)),
+                None => Poll::Ready(LinkEvent::Lost(failure.cause.clone())),
             },
         }
     }
 }
 
-/// The error that a server sent in place of a WebSocket, as it would have sent it over one.
-fn said_by(error: &Error) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        error: ErrorBody,
-    }
-    let Error::Http(response) = error else { return None };
-    let read = |bytes: &Vec<u8>| serde_json::from_slice::<Body>(bytes).ok();
-    let error = match (response.body().as_ref().and_then(read), response.status().as_u16()) {
-        (Some(Body { error }), _) => error,
-        // A proxy's own answer, or one that came in two pieces.
-        (None, 401) => ErrorBody::new(ErrorCode::Unauthorized, "the key is missing or not known there"),
-        (None, 403) => ErrorBody::new(ErrorCode::Forbidden, "the key is not good for that"),
-        (None, _) => return None,
-    };
-    serde_json::to_string(&ServerMessage::Error(error)).ok()
-}
-
-impl Connection {
-    fn poll(&mut self, reading: bool, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        if self.broken.is_none() {
-            match self.poll_write(cx) {
-                Ok(true) => return Poll::Ready(LinkEvent::Wrote),
-                Ok(false) => {}
-                Err(error) => self.broken = Some(error.to_string()),
+/// What was read, over a connection that others can read or not.
+fn heard(message: Result<ServerMessage, String>, in_clear: bool) -> LinkEvent {
+    match message {
+        Ok(mut message) => {
+            // The nodes named there speak in clear, which whoever asked for TLS does not want.
+            if let (ServerMessage::View { resume_at, .. }, false) = (&mut message, in_clear) {
+                resume_at.clear();
             }
+            LinkEvent::Message(Box::new(message))
         }
-        if reading && let Poll::Ready(event) = self.poll_read(cx) {
-            return Poll::Ready(event);
-        }
-        match &self.broken {
-            // Everything that had arrived was read.
-            Some(cause) => Poll::Ready(LinkEvent::Lost(self.closed.take().unwrap_or_else(|| cause.clone()))),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Writes what there is; true when the next message was taken.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let mut socket = Pin::new(&mut self.socket);
-        let mut wrote = false;
-        if self.ping_due && socket.as_mut().poll_ready(cx)?.is_ready() {
-            self.ping_due = false;
-            self.unflushed = true;
-            socket.as_mut().start_send(Message::Ping(Bytes::new()))?;
-        }
-        if self.next.is_some()
-            && socket.as_mut().poll_ready(cx)?.is_ready()
-            && let Some(message) = self.next.take()
-        {
-            self.unflushed = true;
-            wrote = true;
-            socket.as_mut().start_send(message)?;
-        }
-        if self.unflushed && socket.as_mut().poll_flush(cx)?.is_ready() {
-            self.unflushed = false;
-        }
-        Ok(wrote)
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx) else {
-            return Poll::Pending;
-        };
-        Poll::Ready(match message {
-            Some(Ok(Message::Text(text))) => LinkEvent::Text(text.as_str().to_owned()),
-            Some(Ok(Message::Close(frame))) => {
-                let said =
-                    frame.map(|frame| format!("closed by the server: {} {}", frame.code, frame.reason));
-                self.closed = Some(said.unwrap_or_else(|| "closed by the server".to_owned()));
-                LinkEvent::Heard
-            }
-            Some(Ok(_)) => LinkEvent::Heard,
-            Some(Err(error)) => LinkEvent::Lost(self.closed.take().unwrap_or_else(|| error.to_string())),
-            None => {
-                let cause = self.closed.take().or_else(|| self.broken.take());
-                LinkEvent::Lost(cause.unwrap_or_else(|| "closed by the server".to_owned()))
-            }
-        })
-    }
-}
-
-impl From<Outgoing> for Message {
-    fn from(outgoing: Outgoing) -> Self {
-        match outgoing {
-            Outgoing::Text(text) => Self::text(text),
-            Outgoing::Audio(audio) => Self::binary(audio),
+        Err(error) => {
+            tracing::warn!(error, "a message of the server is not understood and is passed over");
+            LinkEvent::Heard
         }
     }
 }

@@ -99,7 +99,7 @@ pub enum Action {
     /// Confirm up to this segment, in the server's terms, and close: the server has nothing left to keep. Drop the next
     /// connection.
     Farewell(Segment),
-    /// Send a WebSocket ping on the present connection.
+    /// Have the server give a sign of life on the present connection.
     Ping,
     /// The session is open.
     Opened(Opened),

@@ -147,7 +147,7 @@ fn tenants(settings: &Settings) -> Option<String> {
 }
 
 fn is_over_tls(key: &str) -> bool {
-    key == "listen.https" || key.ends_with("_tls")
+    matches!(key, "listen.https" | "listen.quic") || key.ends_with("_tls")
 }
 
 fn zone(name: &str) -> bool {

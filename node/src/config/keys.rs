@@ -29,6 +29,7 @@ pub const KEYS: &[Key] = &[
     key("listen.vosk_tls", ADDRESS),
     key("listen.audiosocket_tls", ADDRESS),
     key("listen.wyoming_tls", ADDRESS),
+    key("listen.quic", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
     key("tls.cert_file", "the path of a PEM file, with a listener over TLS such as listen.https; or \"\""),
     key("tls.key_file", "the path of a PEM file if tls.cert_file is one, and \"\" if that is"),

@@ -30,6 +30,10 @@ const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 /// Parameters of a query that may hold a key, for clients that can't do either.
 const PARAMETERS: [&str; 2] = ["token", "api_key"];
 
+/// What whoever comes without a key is told.
+const KEY_NEEDED: &str = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
+                          \"token, KEY\", in the query as token=KEY, or over QUIC as api_key in hello";
+
 /// What a request needs a key for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
@@ -94,6 +98,37 @@ pub(super) async fn look(State(state): State<GatewayState>, mut request: Request
     next.run(request).await
 }
 
+/// The gateways' state as whoever shows this key has it.
+pub(super) fn admit_key(state: &GatewayState, key: Option<&str>) -> Result<GatewayState, ErrorBody> {
+    Ok(state.of(identified(state, key)?))
+}
+
+fn identified(state: &GatewayState, key: Option<&str>) -> Result<Arc<Tenant>, ErrorBody> {
+    let (code, message) = match state.tenants.identify(key) {
+        Identified::Tenant(tenant) => return Ok(tenant),
+        Identified::NoKey => (ErrorCode::Unauthorized, KEY_NEEDED.to_owned()),
+        Identified::UnknownKey => (ErrorCode::Unauthorized, "the key is not known here".to_owned()),
+        Identified::BadToken(error) => (ErrorCode::Unauthorized, error.to_string()),
+        Identified::UnknownTenant => {
+            (ErrorCode::Forbidden, "the token is good, but names a tenant that is not listed here".to_owned())
+        }
+    };
+    Err(ErrorBody::new(code, message))
+}
+
+/// The same for a request that begins streams: without a key it is undecided until their first messages.
+#[cfg(feature = "webtransport")]
+pub(super) fn admit_request(
+    state: &GatewayState,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<GatewayState, ErrorBody> {
+    match key_of(uri, headers) {
+        Some(key) => admit_key(state, Some(&key)),
+        None => Ok(state.clone()),
+    }
+}
+
 fn admit(
     state: &GatewayState,
     method: &Method,
@@ -105,24 +140,7 @@ fn admit(
         return Ok(None);
     }
     let key = key_of(uri, headers);
-    let tenant = match state.tenants.identify(key.as_deref()) {
-        Identified::Tenant(tenant) => tenant,
-        Identified::NoKey => {
-            let message = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
-                           \"token, KEY\", or in the query as token=KEY";
-            return Err(ErrorBody::new(ErrorCode::Unauthorized, message).into());
-        }
-        Identified::UnknownKey => {
-            return Err(ErrorBody::new(ErrorCode::Unauthorized, "the key is not known here").into());
-        }
-        Identified::BadToken(error) => {
-            return Err(ErrorBody::new(ErrorCode::Unauthorized, error.to_string()).into());
-        }
-        Identified::UnknownTenant => {
-            let message = "the token is good, but names a tenant that is not listed here";
-            return Err(ErrorBody::new(ErrorCode::Forbidden, message).into());
-        }
-    };
+    let tenant = identified(state, key.as_deref())?;
     if need == Need::Operation && !tenant.is_operator() {
         return Err(ErrorBody::new(ErrorCode::Forbidden, "it takes an operator's key").into());
     }
@@ -245,9 +263,10 @@ mod tests {
         assert_eq!([of("/healthz"), of("/readyz")], [Need::Nothing; 2]);
         assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
         assert_eq!(
-            [of("/v1/models"), of("/v1/stream"), of("/nowhere"), of("/v1/clusters")],
+            [of("/v1/models"), of("/nowhere"), of("/v1/clusters"), of("/v1/stream/")],
             [Need::Service; 4]
         );
+        assert_eq!(of("/v1/stream"), Need::Service);
         assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
         assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
         assert_eq!(of("/v1/realtime"), Need::Session);

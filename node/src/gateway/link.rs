@@ -7,7 +7,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use starling_protocol::native::ErrorCode;
+use starling_protocol::native::{Close, ErrorCode};
 use thiserror::Error;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
@@ -23,7 +23,6 @@ pub(super) mod close {
     pub(crate) const TOO_LONG: u16 = 1009;
     pub(crate) const INTERNAL: u16 = 1011;
     pub(crate) const RESTARTING: u16 = 1012;
-    pub(crate) const TRY_AGAIN: u16 = 1013;
 }
 
 /// A close frame carries 123 bytes of text at most (RFC 6455, section 5.5).
@@ -31,12 +30,7 @@ const MAX_REASON_BYTES: usize = 123;
 
 /// Which code a connection is closed with after an error.
 pub(super) const fn close_code(code: ErrorCode) -> u16 {
-    match code {
-        ErrorCode::Busy | ErrorCode::OverQuota => close::TRY_AGAIN,
-        ErrorCode::ShuttingDown => close::RESTARTING,
-        ErrorCode::Internal => close::INTERNAL,
-        _ => close::POLICY,
-    }
+    Close::Error(code).websocket()
 }
 
 /// A message of a peer, or how its side ended.

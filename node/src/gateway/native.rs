@@ -1,4 +1,4 @@
-//! The native protocol over WebSocket.
+//! The native protocol, over WebSocket, QUIC and WebTransport.
 //!
 //! Reading and writing go on side by side: a client whose audio waits for room still gets its finals, and one that doesn't
 //! read still has its audio taken. A connection that ends without `end` is only lost; the session waits for the next.
@@ -9,17 +9,22 @@ use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{
-    ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, ServerMessage, parse_client,
+    ApiKey, ClientMessage, Close, Encoding, ErrorBody, ErrorCode, Hello, ServerMessage,
 };
 use starling_protocol::{Segment, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::GatewayState;
+use self::link::{Heard, Reader, Writer};
 use super::audio::{Channels, LiveAudio};
-use super::link::{Reader, Received, SendError, Writer, close, split};
+use super::link::{SendError, split};
+use super::quic::{ReceivingHalf, SendingHalf};
 use super::rounds::Pace;
+use super::{GatewayState, access};
 use crate::sessions::{Attached, Input, Output};
+
+mod link;
 
 /// Errors about single messages that wait to be written. A client that sends nonsense faster than it reads loses time, not
 /// the server memory.
@@ -33,29 +38,42 @@ const MAX_TRACE_BYTES: usize = 512;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a connection is to be closed.
-type Closing = (u16, String);
+type Closing = (Close, String);
 
-/// Serves one connection to its end.
+/// Serves one WebSocket to its end.
 pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
-    let (mut reader, mut writer) = split(socket, &state.settings);
-    let closing = match open(&mut reader, &state).await {
-        Ok((attached, speech)) => converse(&mut reader, &mut writer, attached, speech, &state).await,
+    let (reader, writer) = split(socket, &state.settings);
+    serve_link(Reader::WebSocket(reader), Writer::of_websocket(writer), &state).await;
+}
+
+/// Serves one stream to its end.
+pub(super) async fn serve_stream(sending: SendingHalf, receiving: ReceivingHalf, state: GatewayState) {
+    let writer = Writer::of_stream(sending, state.settings.write_timeout);
+    serve_link(Reader::of_stream(receiving), writer, &state).await;
+}
+
+async fn serve_link(mut reader: Reader, mut writer: Writer, state: &GatewayState) {
+    let closing = match open(&mut reader, state).await {
+        Ok((attached, speech)) => converse(&mut reader, &mut writer, attached, speech, state).await,
         Err(Refusal::Gone) => None,
-        Err(Refusal::Close(code, reason)) => Some((code, reason.to_owned())),
+        Err(Refusal::Close(close, reason)) => Some((close, reason.to_owned())),
         Err(Refusal::Error(error)) => {
-            let sent = writer.text(json(&ServerMessage::Error(error.clone()))).await;
-            sent.ok().map(|()| (super::link::close_code(error.code), error.message))
+            let sent = writer.say(&ServerMessage::Error(error.clone())).await;
+            sent.ok().map(|()| (Close::Error(error.code), error.message))
         }
     };
-    if let Some((code, reason)) = closing {
-        writer.close(code, &reason).await;
+    if let Some((close, reason)) = closing {
+        writer.close(close, &reason).await;
+    }
+    if let Some(close) = writer.closed() {
+        reader.stop(close);
     }
 }
 
 /// Why no session was opened.
 enum Refusal {
     Gone,
-    Close(u16, &'static str),
+    Close(Close, &'static str),
     Error(ErrorBody),
 }
 
@@ -76,35 +94,32 @@ struct Speech {
 
 async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Speech), Refusal> {
     let most = state.settings.handshake_timeout;
-    let first = async {
-        loop {
-            match reader.next().await {
-                // Of no meaning, and allowed at any time (RFC 6455, section 5.5.3).
-                Received::Pong(_) => {}
-                received => return received,
-            }
-        }
-    };
-    let Ok(received) = timeout(most, first).await else {
+    let Ok(heard) = timeout(most, reader.next()).await else {
         let message = format!("no hello came within {} s", most.as_secs_f64());
         return Err(ErrorBody::new(ErrorCode::IdleTimeout, message).into());
     };
-    let text = match received {
-        Received::Text(text) => text,
-        Received::Binary(_) => {
+    let hello = match heard {
+        Heard::Message(ClientMessage::Hello(hello)) => *hello,
+        Heard::Message(_) => {
+            return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into());
+        }
+        Heard::Audio(_) => {
             return Err(ErrorBody::new(ErrorCode::BadRequest, "audio came before hello").into());
         }
-        Received::Broken(code, reason) => return Err(Refusal::Close(code, reason)),
-        Received::Pong(_) | Received::Closed | Received::Silent => return Err(Refusal::Gone),
+        // A bad message is one that a session survives; there is none yet.
+        Heard::Nonsense(error) => return Err(ErrorBody { code: ErrorCode::BadRequest, ..error }.into()),
+        Heard::Broken(close, reason) => return Err(Refusal::Close(close, reason)),
+        Heard::Finished | Heard::Gone => return Err(Refusal::Gone),
     };
-    let hello = match parse_client(&text) {
-        Ok(ClientMessage::Hello(hello)) => hello,
-        Err(error) => {
-            // A bad message is one that a session survives; there is none yet.
-            return Err(ErrorBody { code: ErrorCode::BadRequest, ..error.0 }.into());
-        }
-        Ok(_) => return Err(ErrorBody::new(ErrorCode::BadRequest, "the first message must be hello").into()),
-    };
+    if state.tenant.is_none() {
+        // Nothing before this message had room for a key.
+        let state = access::admit_key(state, hello.api_key.as_ref().map(ApiKey::expose))?;
+        return attach(hello, &state).await;
+    }
+    attach(hello, state).await
+}
+
+async fn attach(hello: Hello, state: &GatewayState) -> Result<(Attached, Speech), Refusal> {
     let audio = LiveAudio::described(hello.format, Channels::Mixed)?;
     let plain = hello.format.encoding == Encoding::PcmS16le && hello.format.channels == 1;
     let pace = (!hello.options.batch).then(|| state.rounds.enter());
@@ -161,61 +176,70 @@ async fn converse(
     let Attached { ready, input, output } = attached;
     let session = ready.session;
     let warnings = ready.warnings.clone();
-    writer.text(json(&ready_message(ready))).await.ok()?;
+    writer.say(&ready_message(ready)).await.ok()?;
     for (code, message) in warnings {
-        writer.text(json(&ServerMessage::Warning { code, message })).await.ok()?;
+        writer.say(&ServerMessage::Warning { code, message }).await.ok()?;
     }
     let (errors, waiting) = mpsc::channel(WAITING_ERRORS);
+    let over = CancellationToken::new();
     // The input goes with the reading: when that ends, the session knows that its connection is lost.
     let (confirmed, mut confirmations) = watch::channel(None);
-    let mut reading = std::pin::pin!(read(reader, input, speech, errors, confirmed));
+    let mut reading = std::pin::pin!(read(reader, input, speech, errors, confirmed, over.clone()));
     let told = tokio::select! {
         closing = &mut reading => return closing,
         told = write(writer, output, waiting, state) => told,
     };
     match told {
-        Ok(((code, reason), last)) => {
+        Ok(((close, reason), last)) => {
             // WebSocket libraries answer a close frame by themselves and write nothing after it: the last confirmation has to
             // come before.
-            let last = last.filter(|_| code == close::NORMAL);
+            let last = last.filter(|_| close == Close::Done);
             let gone = tokio::select! {
                 _ = timeout(GOODBYE, confirmations.wait_for(|confirmed| *confirmed >= last)) => false,
                 _ = &mut reading => true,
             };
-            writer.close(code, &reason).await;
+            writer.close(close, &reason).await;
+            over.cancel();
             if !gone {
                 // The client's side of the goodbye, and what it says before.
                 let _ = timeout(GOODBYE, &mut reading).await;
             }
         }
-        Err(error) => tracing::debug!(%session, %error, "connection lost while writing"),
+        Err(error) => {
+            tracing::debug!(%session, %error, "connection lost while writing");
+            if error == SendError::Slow {
+                writer.abandon(Close::Error(ErrorCode::SlowReader));
+            }
+        }
     }
     None
 }
 
-/// Takes in messages until the connection is over.
+/// Takes in messages until the connection is over. A client that has said `end` may close its side; it is waited for what it
+/// is told then.
 async fn read(
     reader: &mut Reader,
     mut input: Box<dyn Input>,
     mut speech: Speech,
     errors: mpsc::Sender<ErrorBody>,
     confirmed: watch::Sender<Option<Segment>>,
+    over: CancellationToken,
 ) -> Option<Closing> {
     let mut mono = [Vec::new()];
     let mut ended = false;
     loop {
-        let received = reader.next().await;
-        if let (Received::Binary(_), Some(pace)) = (&received, &mut speech.pace) {
+        let heard = reader.next().await;
+        if let (Heard::Audio(_), Some(pace)) = (&heard, &mut speech.pace) {
             pace.wait().await;
         }
-        let taken = match received {
-            Received::Binary(_) if ended => {
+        let taken = match heard {
+            Heard::Audio(_) if ended => {
                 let error = ErrorBody::new(ErrorCode::BadMessage, "audio after end is not taken");
                 let _ = errors.send(error).await;
                 Ok(())
             }
-            Received::Binary(pcm) if speech.plain => input.audio(&pcm).await,
-            Received::Binary(message) => {
+            Heard::Audio(pcm) if speech.plain => input.audio(&pcm).await,
+            Heard::Audio(message) => {
                 mono[0].clear();
                 speech.audio.push(message);
                 // Of audio that was described it comes at once.
@@ -227,31 +251,30 @@ async fn read(
                     }
                 }
             }
-            Received::Text(text) => match parse_client(&text) {
-                Ok(ClientMessage::Confirm { segment }) => {
-                    let taken = input.confirm(segment).await;
-                    confirmed.send_replace(Some(segment));
-                    taken
-                }
-                Ok(ClientMessage::Finalize {}) if !ended => input.finalize().await,
-                Ok(ClientMessage::End {}) if !ended => {
-                    ended = true;
-                    input.end().await
-                }
-                Ok(message) => {
-                    let _ = errors.send(out_of_place(&message)).await;
-                    Ok(())
-                }
-                Err(error) => {
-                    let mut error = error.0;
-                    error.code = ErrorCode::BadMessage;
-                    let _ = errors.send(error).await;
-                    Ok(())
-                }
-            },
-            Received::Pong(_) => Ok(()),
-            Received::Broken(code, reason) => return Some((code, reason.to_owned())),
-            Received::Closed | Received::Silent => return None,
+            Heard::Message(ClientMessage::Confirm { segment }) => {
+                let taken = input.confirm(segment).await;
+                confirmed.send_replace(Some(segment));
+                taken
+            }
+            Heard::Message(ClientMessage::Finalize {}) if !ended => input.finalize().await,
+            Heard::Message(ClientMessage::End {}) if !ended => {
+                ended = true;
+                input.end().await
+            }
+            Heard::Message(message) => {
+                let _ = errors.send(out_of_place(&message)).await;
+                Ok(())
+            }
+            Heard::Nonsense(error) => {
+                let _ = errors.send(ErrorBody { code: ErrorCode::BadMessage, ..error }).await;
+                Ok(())
+            }
+            Heard::Finished if ended => {
+                over.cancelled().await;
+                return None;
+            }
+            Heard::Finished | Heard::Gone => return None,
+            Heard::Broken(close, reason) => return Some((close, reason.to_owned())),
         };
         if taken.is_err() {
             // The session is over and its last events say why; they are being written.
@@ -262,11 +285,8 @@ async fn read(
 }
 
 async fn discard(reader: &mut Reader) -> Option<Closing> {
-    loop {
-        if !matches!(reader.next().await, Received::Binary(_) | Received::Text(_) | Received::Pong(_)) {
-            return None;
-        }
-    }
+    while let Heard::Audio(_) | Heard::Message(_) | Heard::Nonsense(_) = reader.next().await {}
+    None
 }
 
 fn out_of_place(message: &ClientMessage) -> ErrorBody {
@@ -294,7 +314,7 @@ async fn write(
         tokio::select! {
             event = output.next() => {
                 let Some(event) = event else {
-                    return Ok(((close::INTERNAL, "the session is gone".to_owned()), last));
+                    return Ok(((Close::Error(ErrorCode::Internal), "the session is gone".to_owned()), last));
                 };
                 if let SessionEvent::Final(told) = &event {
                     last = Some(told.segment);
@@ -303,12 +323,12 @@ async fn write(
                     return Ok((closing, last));
                 }
             }
-            Some(error) = errors.recv() => writer.text(json(&ServerMessage::Error(error))).await?,
+            Some(error) = errors.recv() => writer.say(&ServerMessage::Error(error)).await?,
             _ = pings.tick() => writer.ping().await?,
             () = state.stopping.cancelled(), if !told_to_leave => {
                 told_to_leave = true;
                 let deadline_ms = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
-                writer.text(json(&ServerMessage::GoAway { deadline_ms })).await?;
+                writer.say(&ServerMessage::GoAway { deadline_ms }).await?;
             }
         }
     }
@@ -327,15 +347,15 @@ async fn tell(writer: &mut Writer, event: SessionEvent) -> Result<Option<Closing
         SessionEvent::Final(last) => (ServerMessage::Final(last), None),
         SessionEvent::Warning(code, message) => (ServerMessage::Warning { code, message }, None),
         SessionEvent::Done { segments, frames } => {
-            let closing = (close::NORMAL, String::new());
+            let closing = (Close::Done, String::new());
             (ServerMessage::Done { segments, frames }, Some(closing))
         }
         SessionEvent::Failed(error) => {
-            let closing = (super::link::close_code(error.code), error.message.clone());
+            let closing = (Close::Error(error.code), error.message.clone());
             (ServerMessage::Error(error), Some(closing))
         }
     };
-    writer.text(json(&message)).await?;
+    writer.say(&message).await?;
     Ok(closing)
 }
 
@@ -351,12 +371,4 @@ fn ready_message(ready: Ready) -> ServerMessage {
         durable: ready.durable,
         linger_ms: u64::try_from(ready.linger.as_millis()).unwrap_or(u64::MAX),
     }
-}
-
-fn json(message: &ServerMessage) -> String {
-    // Only maps with other keys than texts fail to encode, and no message has one.
-    serde_json::to_string(message).unwrap_or_else(|error| {
-        tracing::error!(%error, "message could not be encoded");
-        String::from(r#"{"type":"error","code":"internal","message":"a message could not be encoded"}"#)
-    })
 }

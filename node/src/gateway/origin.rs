@@ -44,16 +44,10 @@ pub(super) fn guarded(router: Router<GatewayState>, state: &GatewayState) -> Rou
 }
 
 async fn look(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
-    let refused = request.headers().get(header::ORIGIN).filter(|origin| {
-        let host = request.headers().get(header::HOST);
-        // Whoever has a key was given it: a page can't send one that it does not know.
-        !(state.tenants.asks_for_keys()
-            || is_listed(&state.settings.allowed_origins, origin)
-            || is_own(origin, host))
-    });
-    let mut response = match refused {
-        Some(origin) => refusal(origin).into_response(),
-        None => next.run(request).await,
+    let headers = request.headers();
+    let mut response = match check(&state, headers.get(header::ORIGIN), headers.get(header::HOST)) {
+        Ok(()) => next.run(request).await,
+        Err(error) => HttpError::new(StatusCode::FORBIDDEN, error).into_response(),
     };
     for (name, value) in FOR_BROWSERS {
         response.headers_mut().insert(name, value);
@@ -61,11 +55,24 @@ async fn look(State(state): State<GatewayState>, request: Request, next: Next) -
     response
 }
 
-fn refusal(origin: &HeaderValue) -> HttpError {
+/// Whether whoever asks this host may use the node.
+///
+/// # Errors
+/// It is a page of an origin that may not.
+pub(super) fn check(
+    state: &GatewayState,
+    origin: Option<&HeaderValue>,
+    host: Option<&HeaderValue>,
+) -> Result<(), ErrorBody> {
+    let Some(origin) = origin else { return Ok(()) };
+    // Whoever has a key was given it: a page can't send one that it does not know.
+    let keyed = state.tenants.asks_for_keys();
+    if keyed || is_listed(&state.settings.allowed_origins, origin) || is_own(origin, host) {
+        return Ok(());
+    }
     let value = origin.to_str().unwrap_or("unreadable").to_owned();
     let allowed = "this node's own, or one of gateway.allowed_origins";
-    let error = ErrorBody { code: ErrorCode::Forbidden, ..ErrorBody::field("origin", value, allowed) };
-    HttpError::new(StatusCode::FORBIDDEN, error)
+    Err(ErrorBody { code: ErrorCode::Forbidden, ..ErrorBody::field("origin", value, allowed) })
 }
 
 fn is_listed(listed: &[String], origin: &HeaderValue) -> bool {

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary takes its own part of this")]
 
 pub mod answer;
+pub mod quic;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,12 +18,14 @@ use starling_node::cluster::Cluster;
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-    Calls, Gateway, GatewayState, audiosocket_service, http_router, vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, audiosocket_service, http_router, quic as quic_gateway, vosk_router,
+    wyoming_service,
 };
 use starling_node::metrics::Metrics;
 use starling_node::net::{Serving, accept};
 use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
+use starling_node::tls::Certificate;
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, Final};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
@@ -234,7 +237,10 @@ pub struct FakeNode {
     pub vosk: SocketAddr,
     pub audiosocket: SocketAddr,
     pub wyoming: SocketAddr,
+    pub quic: Option<SocketAddr>,
     pub stopping: CancellationToken,
+    /// Cancelled to drop whatever is connected.
+    pub closing: CancellationToken,
     sessions: Arc<FakeSessions>,
     played: mpsc::UnboundedReceiver<Played>,
 }
@@ -249,15 +255,24 @@ impl FakeNode {
     }
 
     pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
-        Self::of(settings, idle, Tenants::new(Vec::new()), None).await
+        Self::of(settings, idle, Tenants::new(Vec::new()), None, None).await
     }
 
     pub async fn with_tenants(tenants: Arc<Tenants>) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None).await
+        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None, None).await
+    }
+
+    pub async fn over_quic(
+        settings: GatewaySettings,
+        tenants: Arc<Tenants>,
+        cert: &Arc<Certificate>,
+    ) -> Self {
+        let tls = cert.acceptor().expect("fine");
+        Self::of(settings, Duration::ZERO, tenants, Some(tls), Some(cert)).await
     }
 
     pub async fn over_tls(tls: TlsAcceptor) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, Tenants::new(Vec::new()), Some(tls)).await
+        Self::of(GatewaySettings::default(), Duration::ZERO, Tenants::new(Vec::new()), Some(tls), None).await
     }
 
     async fn of(
@@ -265,6 +280,7 @@ impl FakeNode {
         idle: Duration,
         tenants: Arc<Tenants>,
         tls: Option<TlsAcceptor>,
+        quic: Option<&Arc<Certificate>>,
     ) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
@@ -292,7 +308,7 @@ impl FakeNode {
             closing: CancellationToken::new(),
             connections: TaskTracker::new(),
         };
-        let stopping = gateway.stopping.clone();
+        let (stopping, closing) = (gateway.stopping.clone(), gateway.closing.clone());
         let state = GatewayState::from(gateway);
         let serving = Serving {
             places: Arc::new(Semaphore::new(100)),
@@ -302,6 +318,14 @@ impl FakeNode {
             serving: CancellationToken::new(),
             connections: TaskTracker::new(),
         };
+        let quic = quic.map(|certificate| {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let address = socket.local_addr().expect("an address");
+            let endpoint = quic_gateway::listen(socket, certificate, &settings).expect("listens");
+            let places = Arc::new(Semaphore::new(100));
+            tokio::spawn(quic_gateway::accept(endpoint, state.clone(), places, CancellationToken::new()));
+            address
+        });
         let (http, http_address) = listen().await;
         let (vosk, vosk_address) = listen().await;
         tokio::spawn(accept(http, tls.clone(), http_router(state.clone()), serving.clone()));
@@ -315,7 +339,9 @@ impl FakeNode {
             vosk: vosk_address,
             audiosocket: audiosocket_address,
             wyoming: wyoming_address,
+            quic,
             stopping,
+            closing,
             sessions,
             played,
         }

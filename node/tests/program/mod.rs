@@ -138,6 +138,11 @@ impl Program {
         listening(&self.log(), "gossip")
     }
 
+    /// Where it listens for this, if it does.
+    pub fn listening(&self, what: &str) -> Option<SocketAddr> {
+        listening(&self.log(), what)
+    }
+
     pub fn url(&self) -> String {
         format!("ws://{}", self.http)
     }

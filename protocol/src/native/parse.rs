@@ -21,11 +21,14 @@ pub struct ParseError(pub ErrorBody);
 pub fn parse_client(text: &str) -> Result<ClientMessage, ParseError> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| bad(format!("text message is not JSON: {error}")))?;
+    from_value(value)
+}
+
+/// The same of a message that was read already, whatever it was written in.
+pub(super) fn from_value(value: Value) -> Result<ClientMessage, ParseError> {
     let kind = value.get("type").and_then(Value::as_str);
     let Some(kind) = kind else {
-        return Err(bad(
-            "text message has no \"type\"; it must be one of hello, confirm, finalize, end".into()
-        ));
+        return Err(bad("message has no \"type\"; it must be one of hello, confirm, finalize, end".into()));
     };
     if !["hello", "confirm", "finalize", "end"].contains(&kind) {
         let mut body = ErrorBody::field("type", format!("{kind:?}"), "one of hello, confirm, finalize, end");
@@ -43,7 +46,7 @@ pub fn parse_client(text: &str) -> Result<ClientMessage, ParseError> {
     Ok(message)
 }
 
-fn bad(message: String) -> ParseError {
+pub(super) fn bad(message: String) -> ParseError {
     ParseError(ErrorBody::new(ErrorCode::BadMessage, message))
 }
 

@@ -97,7 +97,7 @@ fn messages_look_on_the_wire_as_documented() {
 #[test]
 fn every_client_message_survives_the_round_trip() {
     let messages = [
-        ClientMessage::Hello(Hello::new(SessionId::random())),
+        ClientMessage::Hello(Box::new(Hello::new(SessionId::random()))),
         ClientMessage::Confirm { segment: Segment(4) },
         ClientMessage::Finalize {},
         ClientMessage::End {},
