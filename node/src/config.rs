@@ -95,6 +95,8 @@ pub struct ListenSettings {
     pub quic: Option<SocketAddr>,
     /// Connections of all kinds at once; more wait in the system's queue, and those over QUIC are refused.
     pub max_connections: u32,
+    /// Of those, how many one address may have; 0 for all.
+    pub max_connections_per_address: u32,
 }
 
 impl Default for ListenSettings {
@@ -113,6 +115,8 @@ impl Default for ListenSettings {
             quic: None,
             // Half of the usual limit of 1,024 descriptors; hosts and files take some too.
             max_connections: 512,
+            // Behind a proxy all clients have one address.
+            max_connections_per_address: 0,
         }
     }
 }

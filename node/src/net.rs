@@ -12,15 +12,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::extract::ConnectInfo;
-use axum::{Extension, Router};
+use axum::http::{StatusCode, header};
+use axum::{Extension, Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+mod places;
+
+pub use places::{Free, Place, Places};
+
+/// What the head of a request may have: far more than clients send, and what is held of each that sends without end.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// When a client of a crowded address may try again: connections come and go.
+const CROWDED_RETRY_MS: u64 = 1_000;
 
 /// How long a connection that was told its last answer is read on, so that the answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -59,7 +70,7 @@ impl From<Router> for Service {
 #[derive(Clone)]
 pub struct Serving {
     /// Shared by all listeners: a place for each connection.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// How long a request's head may take.
     pub head_timeout: Duration,
     /// How long what was sent to a peer may go without any sign that it came. The system looks after that, for peers that are
@@ -100,14 +111,14 @@ pub async fn accept(
 }
 
 async fn next(listener: &TcpListener, serving: &Serving) -> io::Result<(Lingering, SocketAddr)> {
-    let place = Arc::clone(&serving.places).acquire_owned().await.map_err(io::Error::other)?;
+    let free = serving.places.next().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // Partials are small and each is to be seen at once.
     stream.set_nodelay(true)?;
     let patience = u32::try_from(serving.peer_timeout.as_millis()).unwrap_or(u32::MAX);
     // Without it a dead peer is noticed too, only later.
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
-    Ok((Lingering::new(stream, place), peer))
+    Ok((Lingering::new(stream, free.taken_by(peer)), peer))
 }
 
 async fn begin(
@@ -117,6 +128,15 @@ async fn begin(
     service: Service,
     serving: Serving,
 ) {
+    let service = match service {
+        service if !stream.is_crowded() => service,
+        Service::Http(_) => Service::Http(crowded(peer, serving.places.per_address())),
+        // There is no word for it.
+        Service::Wired(_) => {
+            tracing::debug!(%peer, "too many connections of one address");
+            return;
+        }
+    };
     let Some(tls) = tls else { return serve(stream, peer, service, serving).await };
     let handshake = tokio::time::timeout(serving.head_timeout, tls.accept(stream));
     let greeted = tokio::select! {
@@ -145,6 +165,7 @@ async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving:
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
         // A client may have nothing more to say and still be waiting for its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
@@ -157,16 +178,34 @@ async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving:
     }
 }
 
+/// What every request of an address that has too many connections is answered.
+fn crowded(peer: SocketAddr, most: u32) -> Router {
+    let message = format!(
+        "{} has {most} connections here, which is as many as one address may have (listen.max_connections_per_address)",
+        peer.ip().to_canonical()
+    );
+    let error =
+        ErrorBody { retry_after_ms: Some(CROWDED_RETRY_MS), ..ErrorBody::new(ErrorCode::OverQuota, message) };
+    let retry_after = [(header::RETRY_AFTER, (CROWDED_RETRY_MS / 1_000).to_string())];
+    let body = Json(serde_json::json!({ "error": error }));
+    let answer = (StatusCode::TOO_MANY_REQUESTS, retry_after, [(header::CONNECTION, "close")], body);
+    Router::new().fallback(move || async move { answer })
+}
+
 /// A stream that is read on for a while after it was closed. The system answers data that nobody read with a reset, and a
 /// reset takes the last answer with it: the very answer that says why the data was not read.
 struct Lingering {
     stream: Option<TcpStream>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Lingering {
-    const fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    const fn new(stream: TcpStream, place: Place) -> Self {
         Self { stream: Some(stream), place: Some(place) }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_crowded)
     }
 
     fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -243,7 +282,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let serving = Serving {
-            places: Arc::new(Semaphore::new(1)),
+            places: Places::new(1, 0),
             head_timeout: Duration::from_secs(10),
             peer_timeout: Duration::from_secs(60),
             accepting: CancellationToken::new(),

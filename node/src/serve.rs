@@ -16,7 +16,6 @@ use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
 use starling_protocol::lease::CutOptions;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use crate::gateway::{
 };
 use crate::metrics::Metrics;
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
-use crate::net::{Service, Serving, accept};
+use crate::net::{Places, Service, Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::tenants::Tenants;
@@ -359,8 +358,8 @@ impl Sockets {
         endpoint: Option<Endpoint>,
         settings: &Settings,
     ) -> Listening {
-        let most = usize::try_from(settings.listen.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new((most + LISTENERS).min(Semaphore::MAX_PERMITS)));
+        let most = usize::try_from(settings.listen.max_connections).unwrap_or(usize::MAX);
+        let places = Places::new(most.saturating_add(LISTENERS), settings.listen.max_connections_per_address);
         let listening = Listening {
             gateway: gateway.clone(),
             http_accepting: CancellationToken::new(),

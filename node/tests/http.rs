@@ -9,11 +9,14 @@ use common::*;
 use serde_json::Value;
 use starling_actors::{Capabilities, ModelStatus, NodeStatus};
 use starling_node::config::GatewaySettings;
+use starling_node::net::{Places, Serving, accept};
 use starling_protocol::CutCause;
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 async fn get(node: &FakeNode, path: &str) -> Answer {
     request(node.http, &format!("GET {path}"), "", b"").await
@@ -254,4 +257,31 @@ async fn a_node_on_its_own_is_a_cluster_of_one() {
     let metrics = get(&node, "/metrics").await.body;
     assert!(metrics.contains("starling_cluster_members{state=\"alive\"} 1"), "{metrics}");
     assert!(metrics.contains("starling_cluster_members{state=\"down\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_address_that_has_too_many_connections_is_told_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let patience = std::time::Duration::from_secs(10);
+    let serving = Serving {
+        places: Places::new(100, 1),
+        head_timeout: patience,
+        peer_timeout: patience,
+        accepting: CancellationToken::new(),
+        serving: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    };
+    let router = axum::Router::new().fallback(|| async { "served" });
+    tokio::spawn(accept(listener, None, router, serving));
+    let first = TcpStream::connect(address).await.expect("connected");
+    let answer = request(address, "GET /", "", b"").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
+    assert_eq!(answer.json()["error"]["code"], "over_quota");
+    assert!(answer.body.contains("max_connections_per_address"), "{}", answer.body);
+    drop(first);
+    // The node notices a moment later.
+    in_time(async { while request(address, "GET /", "", b"").await.status != 200 {} }).await;
+    let long = format!("x-long: {}\r\n", "x".repeat(64 * 1024));
+    in_time(async { while request(address, "GET /", &long, b"").await.status != 431 {} }).await;
 }

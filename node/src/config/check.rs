@@ -69,6 +69,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let over_tls = listen.all().iter().any(|(key, address)| is_over_tls(key) && address.is_some());
     vec![
         ("listen.http", listen.all().iter().any(|(_, address)| address.is_some())),
+        ("listen.max_connections_per_address", listen.max_connections_per_address <= 1_000_000),
         ("listen.max_connections", (1..=1_000_000).contains(&listen.max_connections)),
         ("tls.cert_file", !over_tls || !tls.cert_file.as_os_str().is_empty()),
         ("tls.key_file", tls.key_file.as_os_str().is_empty() == tls.cert_file.as_os_str().is_empty()),

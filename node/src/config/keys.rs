@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     key("listen.wyoming_tls", ADDRESS),
     key("listen.quic", ADDRESS),
     key("listen.max_connections", "a whole number from 1 to 1000000"),
+    key("listen.max_connections_per_address", "a whole number from 0 to 1000000"),
     key("tls.cert_file", "the path of a PEM file, with a listener over TLS such as listen.https; or \"\""),
     key("tls.key_file", "the path of a PEM file if tls.cert_file is one, and \"\" if that is"),
     key("cluster.node_id", "1 to 63 of the characters a-z, 0-9, - and ., or \"\" for the host's name"),

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{GatewayState, native};
 use crate::config::GatewaySettings;
+use crate::net::{Place, Places};
 use crate::tls::Certificate;
 
 mod halves;
@@ -79,11 +80,11 @@ pub fn listen(
 }
 
 /// Takes connections until told to stop, and serves those that there are until they are to be dropped. Each takes one of the
-/// places that all listeners share; when there is none left, newcomers are refused.
+/// places that all listeners share; when there is none left for an address, newcomers are refused.
 pub async fn accept(
     endpoint: Endpoint,
     state: GatewayState,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     accepting: CancellationToken,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
@@ -99,9 +100,10 @@ pub async fn accept(
             let _ = incoming.retry();
             continue;
         }
-        let permits = (Arc::clone(&handshakes).try_acquire_owned(), Arc::clone(&places).try_acquire_owned());
-        let (Ok(handshake), Ok(place)) = permits else {
-            tracing::debug!(peer = %incoming.remote_address(), "no room for a connection");
+        let peer = incoming.remote_address();
+        let place = places.try_next().map(|free| free.taken_by(peer)).filter(|place| !place.is_crowded());
+        let (Ok(handshake), Some(place)) = (Arc::clone(&handshakes).try_acquire_owned(), place) else {
+            tracing::debug!(%peer, "no room for a connection");
             incoming.refuse();
             continue;
         };
@@ -118,12 +120,7 @@ const fn must_prove_its_address(handshakes: usize, proven: bool) -> bool {
     handshakes >= HANDSHAKES_UNPROVEN && !proven
 }
 
-async fn begin(
-    incoming: Incoming,
-    state: GatewayState,
-    handshake: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
-) {
+async fn begin(incoming: Incoming, state: GatewayState, handshake: OwnedSemaphorePermit, _place: Place) {
     let peer = incoming.remote_address();
     let most = state.settings.handshake_timeout;
     let greeted = tokio::select! {

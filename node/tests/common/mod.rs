@@ -22,7 +22,7 @@ use starling_node::gateway::{
     wyoming_service,
 };
 use starling_node::metrics::Metrics;
-use starling_node::net::{Serving, accept};
+use starling_node::net::{Places, Serving, accept};
 use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
 use starling_node::tls::Certificate;
@@ -311,7 +311,7 @@ impl FakeNode {
         let (stopping, closing) = (gateway.stopping.clone(), gateway.closing.clone());
         let state = GatewayState::from(gateway);
         let serving = Serving {
-            places: Arc::new(Semaphore::new(100)),
+            places: Places::new(100, 0),
             head_timeout: settings.handshake_timeout,
             peer_timeout: settings.peer_timeout,
             accepting: CancellationToken::new(),
@@ -322,7 +322,7 @@ impl FakeNode {
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
             let address = socket.local_addr().expect("an address");
             let endpoint = quic_gateway::listen(socket, certificate, &settings).expect("listens");
-            let places = Arc::new(Semaphore::new(100));
+            let places = Places::new(100, 0);
             tokio::spawn(quic_gateway::accept(endpoint, state.clone(), places, CancellationToken::new()));
             address
         });
