@@ -75,6 +75,8 @@ impl ClientConfig {
 pub struct SessionConfig {
     /// A model by name; `None` for the server's default.
     pub model: Option<String>,
+    /// The language that is spoken, by its tag, for which the server chooses a model; `None` for the model's own.
+    pub language: Option<String>,
     /// How the audio is encoded.
     pub format: AudioFormat,
     /// What is wanted.
@@ -135,6 +137,7 @@ impl Client {
     pub async fn open(&self, session: SessionConfig) -> Result<Session, OpenError> {
         let mut hello = Hello::new(session.session.unwrap_or_else(SessionId::random));
         hello.model = session.model;
+        hello.language = session.language;
         hello.format = session.format;
         hello.options = session.options;
         let settings = Settings {

@@ -43,7 +43,7 @@ pub struct CutRule {
 
 impl CutRule {
     /// A rule at a segment's first sample. `endpoint_silence_ms` is for engines with no endpoint of their own: this much
-    /// silence after speech ends the segment.
+    /// silence after speech ends the segment, unless the options want another length.
     #[must_use]
     pub fn new(options: &CutOptions, sample_rate: u32, endpoint_silence_ms: Option<u32>) -> Self {
         let samples = |ms: u32| u64::from(ms) * u64::from(sample_rate) / 1_000;
@@ -52,7 +52,7 @@ impl CutRule {
             pause: samples(options.pause_ms),
             max: samples(options.max_ms),
             no_speech: samples(options.no_speech_ms),
-            endpoint_silence: endpoint_silence_ms.map(samples),
+            endpoint_silence: options.silence_ms.or(endpoint_silence_ms).map(samples),
             length: 0,
         }
     }

@@ -184,6 +184,9 @@ pub struct TranscribeArguments {
     /// A model by name [default: the server's]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// The language that is spoken, such as en; the server chooses a model for it
+    #[arg(long, value_name = "TAG")]
+    pub language: Option<String>,
     /// Ask for words with their times, where the model has them (shown by json)
     #[arg(long)]
     pub words: bool,

@@ -292,6 +292,7 @@ fn limits(sessions: &SessionSettings) -> SessionLimits {
             pause_ms: milliseconds(sessions.cuts.pause),
             max_ms: milliseconds(sessions.cuts.max),
             no_speech_ms: milliseconds(sessions.cuts.no_speech),
+            silence_ms: None,
         },
     }
 }

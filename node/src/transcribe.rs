@@ -108,6 +108,7 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
     let recording = Recording::open(file).await?;
     let config = SessionConfig {
         model: arguments.model.clone(),
+        language: arguments.language.clone(),
         format: AudioFormat { sample_rate: recording.sample_rate, ..AudioFormat::default() },
         options: SessionOptions {
             words: arguments.words,

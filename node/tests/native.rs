@@ -11,7 +11,7 @@ use common::*;
 use futures_util::{SinkExt, StreamExt};
 use starling_actors::SessionEvent;
 use starling_node::config::GatewaySettings;
-use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode};
 use starling_protocol::{CutCause, Segment, SourceOffset};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -77,6 +77,27 @@ async fn opus_comes_packet_by_packet_and_a_bad_one_costs_itself() {
     let mut other = node.native().await;
     send_text(&mut other, r#"{"type":"hello","format":{"encoding":"opus","sample_rate":44100}}"#).await;
     assert_eq!(json(&mut other).await["field"], "format.sample_rate");
+}
+
+#[tokio::test]
+async fn a_language_chooses_the_model_and_an_endpoint_is_passed_on() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.native().await;
+    let hello = r#"{"type":"hello","language":"ko-KR","options":{"endpointing":{"silence_ms":300}}}"#;
+    send_text(&mut socket, hello).await;
+    assert_eq!(json(&mut socket).await["type"], "ready");
+    let asked = node.session().await;
+    assert_eq!(asked.request().model.as_deref(), Some("other"));
+    let wanted = Endpointing { silence_ms: Some(300), max_segment_ms: None };
+    assert_eq!(asked.request().options.endpointing, wanted);
+    let mut socket = node.native().await;
+    send_text(&mut socket, r#"{"type":"hello","language":"auto"}"#).await;
+    let error = json(&mut socket).await;
+    assert_eq!((&error["code"], &error["field"]), (&"bad_request".into(), &"language".into()));
+    assert!(
+        error["allowed"].as_str().is_some_and(|text| text.contains("no engine here can tell")),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -116,12 +116,15 @@ pub struct CutOptions {
     pub max_ms: u32,
     /// A segment in which nothing was said for this long ends empty.
     pub no_speech_ms: u32,
+    /// So much silence after speech ends the segment, where somebody wants another length than the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_ms: Option<u32>,
 }
 
 impl Default for CutOptions {
     /// Bounds what a failover has to replay: nothing is over 15 s, most is under 7 s.
     fn default() -> Self {
-        Self { pause_after_ms: 6_000, pause_ms: 250, max_ms: 15_000, no_speech_ms: 5_000 }
+        Self { pause_after_ms: 6_000, pause_ms: 250, max_ms: 15_000, no_speech_ms: 5_000, silence_ms: None }
     }
 }
 

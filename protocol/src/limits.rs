@@ -30,3 +30,10 @@ pub const MAX_PHRASE_BYTES: usize = 200;
 
 /// Rates that Opus can be decoded to, whatever it was encoded at (RFC 6716, section 2.1.3).
 pub const OPUS_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+
+/// Silence that may be asked for as a segment's end, in milliseconds: a step of audio at least, and what a caller waits for an answer.
+pub const ENDPOINT_SILENCE_MS: std::ops::RangeInclusive<u32> = 100..=10_000;
+
+/// The longest segment that may be asked for, in milliseconds: as long as it takes to say something, and what a lost decoder's successor has
+/// to hear again.
+pub const MAX_SEGMENT_MS: std::ops::RangeInclusive<u32> = 1_000..=30_000;

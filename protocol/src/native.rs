@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{ENDPOINT_SILENCE_MS, MAX_SEGMENT_MS};
 use crate::{CutCause, Epoch, Segment, SessionId, SourceOffset};
 
 mod close;
@@ -51,6 +52,9 @@ pub struct Hello {
     /// A model by name; absent means the node's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The language that is spoken, by its tag (BCP 47), for which a model is chosen; absent means the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// How the audio is encoded.
     #[serde(default)]
     pub format: AudioFormat,
@@ -83,6 +87,7 @@ impl Hello {
             protocol: NATIVE_PROTOCOL,
             session: Some(session),
             model: None,
+            language: None,
             format: AudioFormat::default(),
             options: SessionOptions::default(),
             resume: None,
@@ -169,6 +174,46 @@ pub struct SessionOptions {
     /// The audio is a file and may wait for live speech.
     #[serde(default)]
     pub batch: bool,
+    /// Where segments end, if not where the node's settings say.
+    #[serde(default, skip_serializing_if = "Endpointing::is_default")]
+    pub endpointing: Endpointing,
+}
+
+/// Where a client wants segments to end. What is absent is as the node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpointing {
+    /// So much silence after speech ends a segment, in milliseconds. An engine with an endpoint of its own may end it sooner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_ms: Option<u32>,
+    /// No segment is longer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_segment_ms: Option<u32>,
+}
+
+impl Endpointing {
+    /// Whether the lengths can be.
+    ///
+    /// # Errors
+    /// One is out of its range; the error names it, with what stands before its name.
+    pub fn check(&self, before: &str) -> Result<(), ErrorBody> {
+        for (name, value, allowed) in [
+            ("silence_ms", self.silence_ms, ENDPOINT_SILENCE_MS),
+            ("max_segment_ms", self.max_segment_ms, MAX_SEGMENT_MS),
+        ] {
+            if let Some(value) = value
+                && !allowed.contains(&value)
+            {
+                let allowed = format!("{} to {}", allowed.start(), allowed.end());
+                return Err(ErrorBody::field(&format!("{before}{name}"), value.to_string(), allowed));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 const fn yes() -> bool {
@@ -189,6 +234,7 @@ impl Default for SessionOptions {
             partials: true,
             partial_interval_ms: default_partial_interval_ms(),
             batch: false,
+            endpointing: Endpointing::default(),
         }
     }
 }

@@ -30,7 +30,10 @@ const fn setting(name: &'static str, pause: Option<(u32, u32)>, max_ms: u32) -> 
         // Never before the hard cut.
         None => (max_ms, 250),
     };
-    Setting { name, cuts: CutOptions { pause_after_ms, pause_ms, max_ms, no_speech_ms: 5_000 } }
+    Setting {
+        name,
+        cuts: CutOptions { pause_after_ms, pause_ms, max_ms, no_speech_ms: 5_000, silence_ms: None },
+    }
 }
 
 /// The engine takes no segment of more than 30 s, so that this is its "no hard cut".

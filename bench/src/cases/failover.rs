@@ -50,8 +50,13 @@ const STANDBYS: [Standby; 2] =
     [Standby { name: "cold", sessions: "" }, Standby { name: "warm", sessions: "standby = \"warm\"\n" }];
 
 /// Segments end where nobody has spoken for long, or at their longest: else ten seconds of speech would rarely be uncommitted.
-const CUTS: CutOptions =
-    CutOptions { pause_after_ms: 15_000, pause_ms: 250, max_ms: 15_000, no_speech_ms: 5_000 };
+const CUTS: CutOptions = CutOptions {
+    pause_after_ms: 15_000,
+    pause_ms: 250,
+    max_ms: 15_000,
+    no_speech_ms: 5_000,
+    silence_ms: None,
+};
 const CUT_TABLES: &str = "[sessions.cuts]\npause_after = \"15s\"\nmax = \"15s\"\n";
 
 pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {

@@ -51,6 +51,24 @@ fn the_endpoint_needs_speech_first() {
     assert_eq!(cuts(&mut rule, &voiced), [(21 * STEP as u64, CutCause::Endpoint)]);
 }
 
+#[test]
+fn another_silence_than_the_engines_own_can_be_asked_for() {
+    let mut voiced = vec![true; 5];
+    voiced.extend([false; 20]);
+    for (silence_ms, steps) in [(None, 11), (Some(300), 8), (Some(1_500), 20)] {
+        // With and without an endpoint of the engine's own.
+        for own in [Some(600), None].into_iter().filter(|own| own.is_some() || silence_ms.is_some()) {
+            let options = CutOptions { silence_ms, ..CutOptions::default() };
+            let mut rule = CutRule::new(&options, RATE, own);
+            assert_eq!(
+                cuts(&mut rule, &voiced),
+                [(steps * STEP as u64, CutCause::Endpoint)],
+                "{silence_ms:?}"
+            );
+        }
+    }
+}
+
 proptest! {
     /// What follows a cut is cut as if it stood alone: replay from a segment's first sample needs nothing before it.
     #[test]

@@ -22,7 +22,7 @@ use starling_actors::{Dialect, OpenRequest};
 use starling_protocol::SessionId;
 use starling_protocol::deepgram::{Answerer, Heard, Listen, error_body, parse_query, transcript};
 use starling_protocol::gstreamer::Media;
-use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
+use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, Final, SessionOptions};
 
 use super::access::Admitted;
 use super::audio::{Channels, LiveAudio};
@@ -70,6 +70,7 @@ impl Call {
             phrases: phrases.clone(),
             partials: live && partials,
             batch: !live,
+            endpointing: Endpointing { silence_ms: self.listen.endpointing_ms, max_segment_ms: None },
             ..SessionOptions::default()
         };
         Ok(OpenRequest {

@@ -21,6 +21,7 @@ use super::audio::{Channels, LiveAudio};
 use super::link::{SendError, split};
 use super::quic::{ReceivingHalf, SendingHalf};
 use super::rounds::Pace;
+use super::transcriptions::model_for_tag;
 use super::{GatewayState, access};
 use crate::sessions::{Attached, Input, Output};
 
@@ -137,24 +138,24 @@ async fn attach(hello: Hello, state: &GatewayState) -> Result<(Attached, Speech)
                 ErrorBody::field("session", session.to_string(), "a random UUID (version 4 or 7)").into()
             );
         }
-        (_, None) => state.sessions.open(open_request(hello, state)).await?,
+        (_, None) => state.sessions.open(open_request(hello, state)?).await?,
     };
     Ok((attached, Speech { audio, plain, pace }))
 }
 
-fn open_request(hello: Hello, state: &GatewayState) -> OpenRequest {
+fn open_request(hello: Hello, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
     let trace = trace_of(&hello);
-    OpenRequest {
+    Ok(OpenRequest {
         session: hello.session.unwrap_or_else(SessionId::random),
         tenant: String::new(),
         dialect: Dialect::Native,
-        model: hello.model,
+        model: model_for_tag(hello.model.as_deref(), hello.language.as_deref(), state)?,
         sample_rate: hello.format.sample_rate,
         options: hello.options,
         linger: state.linger,
         by_id: false,
         trace,
-    }
+    })
 }
 
 fn trace_of(hello: &Hello) -> Option<TraceContext> {

@@ -25,7 +25,7 @@ use super::GatewayState;
 use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Samples, Stored, too_large};
-use super::transcriptions::{Transcription, decode, decode_aloud, model_for};
+use super::transcriptions::{Transcription, decode, decode_aloud, model_for_tag};
 use crate::transcribe::subtitles;
 
 /// Longest field beside the file: a prompt.
@@ -90,7 +90,7 @@ async fn answer(
         session: SessionId::random(),
         tenant: String::new(),
         dialect: Dialect::OpenAi,
-        model: model_for(named, language.as_deref(), state)?,
+        model: model_for_tag(named, language.as_deref(), state)?,
         sample_rate: samples.sample_rate,
         options: SessionOptions { words, partials: false, batch: true, ..SessionOptions::default() },
         linger: Duration::ZERO,

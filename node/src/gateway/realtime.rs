@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
 use starling_actors::{Dialect, OpenRequest};
-use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
+use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, SessionOptions};
 use starling_protocol::openai::is_theirs;
 use starling_protocol::realtime::{
     ClientEvent, Config, MAX_MESSAGE_BYTES, Mark, Said, Teller, Update, parse_event,
@@ -124,7 +124,10 @@ fn request(config: &Config, state: &GatewayState) -> Result<OpenRequest, ErrorBo
         dialect: Dialect::Realtime,
         model: model(config, state)?,
         sample_rate: config.format.sample_rate,
-        options: SessionOptions::default(),
+        options: SessionOptions {
+            endpointing: Endpointing { silence_ms: config.silence_ms, max_segment_ms: None },
+            ..SessionOptions::default()
+        },
         linger: Duration::ZERO,
         by_id: false,
         trace: None,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_protocol::gstreamer::Media;
 use starling_protocol::limits::MAX_ALTERNATIVES;
-use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
+use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, Final, SessionOptions};
 use starling_protocol::{Segment, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -48,6 +48,8 @@ pub(super) struct Parameters {
     alternatives: u8,
     #[serde(default)]
     channels: Channels,
+    silence_ms: Option<u32>,
+    max_segment_ms: Option<u32>,
 }
 
 /// What becomes of a recording's channels.
@@ -163,17 +165,21 @@ fn open_request(
         let allowed = format!("0 to {MAX_ALTERNATIVES}");
         return Err(ErrorBody::field("alternatives", parameters.alternatives.to_string(), allowed));
     }
+    let Parameters { silence_ms, max_segment_ms, .. } = *parameters;
+    let endpointing = Endpointing { silence_ms, max_segment_ms };
+    endpointing.check("")?;
     Ok(OpenRequest {
         session: SessionId::random(),
         tenant: String::new(),
         dialect: Dialect::Http,
-        model: model_for(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
+        model: model_for_tag(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
         sample_rate,
         options: SessionOptions {
             words: parameters.words,
             alternatives: parameters.alternatives,
             partials: false,
             batch: true,
+            endpointing,
             ..SessionOptions::default()
         },
         linger: Duration::ZERO,
@@ -181,6 +187,9 @@ fn open_request(
         trace: None,
     })
 }
+
+/// What is said for a language that is to be found out.
+const IDENTIFIED: [&str; 3] = ["auto", "multi", "detect"];
 
 /// The model that a client means: the one it names, or one for its language.
 pub(super) fn model_for(
@@ -191,6 +200,7 @@ pub(super) fn model_for(
     let Some(language) = language else {
         return Ok(model.map(str::to_owned));
     };
+    let identified = IDENTIFIED.iter().any(|word| word.eq_ignore_ascii_case(language));
     let fits = |info: &&ModelInfo| {
         info.language.eq_ignore_ascii_case(language) && model.is_none_or(|model| *model == info.name)
     };
@@ -200,7 +210,9 @@ pub(super) fn model_for(
     }
     let spoken: Vec<String> =
         models.iter().map(|info| format!("{} ({})", info.language, info.name)).collect();
-    Err(ErrorBody::field("language", format!("{language:?}"), format!("one of {}", spoken.join(", "))))
+    let reason = if identified { ": no engine here can tell which language is spoken" } else { "" };
+    let allowed = format!("one of {}{reason}", spoken.join(", "));
+    Err(ErrorBody::field("language", format!("{language:?}"), allowed))
 }
 
 /// [`model_for`] a language that may have a region: one that no model was made for is no other language.

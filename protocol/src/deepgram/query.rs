@@ -1,7 +1,8 @@
 //! What the query of `/v1/listen` asks for.
 
 use crate::limits::{
-    MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, OPUS_RATES,
+    ENDPOINT_SILENCE_MS, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
+    OPUS_RATES,
 };
 use crate::native::{AudioFormat, Encoding, ErrorBody};
 
@@ -16,6 +17,8 @@ pub struct Listen {
     pub model: Option<String>,
     /// A language, for which a model is chosen.
     pub language: Option<String>,
+    /// So much silence after speech ends a segment; `None` for the node's own length.
+    pub endpointing_ms: Option<u32>,
     /// Whether it wants to hear of open segments.
     pub interim: bool,
     /// After how much silence it wants to hear that nobody speaks.
@@ -57,6 +60,20 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
             "sample_rate" => sample_rate = Some(number(name, value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?),
             "channels" => channels = number(name, value, 1, MAX_CHANNELS)?,
             "multichannel" => listen.multichannel = flag(name, value)?,
+            "endpointing" => match value.parse() {
+                // Clients ask for 10 ms, too, which is less than a step of audio.
+                Ok(ms) => listen.endpointing_ms = Some(within(ms, ENDPOINT_SILENCE_MS)),
+                // Segments end somewhere all the same.
+                Err(_) if flag(name, value).is_ok() => {}
+                Err(_) => {
+                    let allowed = "a whole number of milliseconds, true or false";
+                    return Err(ErrorBody::field(name, format!("{value:?}"), allowed));
+                }
+            },
+            "detect_language" if flag(name, value)? => {
+                let allowed = "false: no engine here can tell which language is spoken";
+                return Err(ErrorBody::field(name, "true", allowed));
+            }
             "interim_results" => listen.interim = flag(name, value)?,
             "vad_events" => listen.vad_events = flag(name, value)?,
             "utterance_end_ms" => {
@@ -68,7 +85,7 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
             }
             "language" if !value.is_empty() => listen.language = Some(value.to_owned()),
             "keywords" | "keyterm" => phrases(name, value, &mut listen.phrases)?,
-            "model" | "language" | "token" | "api_key" => {}
+            "model" | "language" | "detect_language" | "token" | "api_key" => {}
             _ => listen.ignored.push(name.to_owned()),
         }
     }
@@ -115,6 +132,10 @@ fn number<N: Copy + PartialOrd + std::str::FromStr + std::fmt::Display>(
     number.ok_or_else(|| {
         ErrorBody::field(name, format!("{value:?}"), format!("a whole number from {least} to {most}"))
     })
+}
+
+fn within(value: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
+    value.clamp(*range.start(), *range.end())
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, ErrorBody> {

@@ -59,6 +59,7 @@ fn a_query_of_a_live_client_is_read() {
     let wanted = Listen {
         format: Some(format),
         multichannel: false,
+        endpointing_ms: None,
         model: None,
         language: Some("en-US".into()),
         interim: true,
@@ -70,6 +71,18 @@ fn a_query_of_a_live_client_is_read() {
     assert_eq!(listen(query), Ok(wanted));
     assert_eq!(listen(""), Ok(Listen::default()));
     assert_eq!(listen("model=moonshine-tiny-en").expect("fine").model.as_deref(), Some("moonshine-tiny-en"));
+}
+
+#[test]
+fn an_endpoint_is_what_can_be() {
+    for (query, endpointing_ms) in [
+        ("endpointing=500", Some(500)),
+        ("endpointing=10", Some(100)),
+        ("endpointing=true", None),
+        ("", None),
+    ] {
+        assert_eq!(listen(query).expect("fine").endpointing_ms, endpointing_ms, "{query}");
+    }
 }
 
 #[test]
@@ -96,6 +109,14 @@ fn what_cannot_be_served_is_named() {
             "sample_rate is \"4000\"; it must be a whole number from 8000 to 48000",
         ),
         ("channels=0", "channels is \"0\"; it must be a whole number from 1 to 8"),
+        (
+            "detect_language=true",
+            "detect_language is true; it must be false: no engine here can tell which language is spoken",
+        ),
+        (
+            "endpointing=soon",
+            "endpointing is \"soon\"; it must be a whole number of milliseconds, true or false",
+        ),
         ("multichannel=perhaps", "multichannel is \"perhaps\"; it must be true or false"),
         (
             "encoding=opus&sample_rate=44100",

@@ -104,6 +104,7 @@ fn check_options(options: &super::SessionOptions) -> Result<(), ErrorBody> {
             return Err(ErrorBody::field(&field, format!("{} bytes", phrase.len()), allowed));
         }
     }
+    options.endpointing.check("options.endpointing.")?;
     if options.partial_interval_ms < 100 || options.partial_interval_ms > 60_000 {
         let value = options.partial_interval_ms.to_string();
         return Err(ErrorBody::field("options.partial_interval_ms", value, "100 to 60000"));

@@ -29,6 +29,14 @@ fn errors_name_the_field_the_value_and_what_is_allowed() {
         parse_error(r#"{"type":"hello","options":{"phrases":["yes"," "]}}"#).field.as_deref(),
         Some("options.phrases[1]")
     );
+    for (name, value, allowed) in
+        [("silence_ms", 50, "100 to 10000"), ("max_segment_ms", 30_001, "1000 to 30000")]
+    {
+        let hello = format!(r#"{{"type":"hello","options":{{"endpointing":{{"{name}":{value}}}}}}}"#);
+        let body = parse_error(&hello);
+        assert_eq!(body.field, Some(format!("options.endpointing.{name}")));
+        assert_eq!(body.allowed.as_deref(), Some(allowed));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::limits::{ENDPOINT_SILENCE_MS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use crate::native::{AudioFormat, Encoding, ErrorBody};
 
 /// The original's rate of PCM.
@@ -37,6 +37,8 @@ pub struct Config {
     pub language: Option<String>,
     /// Who says where an item ends.
     pub turn_detection: TurnDetection,
+    /// So much silence after speech ends a segment; `None` for the node's own length.
+    pub silence_ms: Option<u32>,
 }
 
 impl Default for Config {
@@ -46,6 +48,7 @@ impl Default for Config {
             model: None,
             language: None,
             turn_detection: TurnDetection::default(),
+            silence_ms: None,
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct Update {
     pub language: Option<Option<String>>,
     /// See [`Config::turn_detection`].
     pub turn_detection: Option<TurnDetection>,
+    /// See [`Config::silence_ms`].
+    pub silence_ms: Option<Option<u32>>,
 }
 
 impl Update {
@@ -90,6 +95,7 @@ impl Update {
         }
         if let Some(detection) = session.get("turn_detection") {
             update.turn_detection = Some(turn_detection("session.turn_detection", detection)?);
+            update.silence_ms = Some(silence(detection));
         }
         if let Some(audio) = present(session, "audio") {
             let audio = object("session.audio", audio)?;
@@ -109,6 +115,7 @@ impl Update {
         }
         if let Some(detection) = input.get("turn_detection") {
             self.turn_detection = Some(turn_detection("session.audio.input.turn_detection", detection)?);
+            self.silence_ms = Some(silence(detection));
         }
         Ok(())
     }
@@ -147,6 +154,8 @@ impl Config {
             model: update.model.clone().unwrap_or_else(|| self.model.clone()),
             language: update.language.clone().unwrap_or_else(|| self.language.clone()),
             turn_detection: update.turn_detection.unwrap_or(self.turn_detection),
+            // Where segments end is settled by the first audio.
+            silence_ms: if begun { self.silence_ms } else { update.silence_ms.unwrap_or(self.silence_ms) },
         };
         if !begun {
             return Ok(next);
@@ -176,7 +185,10 @@ impl Config {
     pub(super) fn shown(&self, id: &str, beta: bool) -> Value {
         let transcription = json!({ "model": self.model, "language": self.language, "prompt": null });
         let detection = match self.turn_detection {
-            TurnDetection::ServerVad => json!({ "type": "server_vad" }),
+            TurnDetection::ServerVad => match self.silence_ms {
+                Some(silence_ms) => json!({ "type": "server_vad", "silence_duration_ms": silence_ms }),
+                None => json!({ "type": "server_vad" }),
+            },
             TurnDetection::SemanticVad => json!({ "type": "semantic_vad" }),
             TurnDetection::Off => Value::Null,
         };
@@ -277,6 +289,13 @@ fn turn_detection(path: &str, given: &Value) -> Result<TurnDetection, ErrorBody>
             Err(ErrorBody::field(&format!("{path}.type"), shown(kind), allowed))
         }
     }
+}
+
+/// What can be of the silence that a client wants; a number that is none is as good as absent.
+fn silence(detection: &Value) -> Option<u32> {
+    let wanted = detection.get("silence_duration_ms")?.as_u64()?;
+    let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+    Some(wanted.clamp(*ENDPOINT_SILENCE_MS.start(), *ENDPOINT_SILENCE_MS.end()))
 }
 
 fn object<'a>(path: &str, given: &'a Value) -> Result<&'a Map<String, Value>, ErrorBody> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use starling_core::audio::RateMap;
 use starling_core::session::SessionConfig;
-use starling_protocol::lease::DecodeOptions;
-use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions, WarningCode};
+use starling_protocol::lease::{CutOptions, DecodeOptions};
+use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, SessionOptions, WarningCode};
 use starling_protocol::replica::SessionFacts;
 
 use super::pools::Model;
@@ -97,9 +97,21 @@ impl Model {
             words: options.words && can.words,
             alternatives: if can.alternatives { options.alternatives } else { 0 },
             phrases: if can.phrases { options.phrases.clone() } else { Vec::new() },
-            cuts: limits.cuts,
+            cuts: cuts(limits.cuts, options.endpointing),
         };
         (decode, warnings)
+    }
+}
+
+/// The node's lengths with those that a client wants. What they bound is bounded as before.
+fn cuts(node: CutOptions, wanted: Endpointing) -> CutOptions {
+    let max_ms = wanted.max_segment_ms.unwrap_or(node.max_ms);
+    CutOptions {
+        max_ms,
+        pause_after_ms: node.pause_after_ms.min(max_ms),
+        no_speech_ms: node.no_speech_ms.min(max_ms),
+        silence_ms: wanted.silence_ms,
+        ..node
     }
 }
 
@@ -120,5 +132,27 @@ fn session_config(
         slow_reader: limits.slow_reader,
         unconfirmed_max: UNCONFIRMED_MAX,
         standby: limits.standby != StandbyPolicy::Off && !options.batch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_its_lengths_and_the_node_the_others() {
+        let node = CutOptions::default();
+        assert_eq!(cuts(node, Endpointing::default()), node);
+        let wanted = Endpointing { silence_ms: Some(300), max_segment_ms: None };
+        assert_eq!(cuts(node, wanted), CutOptions { silence_ms: Some(300), ..node });
+    }
+
+    #[test]
+    fn what_the_longest_segment_bounds_is_no_longer() {
+        let wanted = Endpointing { silence_ms: None, max_segment_ms: Some(3_000) };
+        let short = cuts(CutOptions::default(), wanted);
+        assert_eq!((short.max_ms, short.pause_after_ms, short.no_speech_ms), (3_000, 3_000, 3_000));
+        let long = cuts(CutOptions::default(), Endpointing { max_segment_ms: Some(30_000), ..wanted });
+        assert_eq!((long.max_ms, long.pause_after_ms, long.no_speech_ms), (30_000, 6_000, 5_000));
     }
 }
