@@ -449,7 +449,7 @@ fn self_signed(names: Vec<String>, days: u16, folder: &Path) -> Result<(), Failu
     let made = crate::tls::self_signed(names, days, folder);
     let made = made.with_context(|| format!("no certificate could be made in {}", folder.display()));
     let SelfSigned { files, sha256 } = made.map_err(|error| Failure::new(Exit::Usage, error))?;
-    let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = data_encoding::HEXLOWER.encode(&sha256);
     crate::remote::print(&format!("{}\n{}\nSHA-256 {hash}\n", files.cert.display(), files.key.display()))
 }
 

@@ -117,5 +117,6 @@ async fn a_server_that_is_not_there_is_said_to_be_unreachable() {
     let output = run(&["status", "--server", "http://127.0.0.1:9"]).await;
     assert_eq!(output.status.code(), Some(69));
     assert!(stderr(&output).contains("127.0.0.1:9 cannot be asked"), "{}", stderr(&output));
-    assert_eq!(run(&["status", "--server", "https://127.0.0.1:9"]).await.status.code(), Some(64));
+    assert_eq!(run(&["status", "--server", "https://127.0.0.1:9"]).await.status.code(), Some(69));
+    assert_eq!(run(&["status", "--server", "ftp://127.0.0.1:9"]).await.status.code(), Some(64));
 }

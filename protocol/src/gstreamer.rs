@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use crate::native::{AudioFormat, Encoding, ErrorBody, ErrorCode, Final};
+use crate::number::whole;
 
 /// The end of the audio, as a text or a binary message of its own.
 pub const END_OF_STREAM: &str = "EOS";
@@ -75,8 +76,8 @@ pub fn parse_content_type(text: Option<&str>) -> Result<Media, ErrorBody> {
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         let value = unquoted(value);
         match name.trim() {
-            "rate" => format.sample_rate = checked("rate", value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?,
-            "channels" => format.channels = checked("channels", value, 1, MAX_CHANNELS)?,
+            "rate" => format.sample_rate = whole(&part("rate"), value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?,
+            "channels" => format.channels = whole(&part("channels"), value, 1, MAX_CHANNELS)?,
             "format" if companded.is_none() => format.encoding = sample_format(value)?,
             "layout" if value != "interleaved" => {
                 return Err(refused("layout", value, "interleaved".to_owned()));
@@ -95,16 +96,6 @@ fn unquoted(value: &str) -> &str {
     untyped.trim().trim_matches('"')
 }
 
-fn checked<N: Copy + PartialOrd + std::str::FromStr + std::fmt::Display>(
-    name: &str,
-    value: &str,
-    least: N,
-    most: N,
-) -> Result<N, ErrorBody> {
-    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| refused(name, value, format!("a whole number from {least} to {most}")))
-}
-
 fn sample_format(value: &str) -> Result<Encoding, ErrorBody> {
     Ok(match value {
         "S16LE" => Encoding::PcmS16le,
@@ -117,7 +108,12 @@ fn sample_format(value: &str) -> Result<Encoding, ErrorBody> {
 }
 
 fn refused(name: &str, value: &str, allowed: String) -> ErrorBody {
-    ErrorBody::field(&format!("content-type {name}"), format!("{value:?}"), allowed)
+    ErrorBody::field(&part(name), format!("{value:?}"), allowed)
+}
+
+/// How a parameter is named in errors.
+fn part(name: &str) -> String {
+    format!("content-type {name}")
 }
 
 /// A text message of a client.

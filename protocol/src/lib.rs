@@ -21,6 +21,7 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod native;
+mod number;
 pub mod openai;
 pub mod realtime;
 pub mod replica;

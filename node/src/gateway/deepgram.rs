@@ -16,6 +16,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use starling_actors::{Dialect, OpenRequest};
@@ -183,7 +184,7 @@ async fn recording(Admitted(state): Admitted, uri: Uri, headers: HeaderMap, body
         let digest = hash.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize();
         let answerer = call.answerer(heard.first().map_or("", |transcription| &transcription.model));
         let about = Heard {
-            sha256: hex(&digest),
+            sha256: HEXLOWER.encode(&digest),
             created: call.created.clone(),
             duration: heard.iter().map(|transcription| transcription.duration).fold(0.0, f64::max),
             channels: if call.listen.multichannel { channels } else { 1 },
@@ -207,8 +208,4 @@ fn shown(id: &str, answer: Result<Response, HttpError>) -> Response {
 /// An error in this dialect's shape.
 pub(super) fn refusal(id: &str, error: &HttpError) -> Response {
     error.with_time((error.status, Json(error_body(&error.error, id))).into_response())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

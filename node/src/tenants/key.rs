@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rand::Rng;
 use rand::rngs::StdRng;
 use sha2::{Digest, Sha256};
@@ -40,7 +41,7 @@ impl KeyHash {
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(SCHEME)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -54,17 +55,9 @@ impl FromStr for KeyHash {
     type Err = NoKeyHash;
 
     fn from_str(text: &str) -> Result<Self, NoKeyHash> {
-        let digits = text.trim().strip_prefix(SCHEME).ok_or(NoKeyHash)?.as_bytes();
-        let mut bytes = [0; 32];
-        if digits.len() != 2 * bytes.len() {
-            return Err(NoKeyHash);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit =
-                |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            *byte = (digit(0).ok_or(NoKeyHash)? << 4) | digit(1).ok_or(NoKeyHash)?;
-        }
-        Ok(Self(bytes))
+        let digits = text.trim().strip_prefix(SCHEME).ok_or(NoKeyHash)?;
+        let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| NoKeyHash)?;
+        bytes.try_into().map(Self).map_err(|_| NoKeyHash)
     }
 }
 
@@ -74,7 +67,7 @@ pub fn new_key() -> String {
     let mut random: StdRng = rand::make_rng();
     let mut bytes = [0u8; KEY_BYTES];
     random.fill_bytes(&mut bytes);
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = HEXLOWER.encode(&bytes);
     format!("{KEY_PREFIX}{digits}")
 }
 

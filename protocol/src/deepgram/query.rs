@@ -5,6 +5,7 @@ use crate::limits::{
     OPUS_RATES,
 };
 use crate::native::{AudioFormat, Encoding, ErrorBody};
+use crate::number::whole;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,8 +58,8 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
             // These have a head that says all of it.
             "encoding" if RECORDINGS.contains(&value) => {}
             "encoding" => encoding = Some(encoding_of(value)?),
-            "sample_rate" => sample_rate = Some(number(name, value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?),
-            "channels" => channels = number(name, value, 1, MAX_CHANNELS)?,
+            "sample_rate" => sample_rate = Some(whole(name, value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?),
+            "channels" => channels = whole(name, value, 1, MAX_CHANNELS)?,
             "multichannel" => listen.multichannel = flag(name, value)?,
             "endpointing" => match value.parse() {
                 // Clients ask for 10 ms, too, which is less than a step of audio.
@@ -78,7 +79,7 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
             "vad_events" => listen.vad_events = flag(name, value)?,
             "utterance_end_ms" => {
                 let most = MOST_UTTERANCE_END_MS;
-                listen.utterance_end_ms = Some(number(name, value, LEAST_UTTERANCE_END_MS, most)?);
+                listen.utterance_end_ms = Some(whole(name, value, LEAST_UTTERANCE_END_MS, most)?);
             }
             "model" if !THEIR_MODELS.iter().any(|theirs| value.starts_with(theirs)) && !value.is_empty() => {
                 listen.model = Some(value.to_owned());
@@ -119,18 +120,6 @@ fn encoding_of(value: &str) -> Result<Encoding, ErrorBody> {
             let allowed = "linear16, linear32, mulaw, alaw, opus, ogg-opus or flac; or absent for a recording with a head";
             return Err(ErrorBody::field("encoding", format!("{value:?}"), allowed));
         }
-    })
-}
-
-fn number<N: Copy + PartialOrd + std::str::FromStr + std::fmt::Display>(
-    name: &str,
-    value: &str,
-    least: N,
-    most: N,
-) -> Result<N, ErrorBody> {
-    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| {
-        ErrorBody::field(name, format!("{value:?}"), format!("a whole number from {least} to {most}"))
     })
 }
 

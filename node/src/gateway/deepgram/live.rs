@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
+use data_encoding::HEXLOWER;
 use futures_util::future::select_all;
 use sha2::{Digest, Sha256};
 use starling_actors::SessionEvent;
@@ -16,7 +17,7 @@ use starling_protocol::{Segment, SourceOffset};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
-use super::{Call, hex};
+use super::Call;
 use crate::gateway::audio::{Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
@@ -289,7 +290,7 @@ impl Speaking {
     async fn end(&mut self) -> bool {
         // The end may be said twice.
         let Some(heard) = self.heard.take() else { return false };
-        let _ = heard.send(hex(&self.hash.clone().finalize()));
+        let _ = heard.send(HEXLOWER.encode(&self.hash.clone().finalize()));
         let mut over = false;
         for input in &mut self.inputs {
             over |= input.end().await.is_err();
