@@ -153,8 +153,8 @@ export class Session {
   /**
    * @param {string[]} urls servers, asked in this order: `ws://HOST:PORT`, `wss://`, or `https://` for WebTransport
    * @param {object} [how] `key`; `model`; `sampleRate` (16000), `channels` (1), `encoding` (pcm_s16le); `options` of `hello`;
-   *   `waitWhenBusy`; `timing`, what differs from TIMING; `certificateHash`, the SHA-256 in hex of a self-signed certificate that is
-   *   to be trusted over WebTransport; `WebSocket` and `WebTransport`, classes to be used in place of the global ones
+   *   `waitWhenBusy`; `timing`, what differs from TIMING; `certificateHash`, the SHA-256 in hex of a self-signed certificate that
+   *   WebTransport is to trust; `WebSocket` and `WebTransport`, classes to be used in place of the global ones
    */
   constructor(urls, how = {}) {
     const { sampleRate = 16_000, channels = 1, encoding = 'pcm_s16le', options = {}, model, key = null } = how;
@@ -853,7 +853,9 @@ class Stream {
     let at = 0;
     while (bytes.length - at >= FRAME_HEAD_BYTES) {
       const length = new DataView(bytes.buffer, at).getUint32(0);
-      if (length < 1 || length > MAX_FRAME_BYTES) throw new StarlingError(`the server broke the protocol: a frame has ${length} bytes`);
+      if (length < 1 || length > MAX_FRAME_BYTES) {
+        throw new StarlingError(`the server broke the protocol: a frame has ${length} bytes`);
+      }
       const end = at + FRAME_HEAD_BYTES - 1 + length;
       if (end > bytes.length) break;
       if (bytes[at + FRAME_HEAD_BYTES - 1] === MESSAGE) this.inbox.push(bytes.subarray(at + FRAME_HEAD_BYTES, end));

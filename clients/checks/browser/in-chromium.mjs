@@ -18,7 +18,7 @@ import { chromium } from 'playwright-core';
 /** As `cargo xtask setup` looks for it. */
 const NAMES = ['chromium', 'google-chrome', 'chromium-browser'];
 /** Only a page of this program's is opened, and containers have no sandbox to give. */
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = ['no-sandbox', 'no-first-run', 'disable-gpu', 'disable-background-networking', 'disable-component-update'];
 /** Longer than a recording takes on a machine that is busy. */
 const PATIENCE_MS = 80_000;
 
@@ -55,7 +55,7 @@ const { values, positionals } = parseArgs({
 });
 const urls = positionals.slice(0, -1);
 const server = await served(positionals.at(-1));
-const browser = await chromium.launch({ executablePath: program(), args: FLAGS });
+const browser = await chromium.launch({ executablePath: program(), args: FLAGS.map((flag) => `--${flag}`) });
 try {
   const page = await browser.newPage();
   page.on('pageerror', (error) => console.error(`the page: ${error.stack ?? error.message}`));

@@ -1,6 +1,6 @@
 /**
- * OpenAI's library, unmodified, speaks to a Starling node live: `OpenAIRealtimeWS` over TLS (NODE_EXTRA_CA_CERTS names the certificate
- * where it is one's own), and the class for browsers without.
+ * OpenAI's library, unmodified, speaks to a Starling node live: `OpenAIRealtimeWS` over TLS (NODE_EXTRA_CA_CERTS names a certificate
+ * of one's own), and the class for browsers without.
  *
  * Usage: node openai-realtime.mjs http://HOST:PORT https://HOST:PORT FILE.wav (16-bit mono; OpenAI itself takes 24 kHz alone)
  */

@@ -1,4 +1,4 @@
-"""Wyoming's own client classes, unmodified, as Home Assistant uses them: what is offered, and a recording twice on a connection.
+"""Wyoming's own client classes, unmodified, as Home Assistant uses them: what there is, and a recording twice on a connection.
 
 Usage: python wyoming_utterances.py tcp://HOST:PORT FILE.wav
 """
