@@ -48,8 +48,7 @@ fn at_24_khz(folder: &Path) -> PathBuf {
     let mut reader = hound::WavReader::open(recording()).expect("opens");
     let spec = reader.spec();
     assert_eq!((spec.channels, spec.sample_rate), (1, 16_000));
-    let samples: Vec<i32> =
-        reader.samples::<i16>().map(|sample| i32::from(sample.expect("reads"))).collect();
+    let samples: Vec<i32> = reader.samples::<i16>().map(|sample| i32::from(sample.expect("reads"))).collect();
     let path = folder.join("24khz.wav");
     let mut writer =
         hound::WavWriter::create(&path, hound::WavSpec { sample_rate: 24_000, ..spec }).expect("begins");

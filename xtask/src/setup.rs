@@ -96,16 +96,14 @@ fn apt(package: &str) -> Result<()> {
     if !root && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
         bail!("only root can install it, and `sudo` asks for a password");
     }
-    let apt_get = || match root {
-        true => Command::new("apt-get"),
-        false => {
-            let mut command = Command::new("sudo");
+    for args in [&["update", "-q"][..], &["install", "-y", "-q", "--no-install-recommends", package]] {
+        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        if !root {
             command.args(["-n", "apt-get"]);
-            command
         }
-    };
-    command::run(apt_get().args(["update", "-q"]))?;
-    command::run(apt_get().args(["install", "-y", "-q", "--no-install-recommends", package]))
+        command::run(command.args(args))?;
+    }
+    Ok(())
 }
 
 /// Rust links with it, and it compiles the cryptography that fetching from the internet uses.

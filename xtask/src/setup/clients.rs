@@ -81,9 +81,11 @@ fn browser() -> Result<()> {
         "a browser is missing (tried `{}`); on Debian: apt install --no-install-recommends chromium",
         BROWSERS.join("`, `")
     );
-    apt("chromium").context(missing.clone())?;
+    apt("chromium").with_context(|| missing.clone())?;
     // Ubuntu's package of that name is a way to another kind of package, which not every machine can have.
-    version().map(|version| eprintln!("a browser for clients installed: {}", version.trim())).context(missing)
+    let version = version().context(missing)?;
+    eprintln!("a browser for clients installed: {}", version.trim());
+    Ok(())
 }
 
 /// Has `fill` make a folder unless the one that is there is what is wanted; says which.
@@ -181,6 +183,13 @@ mod tests {
             assert!(package["integrity"].is_string() && package["resolved"].is_null(), "{name}");
         }
         assert!(!requirements.contains("://"));
+    }
+
+    #[test]
+    fn the_checks_look_for_the_browsers_that_setup_looks_for() {
+        let program = read(&checks().join("browser").join("in-chromium.mjs")).unwrap();
+        let names = BROWSERS.map(|name| format!("'{name}'")).join(", ");
+        assert!(program.contains(&format!("const NAMES = [{names}];")), "{names}");
     }
 
     #[test]
