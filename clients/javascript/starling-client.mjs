@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * A client of Starling in one file, to be copied: speech in, text out, whatever happens to the connection. For browsers and for
- * Node; there it takes `ws` from npm where Node has no WebSocket of its own (before version 22).
+ * Node; there it takes `ws` from npm where Node has no WebSocket of its own (before version 22). To servers at `https://` it speaks
+ * WebTransport, which browsers have.
  *
  * Owns the audio that may have to be sent again, the connection, and its replacement by another when it is lost. Every final is
  * given out once, in order, adjoining the last; what no server has any more is a `gap`, never silence. What is said on the wire
@@ -44,6 +45,11 @@ const HEALTHY_AFTER_MS = 1_000;
 const UNHEARD_MS = 10;
 /** How long a server may take for the closing handshake, a courtesy that nobody waits for. */
 const CLOSE_MS = 1_000;
+/** Bytes before a frame's body on a stream: how many follow, and of what kind they are. */
+const FRAME_HEAD_BYTES = 5;
+const [MESSAGE, AUDIO] = [1, 2];
+/** The longest that a frame may say to be: 1 MiB and its kind. */
+const MAX_FRAME_BYTES = (1 << 20) + 1;
 
 /** What a server means that takes no WebSocket; only Node is told. */
 const REFUSED = {
@@ -93,6 +99,8 @@ export class Session {
   #timing;
   #waitWhenBusy;
   #WebSocket;
+  #WebTransport;
+  #trust;
 
   #link = null;
   #leaving = null;
@@ -143,9 +151,10 @@ export class Session {
   #confirmed = 0;
 
   /**
-   * @param {string[]} urls servers, asked in this order: `ws://HOST:PORT` or `wss://`
+   * @param {string[]} urls servers, asked in this order: `ws://HOST:PORT`, `wss://`, or `https://` for WebTransport
    * @param {object} [how] `key`; `model`; `sampleRate` (16000), `channels` (1), `encoding` (pcm_s16le); `options` of `hello`;
-   *   `waitWhenBusy`; `timing`, what differs from TIMING; `WebSocket`, a class to be used in place of the global one
+   *   `waitWhenBusy`; `timing`, what differs from TIMING; `certificateHash`, the SHA-256 in hex of a self-signed certificate that
+   *   WebTransport is to trust; `WebSocket` and `WebTransport`, classes to be used in place of the global ones
    */
   constructor(urls, how = {}) {
     const { sampleRate = 16_000, channels = 1, encoding = 'pcm_s16le', options = {}, model, key = null } = how;
@@ -163,6 +172,11 @@ export class Session {
     this.#timing = { ...TIMING, ...how.timing };
     this.#waitWhenBusy = how.waitWhenBusy ?? false;
     this.#WebSocket = how.WebSocket ?? globalThis.WebSocket;
+    this.#WebTransport = how.WebTransport ?? globalThis.WebTransport;
+    if (!this.#WebTransport && this.#urls.some(isWebTransport)) {
+      throw new TypeError('there is no WebTransport here, which servers at https:// are asked by; ask them at wss://');
+    }
+    this.#trust = how.certificateHash ? { serverCertificateHashes: [hashOf(how.certificateHash)] } : {};
     /** The model that the server chose. */
     this.model = null;
     /** Whether acknowledged audio is in two copies. */
@@ -171,7 +185,7 @@ export class Session {
 
   /** Opens the session; throws a StarlingError when no server takes it. */
   async open() {
-    this.#WebSocket ??= (await import('ws')).WebSocket;
+    if (!this.#urls.every(isWebTransport)) this.#WebSocket ??= (await import('ws')).WebSocket;
     this.#tryingSince = now();
     this.#run();
     await this.#until(() => this.#opened || this.#over);
@@ -299,12 +313,12 @@ export class Session {
   #nextWrite() {
     if (this.#delivered > Math.max(this.#confirmed, this.#baseSegment)) {
       this.#confirmed = this.#delivered;
-      return JSON.stringify({ type: 'confirm', segment: this.#delivered - 1 - this.#baseSegment });
+      return { type: 'confirm', segment: this.#delivered - 1 - this.#baseSegment };
     }
     const mark = this.#marks[this.#marksSent] ?? null;
     if (mark !== null && mark <= this.#sent) {
       this.#marksSent += 1;
-      return '{"type":"finalize"}';
+      return { type: 'finalize' };
     }
     const most = this.#sent + Math.max(1, Math.floor(MAX_WRITE_BYTES / this.#frame));
     const until = Math.min(mark ?? this.#written, most);
@@ -315,7 +329,7 @@ export class Session {
     }
     if (this.#ended && !this.#endSent) {
       this.#endSent = true;
-      return '{"type":"end"}';
+      return { type: 'end' };
     }
     return null;
   }
@@ -504,7 +518,7 @@ export class Session {
       this.#trim();
       const hello = this.#hello();
       const told = this.#nextSegment;
-      const link = new Link(this.#WebSocket, server, this.#key, hello, () => this.#wake());
+      const link = this.#connect(server, hello);
       this.#promised = this.#start;
       this.#asking = true;
       let adopted = false;
@@ -532,6 +546,13 @@ export class Session {
     }
   }
 
+  #connect(server, hello) {
+    const wake = () => this.#wake();
+    if (!isWebTransport(server)) return new Link(this.#WebSocket, server, this.#key, hello, wake);
+    const keyed = this.#key ? { ...hello, api_key: this.#key } : hello;
+    return new Stream(this.#WebTransport, server, this.#trust, keyed, wake);
+  }
+
   async #greeting(link) {
     const due = now() + this.#timing.attempt;
     for (;;) {
@@ -545,12 +566,12 @@ export class Session {
   }
 
   #hello() {
-    if (this.#token === null) return JSON.stringify(this.#first);
+    if (this.#token === null) return { ...this.#first };
     this.#epoch += 1;
     const resume = { token: this.#token, epoch: this.#epoch, have_from: this.#start - this.#baseFrame };
     const last = this.#nextSegment - this.#baseSegment - 1;
     if (last >= 0) Object.assign(resume, { last_final: last, final_to: this.#finalTo - this.#baseFrame });
-    return JSON.stringify({ ...this.#first, resume });
+    return { ...this.#first, resume };
   }
 
   /** From now on this connection speaks for the session; audio goes on where the server says. */
@@ -645,7 +666,7 @@ export class Session {
 
   /** Takes the nodes of a view. They are reached without TLS: whoever was told to use it does not go there. */
   #suggest(addresses) {
-    if (this.#urls.some((url) => url.startsWith('wss:'))) return;
+    if (this.#urls.some((url) => !url.startsWith('ws:'))) return;
     const good = addresses.filter((text) => /^([\w.-]+|\[[0-9a-fA-F:.]+\]):[1-9]\d{0,4}$/.test(text)).slice(0, MAX_SUGGESTED);
     const ours = new Map(this.#urls.map((url) => [new URL(url).host, url]));
     this.#suggested = good.map((text) => ours.get(text) ?? `ws://${text}${STREAM_PATH}`);
@@ -683,7 +704,7 @@ export class Session {
   /** All is said: the server is told that nothing need be kept. */
   #finish() {
     const last = this.#nextSegment - this.#baseSegment - 1;
-    if (last >= 0 && this.#link?.isOpen()) this.#link.send(JSON.stringify({ type: 'confirm', segment: last }));
+    if (last >= 0 && this.#link?.isOpen()) this.#link.send({ type: 'confirm', segment: last });
     this.#link?.drop();
     this.#link = null;
     this.#deliver({ type: 'done', segments: this.#nextSegment, frames: this.#finalTo });
@@ -749,7 +770,7 @@ class Link {
     // A browser can send no header: the key goes where the server looks besides.
     this.#socket = key ? new WebSocket(server, ['token', key]) : new WebSocket(server);
     this.#socket.binaryType = 'arraybuffer';
-    this.#socket.onopen = () => this.#socket.send(hello);
+    this.#socket.onopen = () => this.send(hello);
     this.#socket.onmessage = ({ data }) => {
       if (typeof data === 'string' && !this.lost) this.inbox.push(data);
       wake();
@@ -769,8 +790,9 @@ class Link {
     return !this.lost && this.#socket.readyState === 1;
   }
 
-  send(message) {
-    this.#socket.send(message);
+  /** Sends audio, or a message. */
+  send(what) {
+    this.#socket.send(ArrayBuffer.isView(what) ? what : JSON.stringify(what));
   }
 
   /** The next message; what a server said before it was lost is read first. */
@@ -786,6 +808,162 @@ class Link {
     // Only Node's sockets know how to end at once, and only there do they hold the process up.
     setTimeout(() => this.#socket.terminate?.(), CLOSE_MS).unref?.();
   }
+}
+
+/** The same as Link on a stream of WebTransport: all is in frames, and messages are in MessagePack. */
+class Stream {
+  inbox = [];
+  lost = null;
+  #transport;
+  #writer = null;
+
+  constructor(WebTransport, server, trust, hello, wake) {
+    this.#transport = new WebTransport(server, trust);
+    // What ends it ends the stream too, and is told there.
+    this.#transport.closed.catch(() => {});
+    const over = (error) => {
+      this.lost ??= error instanceof StarlingError ? error : new Lost(error?.message || 'the stream ended');
+      wake();
+    };
+    this.#talk(hello, wake).then(over, over);
+  }
+
+  /** Says hello and reads until nothing more comes. */
+  async #talk(hello, wake) {
+    await this.#transport.ready;
+    const { readable, writable } = await this.#transport.createBidirectionalStream();
+    if (this.lost) return;
+    this.#writer = writable.getWriter();
+    this.#writer.closed.catch(() => {});
+    this.send(hello);
+    const reader = readable.getReader();
+    for (let held = new Uint8Array(0); ; ) {
+      const { value, done } = await reader.read();
+      if (done || this.lost) return;
+      const bytes = new Uint8Array(held.length + value.length);
+      bytes.set(held);
+      bytes.set(value, held.length);
+      held = this.#frames(bytes);
+      wake();
+    }
+  }
+
+  /** Takes the whole frames off; what is left is the beginning of one. */
+  #frames(bytes) {
+    let at = 0;
+    while (bytes.length - at >= FRAME_HEAD_BYTES) {
+      const length = new DataView(bytes.buffer, at).getUint32(0);
+      if (length < 1 || length > MAX_FRAME_BYTES) {
+        throw new StarlingError(`the server broke the protocol: a frame has ${length} bytes`);
+      }
+      const end = at + FRAME_HEAD_BYTES - 1 + length;
+      if (end > bytes.length) break;
+      if (bytes[at + FRAME_HEAD_BYTES - 1] === MESSAGE) this.inbox.push(bytes.subarray(at + FRAME_HEAD_BYTES, end));
+      at = end;
+    }
+    return bytes.subarray(at);
+  }
+
+  isOpen() {
+    return !this.lost && this.#writer !== null;
+  }
+
+  send(what) {
+    const [kind, body] = ArrayBuffer.isView(what) ? [AUDIO, what] : [MESSAGE, packed(what)];
+    const frame = new Uint8Array(FRAME_HEAD_BYTES + body.length);
+    new DataView(frame.buffer).setUint32(0, body.length + 1);
+    frame[FRAME_HEAD_BYTES - 1] = kind;
+    frame.set(body, FRAME_HEAD_BYTES);
+    // A server that reads no more has said why, or the stream is gone: both are read.
+    this.#writer.write(frame).catch(() => {});
+  }
+
+  next() {
+    if (this.inbox.length === 0) throw this.lost;
+    return unpacked(this.inbox.shift());
+  }
+
+  drop() {
+    this.lost ??= new Lost('the connection was let go');
+    this.inbox.length = 0;
+    this.#writer?.close().catch(() => {});
+    // What was written last is to arrive; what is not connected is not to be.
+    setTimeout(() => this.#transport.close(), this.#writer ? CLOSE_MS : 0);
+  }
+}
+
+/** The MessagePack of what JSON can say, in its longer forms: a client's messages are few. */
+function packed(value) {
+  const head = (kind, count) => [kind, count >>> 24, (count >>> 16) & 0xff, (count >>> 8) & 0xff, count & 0xff];
+  if (value === null) return [0xc0];
+  if (typeof value === 'boolean') return [value ? 0xc3 : 0xc2];
+  if (typeof value === 'number') {
+    const view = new DataView(new ArrayBuffer(9));
+    const isWhole = Number.isSafeInteger(value);
+    view.setUint8(0, isWhole ? 0xd3 : 0xcb);
+    if (isWhole) view.setBigInt64(1, BigInt(value));
+    else view.setFloat64(1, value);
+    return [...new Uint8Array(view.buffer)];
+  }
+  if (typeof value === 'string') {
+    const bytes = new TextEncoder().encode(value);
+    return [...head(0xdb, bytes.length), ...bytes];
+  }
+  if (Array.isArray(value)) return [...head(0xdd, value.length), ...value.flatMap((item) => packed(item))];
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return [...head(0xdf, entries.length), ...entries.flatMap(([name, item]) => [...packed(name), ...packed(item)])];
+}
+
+/** Reads MessagePack, in any of its forms, of what JSON can say. */
+function unpacked(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let at = 0;
+  const skip = (count) => {
+    at += count;
+    if (at > bytes.length) throw new RangeError('a message ends early');
+    return at - count;
+  };
+  const number = (read, count) => Number(view[read](skip(count)));
+  const text = (length) => new TextDecoder().decode(bytes.subarray(skip(length), at));
+  const list = (count, item) => {
+    const items = [];
+    for (let index = 0; index < count; index += 1) items.push(item());
+    return items;
+  };
+  const map = (count) => Object.fromEntries(list(count, () => [value(), value()]));
+  const read = {
+    0xc0: () => null,
+    0xc2: () => false,
+    0xc3: () => true,
+    0xca: () => number('getFloat32', 4),
+    0xcb: () => number('getFloat64', 8),
+    0xcc: () => number('getUint8', 1),
+    0xcd: () => number('getUint16', 2),
+    0xce: () => number('getUint32', 4),
+    0xcf: () => number('getBigUint64', 8),
+    0xd0: () => number('getInt8', 1),
+    0xd1: () => number('getInt16', 2),
+    0xd2: () => number('getInt32', 4),
+    0xd3: () => number('getBigInt64', 8),
+    0xd9: () => text(number('getUint8', 1)),
+    0xda: () => text(number('getUint16', 2)),
+    0xdb: () => text(number('getUint32', 4)),
+    0xdc: () => list(number('getUint16', 2), value),
+    0xdd: () => list(number('getUint32', 4), value),
+    0xde: () => map(number('getUint16', 2)),
+    0xdf: () => map(number('getUint32', 4)),
+  };
+  function value() {
+    const kind = view.getUint8(skip(1));
+    if (kind < 0x80) return kind;
+    if (kind < 0x90) return map(kind & 0x0f);
+    if (kind < 0xa0) return list(kind & 0x0f, value);
+    if (kind < 0xc0) return text(kind & 0x1f);
+    if (kind >= 0xe0) return kind - 0x100;
+    if (!read[kind]) throw new RangeError(`0x${kind.toString(16)} begins nothing that a message may have`);
+    return read[kind]();
+  }
+  return value();
 }
 
 /** Bytes that are appended at one end and dropped at the other. */
@@ -821,10 +999,20 @@ function streamUrl(text) {
   } catch {
     // Said below.
   }
-  if (!['ws:', 'wss:'].includes(url?.protocol)) {
-    throw new TypeError(`the server '${text}' can't be used; it must be ws://HOST:PORT or wss://HOST:PORT`);
+  if (!['ws:', 'wss:', 'https:'].includes(url?.protocol)) {
+    throw new TypeError(`the server '${text}' can't be used; it must be ws://HOST:PORT, wss://HOST:PORT or https://HOST:PORT`);
   }
   return url.pathname === '/' ? `${url.protocol}//${url.host}${STREAM_PATH}${url.search}` : url.href;
+}
+
+function isWebTransport(url) {
+  return url.startsWith('https:');
+}
+
+/** A certificate's SHA-256, as `starling cert self-signed` prints it, in WebTransport's words. */
+function hashOf(hex) {
+  if (!/^[0-9a-f]{64}$/i.test(hex)) throw new TypeError(`certificateHash is '${hex}'; it must be 64 hexadecimal digits`);
+  return { algorithm: 'sha-256', value: Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16)) };
 }
 
 /** A number of a message, which is not believed to be one. */

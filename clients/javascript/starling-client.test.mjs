@@ -11,7 +11,8 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { WebSocketServer } from 'ws';
+import { decode, encode } from '@msgpack/msgpack';
+import { WebSocket, WebSocketServer } from 'ws';
 
 import { Session, StarlingError } from './starling-client.mjs';
 
@@ -197,6 +198,44 @@ class Servers {
   }
 }
 
+/** WebTransport to the servers above, with somebody else's MessagePack; what comes is cut anywhere. */
+class Framed {
+  static chance = chances(0);
+  #socket;
+
+  constructor(url) {
+    this.#socket = new WebSocket(url.replace('https:', 'ws:'));
+    this.#socket.on('error', () => {});
+    this.ready = once(this.#socket, 'open');
+    this.closed = new Promise((resolve) => this.#socket.on('close', resolve));
+  }
+
+  async createBidirectionalStream() {
+    const socket = this.#socket;
+    const start = (controller) => {
+      socket.on('message', (data) => {
+        const body = encode(JSON.parse(data));
+        const head = Buffer.from([0, 0, 0, 0, 1]);
+        head.writeUInt32BE(body.length + 1);
+        const frame = Buffer.concat([head, body]);
+        const at = Math.floor(Framed.chance() * frame.length);
+        for (const piece of [frame.subarray(0, at), frame.subarray(at)]) controller.enqueue(new Uint8Array(piece));
+      });
+      socket.on('close', () => controller.close());
+    };
+    const write = (frame) => {
+      const body = Buffer.from(frame).subarray(5);
+      assert.equal(Buffer.from(frame).readUInt32BE(0), body.length + 1);
+      socket.send(frame[4] === 1 ? JSON.stringify(decode(body)) : body);
+    };
+    return { readable: new ReadableStream({ start }), writable: new WritableStream({ write, close: () => socket.close() }) };
+  }
+
+  close() {
+    this.#socket.terminate();
+  }
+}
+
 async function speak(session, audio, seed, finalizeAt = []) {
   const chance = chances(seed);
   for (let at = 0; at < audio.length; ) {
@@ -215,7 +254,7 @@ async function speak(session, audio, seed, finalizeAt = []) {
 /** All events of a session that speaks some audio. */
 async function heard(servers, audio, { seed = 0, finalizeAt, ...how } = {}) {
   const timing = { ...QUICK, ...how.timing };
-  const session = new Session(servers.urls, { sampleRate: RATE, ...how, timing });
+  const session = new Session(how.urls ?? servers.urls, { sampleRate: RATE, ...how, timing });
   await session.open();
   const speaking = speak(session, audio, seed, finalizeAt);
   const events = [];
@@ -226,10 +265,11 @@ async function heard(servers, audio, { seed = 0, finalizeAt, ...how } = {}) {
 
 const finalsOf = (events) => events.filter(({ type }) => type === 'final');
 
-async function disturbed(seed, faults) {
+async function disturbed(seed, faults, { transports = ['ws', 'ws', 'ws'], ...how } = {}) {
   const audio = noise(seed, 20_000);
   const servers = await new Servers(seed, faults).start();
-  const events = await heard(servers, audio, { seed });
+  const urls = servers.addresses.map((address, index) => `${transports[index]}://${address}`);
+  const events = await heard(servers, audio, { seed, urls, ...how });
   servers.stop();
   const finals = finalsOf(events);
   assert.deepEqual(finals.map(({ from, to, text }) => ({ from, to, text })), segmentsOf(audio), `seed ${seed}`);
@@ -256,6 +296,42 @@ test('every final comes once, whatever is cut', async () => {
   }
   assert.ok(Object.values(total).every((count) => count > 0), JSON.stringify(total));
   assert.ok(replaced > 25, `${replaced}`);
+});
+
+test('the same over WebTransport, and from one transport to the other', async () => {
+  const faults = { dropUnheard: 0.03, dropHeard: 0.03, beBehind: 0.4, sendAway: 0.02, deaf: 0.1, mute: 0.1 };
+  let replaced = 0;
+  for (const transports of [['https', 'https', 'https'], ['https', 'ws', 'https']]) {
+    for (let seed = 0; seed < 5; seed += 1) {
+      const { events } = await disturbed(seed, faults, { transports, WebTransport: Framed });
+      replaced += events.filter(({ type }) => type === 'reconnected').length;
+    }
+  }
+  assert.ok(replaced > 10, `${replaced}`);
+});
+
+test('what hello says arrives over WebTransport as it was, with the key', async () => {
+  const options = { words: true, alternatives: 3, phrases: ['naïve', 'x'.repeat(300)], odd: [-1.5, -3, 2 ** 40, null, {}] };
+  const said = [];
+  class Noted extends Framed {
+    async createBidirectionalStream() {
+      const stream = await super.createBidirectionalStream();
+      const writer = stream.writable.getWriter();
+      const write = (frame) => {
+        if (frame[4] === 1) said.push(decode(frame.subarray(5)));
+        return writer.write(frame);
+      };
+      return { ...stream, writable: new WritableStream({ write, close: () => writer.close() }) };
+    }
+  }
+  const servers = await new Servers().start();
+  const urls = servers.addresses.map((address) => `https://${address}`);
+  const events = await heard(servers, noise(5, 2_000), { urls, key: 'k', options, WebTransport: Noted });
+  servers.stop();
+  assert.equal(events.at(-1).type, 'done');
+  const { type, options: told, api_key: key } = said[0];
+  assert.deepEqual([type, told, key], ['hello', options, 'k']);
+  assert.deepEqual(said.at(-1).type, 'confirm');
 });
 
 test('a session that every server lost begins anew at its last final', async () => {
@@ -301,7 +377,6 @@ test('a node that is named is asked to go on', async () => {
   const servers = await new Servers(3, { dropHeard: 0.05 }).start();
   servers.view = { durable: true, resume_at: [servers.addresses[1], 'no address', 'x:0'] };
   const asked = [];
-  const { WebSocket } = await import('ws');
   class Noted extends WebSocket {
     constructor(url, ...rest) {
       super(url, ...rest);
@@ -358,6 +433,8 @@ test('it gives up at the deadline and says what it met', async () => {
   }, /no server went on/);
 });
 
-test('addresses that cannot be used are named', () => {
+test('what cannot be used is named', () => {
   for (const url of ['', 'localhost:8080', 'http://a', 'ws://']) assert.throws(() => new Session([url]), /ws:\/\/HOST:PORT/);
+  assert.throws(() => new Session(['https://a'], { WebTransport: undefined }), /no WebTransport here/);
+  assert.throws(() => new Session(['https://a'], { WebTransport: Framed, certificateHash: 'ab:cd' }), /certificateHash is 'ab:cd'/);
 });

@@ -4,49 +4,22 @@
 mod program;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
+use program::clients::Language::{JavaScript, Python};
+use program::clients::*;
 use program::cluster::Cluster;
 use program::*;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::task::{JoinHandle, spawn_blocking};
-
-/// A reading of ten seconds, the first sentence of which lasts six.
-const RECORDING: &str = "beckett.wav";
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// Seconds of speech between one kill and the next: the first sentence has both.
 const BETWEEN: Duration = Duration::from_millis(1_500);
 
-/// What a client is written in.
-#[derive(Debug, Clone, Copy)]
-enum Language {
-    Python,
-    JavaScript,
-}
-
-use Language::{JavaScript, Python};
-
 impl Language {
-    /// A program of the checkout's `clients/`, with the packages that `cargo xtask setup` has fetched.
-    fn program(self, path: &str) -> Command {
-        let packages = home().root().join("clients").join(match self {
-            Python => "python",
-            JavaScript => "node",
-        });
-        let stamp = packages.join("installed");
-        assert!(stamp.exists(), "{} is missing: run `cargo xtask setup` first", stamp.display());
-        let mut command = Command::new(match self {
-            Python => "python3",
-            JavaScript => "node",
-        });
-        command.arg(clients().join(path)).stdin(Stdio::null()).env("PYTHONPATH", packages);
-        // What is beside the programs is the checkout's, not for caches.
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        command
-    }
-
     /// Our own client.
     fn ours(self) -> Command {
         self.program(match self {
@@ -54,25 +27,6 @@ impl Language {
             JavaScript => "javascript/transcribe.mjs",
         })
     }
-}
-
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients")
-}
-
-fn recording() -> PathBuf {
-    home().audio_dir().join(RECORDING)
-}
-
-fn began(mut command: Command) -> JoinHandle<Output> {
-    spawn_blocking(move || command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
-}
-
-/// The end of a program that has to succeed.
-async fn ended(output: JoinHandle<Output>) -> Output {
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("ends in time").expect("runs");
-    assert!(output.status.success(), "{}\n{}", stdout(&output), stderr(&output));
-    output
 }
 
 /// Our own client on a recording, at the pace of speech or as fast as it goes.
@@ -86,8 +40,26 @@ fn speaks(language: Language, servers: &[String], more: &[&str]) -> JoinHandle<O
 async fn found(language: Language, path: &str, address: &str) -> Value {
     let mut command = language.program(path);
     command.arg(address).arg(recording());
-    let output = ended(began(command)).await;
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    told(began(command)).await
+}
+
+/// The recording as OpenAI takes it: 24 kHz, a straight line from each sample to the next.
+fn at_24_khz(folder: &Path) -> PathBuf {
+    let mut reader = hound::WavReader::open(recording()).expect("opens");
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate), (1, 16_000));
+    let samples: Vec<i32> = reader.samples::<i16>().map(|sample| i32::from(sample.expect("reads"))).collect();
+    let path = folder.join("24khz.wav");
+    let mut writer =
+        hound::WavWriter::create(&path, hound::WavSpec { sample_rate: 24_000, ..spec }).expect("begins");
+    for index in 0..samples.len() / 2 * 3 {
+        let (before, thirds) = (index * 2 / 3, (index * 2 % 3) as i32);
+        let after = samples[(before + 1).min(samples.len() - 1)];
+        let sample = samples[before] + (after - samples[before]) * thirds / 3;
+        writer.write_sample(sample as i16).expect("writes");
+    }
+    writer.finalize().expect("ends");
+    path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,10 +131,7 @@ async fn our_own_clients_show_their_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn libraries_of_others_work_as_they_are() {
     let program = Program::serve(&["--model", "moonshine-tiny-en"], 2).await;
-    let path = recording().display().to_string();
-    let undisturbed = run(&["transcribe", "--server", &program.url(), &path]).await;
-    let undisturbed = stdout(&undisturbed);
-    let segments: Vec<&str> = undisturbed.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let segments = segments(&program.url(), &recording()).await;
     let text = segments.join(" ");
     assert!(text.contains("try again"), "{text}");
 
@@ -194,4 +163,50 @@ async fn libraries_of_others_work_as_they_are() {
     assert_eq!(vosk["text"], text);
     // The recording has 49.8 times 200 ms; one reply for each message, and one for `eof`.
     assert_eq!(vosk["replies"], 51);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn libraries_of_others_speak_live_as_they_are() {
+    let folder = TempDir::new().expect("a folder");
+    let certificate = Certificate::in_folder(folder.path()).await;
+    let settings = folder.path().join("cluster.toml");
+    std::fs::write(&settings, certificate.settings()).expect("written");
+    let settings = settings.display().to_string();
+    let arguments = ["--config", &settings, "--model", "moonshine-tiny-en", "--wyoming", "127.0.0.1:0"];
+    let program = Program::serve(&arguments, 2).await;
+    let sentences = segments(&program.url(), &recording()).await;
+    assert_eq!(sentences.len(), 2, "{sentences:?}");
+
+    let wyoming = format!("tcp://{}", program.listening("wyoming").expect("listens"));
+    let wyoming = found(Python, "checks/python/wyoming_utterances.py", &wyoming).await;
+    assert_eq!(wyoming["program"], "starling");
+    assert_eq!(wyoming["streams"], true);
+    assert_eq!(wyoming["models"], json!({"moonshine-tiny-en": ["en"]}));
+    let utterance = json!({
+        "events": ["transcript-start", "transcript-chunk", "transcript-chunk", "transcript", "transcript-stop"],
+        "chunks": [sentences[0], format!(" {}", sentences[1])],
+        "text": sentences.join(" "),
+    });
+    assert_eq!(wyoming["utterances"], json!([utterance, utterance]));
+
+    // Another rate is, to the last bit, other audio: what is said to be heard in it is what our own client is told.
+    let speech = at_24_khz(folder.path());
+    let sentences = segments(&program.url(), &speech).await;
+    let text = sentences.join(" ");
+    assert!(text.contains("try again"), "{text}");
+    let http = format!("http://{}", program.http);
+    let mut python = Python.program("checks/python/openai_realtime.py");
+    python.arg(&http).arg(&speech);
+    let python = told(began(python)).await;
+    assert_eq!(python["commits"]["items"], json!([text]), "{python}");
+    assert_eq!(python["commits"]["deltas"], json!([text]), "{python}");
+    assert_eq!(python["turns"]["items"], json!(sentences), "{python}");
+    let events = python["turns"]["events"].as_array().expect("a list");
+    assert!(events.contains(&json!("input_audio_buffer.speech_started")), "{python}");
+
+    let https = format!("https://localhost:{}", program.listening("https").expect("listens").port());
+    let mut javascript = JavaScript.program("checks/javascript/openai-realtime.mjs");
+    javascript.args([http, https]).arg(&speech).env("NODE_EXTRA_CA_CERTS", &certificate.cert);
+    let javascript = told(began(javascript)).await;
+    assert_eq!(javascript, json!({"OpenAIRealtimeWS": text, "OpenAIRealtimeWebSocket": text}));
 }

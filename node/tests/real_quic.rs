@@ -27,18 +27,10 @@ fn transcript() -> String {
 /// A folder with a certificate for loopback and settings that name it.
 async fn prepared() -> (TempDir, String, String) {
     let folder = TempDir::new().expect("a folder");
-    let path = folder.path().display().to_string();
-    let made =
-        run(&["cert", "self-signed", "--name", "127.0.0.1", "--name", "localhost", "--out", &path]).await;
-    assert!(made.status.success(), "{}", stderr(&made));
-    assert!(stdout(&made).lines().any(|line| line.len() == 72 && line.starts_with("SHA-256 ")));
-    let (cert, key) = (format!("{path}/cert.pem"), format!("{path}/key.pem"));
-    let settings = format!(
-        "[listen]\nhttps = \"127.0.0.1:0\"\nquic = \"127.0.0.1:0\"\n[tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n"
-    );
-    let file = format!("{path}/cluster.toml");
-    std::fs::write(&file, settings).expect("written");
-    (folder, file, cert)
+    let certificate = Certificate::in_folder(folder.path()).await;
+    let file = folder.path().join("cluster.toml");
+    std::fs::write(&file, certificate.settings()).expect("written");
+    (folder, file.display().to_string(), certificate.cert)
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod speech;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use starling_engine::catalogue::{Catalogue, Home, fetch};
 
 use crate::command::{self, output_of, root};
@@ -21,7 +21,7 @@ const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
 pub(crate) fn everything() -> Result<()> {
     speech()?;
     network()?;
-    clients::packages()?;
+    clients::everything()?;
     nextest()?;
     cargo_deny()?;
     eprintln!("everything is in {}", home()?.root().display());
@@ -74,7 +74,6 @@ fn get(home: &Home, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Rust links with it, and it compiles the cryptography that fetching from the internet uses.
 /// What the tests that cut nodes off need: `ip`, of iproute2. They make network namespaces, which takes root; for anybody else
 /// they are skipped.
 pub(crate) fn network() -> Result<()> {
@@ -88,12 +87,26 @@ fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 
+/// Installs a Debian package: as root, or by a `sudo` that asks for no password.
 fn apt(package: &str) -> Result<()> {
-    let install = ["install", "-y", "--no-install-recommends", package];
-    command::run(Command::new("apt-get").arg("update"))
-        .and_then(|()| command::run(Command::new("apt-get").args(install)))
+    if output_of(Command::new("apt-get").arg("--version")).is_none() {
+        bail!("it can't be installed from here: there is no apt-get");
+    }
+    let root = is_root();
+    if !root && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
+        bail!("only root can install it, and `sudo` asks for a password");
+    }
+    for args in [&["update", "-q"][..], &["install", "-y", "-q", "--no-install-recommends", package]] {
+        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        if !root {
+            command.args(["-n", "apt-get"]);
+        }
+        command::run(command.args(args))?;
+    }
+    Ok(())
 }
 
+/// Rust links with it, and it compiles the cryptography that fetching from the internet uses.
 fn need_c_compiler() -> Result<()> {
     if output_of(Command::new("cc").arg("--version")).is_none() {
         bail!("a C compiler is missing (tried `cc`); on Debian and Ubuntu: apt install build-essential");
@@ -102,8 +115,7 @@ fn need_c_compiler() -> Result<()> {
         return Ok(());
     }
     // The decoders' allocator is built with it.
-    let installed = if is_root() { apt("make") } else { Err(anyhow!("only root can install it")) };
-    installed.context("`make` is missing; on Debian and Ubuntu: apt install make")
+    apt("make").context("`make` is missing; on Debian and Ubuntu: apt install make")
 }
 
 /// The first `a.b.c` in a program's account of its version.

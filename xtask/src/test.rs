@@ -10,7 +10,7 @@ use crate::setup;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::speech()?;
     setup::network()?;
-    setup::clients::packages()?;
+    setup::clients::everything()?;
     let nextest = setup::nextest()?;
     // Tests start the programs themselves, also those of other packages, which their own build does not make.
     command::run(cargo().args(["build", "--workspace", "--bins"]))?;

@@ -1,11 +1,11 @@
-//! Three nodes with a real model, of which any may be killed.
+//! Nodes with a real model, of which any may be killed.
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::*;
 
-/// Three nodes that each take callers, decode, and keep copies.
+/// Nodes that each take callers, decode, and keep copies.
 pub struct Cluster {
     pub nodes: Vec<Option<Program>>,
     pub seed: String,
@@ -26,12 +26,17 @@ pub async fn node(index: usize, seed: &str, http: &str) -> Program {
 }
 
 impl Cluster {
+    /// Three nodes.
     pub async fn start() -> Self {
+        Self::of(3).await
+    }
+
+    pub async fn of(count: usize) -> Self {
         let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let seed = free.local_addr().expect("bound").to_string();
         drop(free);
         let mut cluster = Self { nodes: Vec::new(), seed };
-        for index in 0..3 {
+        for index in 0..count {
             cluster.nodes.push(Some(node(index, &cluster.seed, "127.0.0.1:0").await));
         }
         cluster.know_each_other().await;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary takes its own part of this")]
 
+pub mod clients;
 pub mod cluster;
 
 use std::net::SocketAddr;
@@ -222,6 +223,35 @@ pub async fn exchange(address: SocketAddr, line: &str, body: &[u8]) -> Option<St
 /// Where `cargo xtask setup` lays models and recordings out.
 pub fn home() -> Home {
     Home::discover(None).expect("a home folder")
+}
+
+/// A certificate for loopback, made by the program.
+pub struct Certificate {
+    pub cert: String,
+    pub key: String,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+impl Certificate {
+    pub async fn in_folder(folder: &Path) -> Self {
+        let path = folder.display().to_string();
+        let made =
+            run(&["cert", "self-signed", "--name", "127.0.0.1", "--name", "localhost", "--out", &path]).await;
+        assert!(made.status.success(), "{}", stderr(&made));
+        let told = stdout(&made);
+        let sha256 = told.lines().find_map(|line| line.strip_prefix("SHA-256 ")).expect("is told");
+        assert_eq!(sha256.len(), 64, "{told}");
+        Self { cert: format!("{path}/cert.pem"), key: format!("{path}/key.pem"), sha256: sha256.to_owned() }
+    }
+
+    /// Settings of a node with TLS and QUIC, on ports of the system's choice.
+    pub fn settings(&self) -> String {
+        let Self { cert, key, .. } = self;
+        format!(
+            "[listen]\nhttps = \"127.0.0.1:0\"\nquic = \"127.0.0.1:0\"\n[tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n"
+        )
+    }
 }
 
 /// A WAV file of the scripted engine's audio.

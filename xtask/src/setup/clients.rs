@@ -1,5 +1,5 @@
-//! Packages of Python and Node that clients are run with, our own and other people's: pinned with their hashes in
-//! `clients/checks`, installed into `.starling/clients` by the machine's own pip and npm, which know where packages come from.
+//! What clients are run with, our own and other people's: packages of Python and Node, pinned with their hashes in `clients/checks`,
+//! installed into `.starling/clients` by the machine's own pip and npm, which know where packages come from; and a browser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,24 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use starling_engine::catalogue::Home;
 
-use super::home;
+use super::{apt, home};
 use crate::command::{self, output_of, root};
 
 /// The oldest Python and Node that all the pinned packages run on.
 const PYTHON_AT_LEAST: [u32; 2] = [3, 10];
 const NODE_AT_LEAST: [u32; 2] = [20, 0];
 
+/// What Chromium's program may be called: Debian's name, that of Google's build of it, Ubuntu's. The checks look for the same.
+const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
+
 /// Written last, and beside the packages, so that its content says what is there whole.
 const STAMP: &str = "installed";
 
-/// Makes sure that both are there.
-pub(crate) fn packages() -> Result<()> {
+/// Makes sure that all is there that clients are run with.
+pub(crate) fn everything() -> Result<()> {
     python()?;
-    node()
+    node()?;
+    browser()
 }
 
 /// Makes sure that Python's packages are there; the folder that they are in.
@@ -64,6 +68,24 @@ pub(crate) fn node() -> Result<()> {
         command::quiet(command.args(npm).current_dir(dir).stdout(std::process::Stdio::null()))
     })?;
     link(&dir.join("node_modules"), &root().join("clients").join("node_modules"))
+}
+
+/// Makes sure that Chromium is there, for the client in a page.
+fn browser() -> Result<()> {
+    let version = || BROWSERS.iter().find_map(|name| output_of(Command::new(name).arg("--version")));
+    if let Some(version) = version() {
+        eprintln!("a browser for clients is there: {}", version.trim());
+        return Ok(());
+    }
+    let missing = format!(
+        "a browser is missing (tried `{}`); on Debian: apt install --no-install-recommends chromium",
+        BROWSERS.join("`, `")
+    );
+    apt("chromium").with_context(|| missing.clone())?;
+    // Ubuntu's package of that name is a way to another kind of package, which not every machine can have.
+    let version = version().context(missing)?;
+    eprintln!("a browser for clients installed: {}", version.trim());
+    Ok(())
 }
 
 /// Has `fill` make a folder unless the one that is there is what is wanted; says which.
@@ -161,6 +183,13 @@ mod tests {
             assert!(package["integrity"].is_string() && package["resolved"].is_null(), "{name}");
         }
         assert!(!requirements.contains("://"));
+    }
+
+    #[test]
+    fn the_checks_look_for_the_browsers_that_setup_looks_for() {
+        let program = read(&checks().join("browser").join("in-chromium.mjs")).unwrap();
+        let names = BROWSERS.map(|name| format!("'{name}'")).join(", ");
+        assert!(program.contains(&format!("const NAMES = [{names}];")), "{names}");
     }
 
     #[test]

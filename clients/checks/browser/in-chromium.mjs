@@ -1,0 +1,72 @@
+/**
+ * Our own client in a page of Chromium, over WebSocket, or over WebTransport to an address that begins with https://.
+ *
+ * Usage: node in-chromium.mjs [--certificate-hash HEX] [--pace 2] [--loss] URL... FILE.wav
+ *
+ *   --certificate-hash  SHA-256 of a self-signed certificate, for WebTransport
+ *   --pace              times as fast as the recording was spoken
+ *   --loss              a connection will be lost: the last third is said once another has replaced it, however slow the machine
+ */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { delimiter, join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { chromium } from 'playwright-core';
+
+/** As `cargo xtask setup` looks for it. */
+const NAMES = ['chromium', 'google-chrome', 'chromium-browser'];
+/** Only a page of this program's is opened, and containers have no sandbox to give. */
+const FLAGS = ['no-sandbox', 'no-first-run', 'disable-gpu', 'disable-background-networking', 'disable-component-update'];
+/** Longer than a recording takes on a machine that is busy. */
+const PATIENCE_MS = 80_000;
+
+function program() {
+  const paths = process.env.PATH.split(delimiter).flatMap((folder) => NAMES.map((name) => join(folder, name)));
+  const found = NAMES.map((name) => paths.find((path) => path.endsWith(`/${name}`) && existsSync(path))).find(Boolean);
+  if (!found) throw new Error(`none of ${NAMES.join(', ')} is there; on Debian: apt install chromium`);
+  return found;
+}
+
+/** The page with what it needs, under an origin of this machine's, which nodes admit. */
+async function served(recording) {
+  const here = (path) => new URL(path, import.meta.url);
+  const files = {
+    '/': ['text/html', here('page.html')],
+    '/starling-client.mjs': ['text/javascript', here('../../javascript/starling-client.mjs')],
+    '/speech.wav': ['audio/wav', recording],
+  };
+  const server = createServer(({ url }, answer) => {
+    const [type, path] = files[url] ?? [];
+    answer.writeHead(type ? 200 : 404, { 'content-type': type ?? 'text/plain' }).end(path && readFileSync(path));
+  });
+  await new Promise((resolve) => server.listen(0, 'localhost', resolve));
+  return server;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    'certificate-hash': { type: 'string' },
+    pace: { type: 'string', default: '2' },
+    loss: { type: 'boolean', default: false },
+  },
+});
+const urls = positionals.slice(0, -1);
+const server = await served(positionals.at(-1));
+const browser = await chromium.launch({ executablePath: program(), args: FLAGS.map((flag) => `--${flag}`) });
+try {
+  const page = await browser.newPage();
+  page.on('pageerror', (error) => console.error(`the page: ${error.stack ?? error.message}`));
+  page.on('console', (message) => console.error(`the page: ${message.text()}`));
+  await page.goto(`http://localhost:${server.address().port}/`);
+  await page.waitForFunction(() => window.transcribe);
+  const how = { urls, certificateHash: values['certificate-hash'], pace: Number(values.pace), lossAwaited: values.loss };
+  const patience = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error(`no end in ${PATIENCE_MS} ms`)).unref());
+  const told = await Promise.race([page.evaluate((how) => window.transcribe(how), how), patience]);
+  console.log(JSON.stringify({ text: told.finals.join(' '), ...told }, null, 2));
+} finally {
+  await browser.close();
+  server.close();
+}
