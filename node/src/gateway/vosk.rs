@@ -319,10 +319,9 @@ impl Settings {
                 words: self.words,
                 alternatives,
                 phrases: self.checked_phrases()?,
-                partials: true,
                 // A reply is due for each step of 100 ms, and a fresh text with it.
                 partial_interval_ms: 100,
-                batch: false,
+                ..SessionOptions::default()
             },
             linger: Duration::ZERO,
             by_id: false,

@@ -107,6 +107,7 @@ fn a_session_is_read_in_both_shapes() {
         model: Some(Some("gpt-4o-transcribe".into())),
         language: Some(Some("en".into())),
         turn_detection: Some(TurnDetection::ServerVad),
+        silence_ms: Some(Some(500)),
     };
     assert_eq!(today, Ok(wanted));
     for (given, wanted) in [
@@ -125,11 +126,23 @@ fn a_session_is_read_in_both_shapes() {
         ),
         (
             json!({ "turn_detection": null }),
-            Update { turn_detection: Some(TurnDetection::Off), ..Update::default() },
+            Update { turn_detection: Some(TurnDetection::Off), silence_ms: Some(None), ..Update::default() },
         ),
         (
             json!({ "turn_detection": { "type": "semantic_vad", "eagerness": "low" } }),
-            Update { turn_detection: Some(TurnDetection::SemanticVad), ..Update::default() },
+            Update {
+                turn_detection: Some(TurnDetection::SemanticVad),
+                silence_ms: Some(None),
+                ..Update::default()
+            },
+        ),
+        (
+            json!({ "turn_detection": { "type": "server_vad", "silence_duration_ms": 20 } }),
+            Update {
+                turn_detection: Some(TurnDetection::ServerVad),
+                silence_ms: Some(Some(100)),
+                ..Update::default()
+            },
         ),
         (
             json!({ "transcription": null }),
@@ -160,6 +173,7 @@ fn a_session_is_read_in_both_shapes() {
         model: Some(Some("whisper-1".into())),
         language: None,
         turn_detection: Some(TurnDetection::Off),
+        silence_ms: Some(None),
     };
     assert_eq!(parse_event(&older.to_string()).event, Ok(ClientEvent::Update(Box::new(wanted))));
 }
