@@ -30,3 +30,7 @@ pub const MAX_PHRASE_BYTES: usize = 200;
 
 /// Rates that Opus can be decoded to, whatever it was encoded at (RFC 6716, section 2.1.3).
 pub const OPUS_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
+
+/// The highest position in a session's audio that a client may name, in its frames: 186 years at the highest rate. Times any
+/// rate it fits 64 bits, so that positions can be mapped without a look at each of them.
+pub const MAX_POSITION: u64 = 1 << 48;
