@@ -31,6 +31,8 @@ use crate::tenants::{Tenant, Tenants};
 mod access;
 mod audio;
 mod deepgram;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gstreamer;
 mod link;
 mod native;
