@@ -35,6 +35,8 @@ mod access;
 mod audio;
 mod audiosocket;
 mod deepgram;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gstreamer;
 mod link;
 mod native;

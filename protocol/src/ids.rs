@@ -56,13 +56,11 @@ macro_rules! counter {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The one after this.
-            ///
-            /// # Panics
-            /// Never in practice: the counter would have to wrap.
+            /// The one after this; the last there is has none and stays. Nothing counts so far, but others may say any
+            /// number.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 
@@ -176,18 +174,18 @@ impl fmt::Display for NodeId {
 }
 
 impl SourceOffset {
-    /// This offset moved on by `frames`.
+    /// This offset moved on by `frames`, to the last there is at most.
     #[must_use]
     pub const fn plus(self, frames: u64) -> Self {
-        Self(self.0 + frames)
+        Self(self.0.saturating_add(frames))
     }
 }
 
 impl DecodeOffset {
-    /// This offset moved on by `samples`.
+    /// This offset moved on by `samples`, to the last there is at most.
     #[must_use]
     pub const fn plus(self, samples: u64) -> Self {
-        Self(self.0 + samples)
+        Self(self.0.saturating_add(samples))
     }
 
     /// Samples from `earlier` to this offset; 0 when `earlier` is later.
@@ -210,6 +208,14 @@ mod tests {
             assert!(NodeName::parse(name).expect_err(name).to_string().contains("1 to 63"));
             assert!(serde_json::from_value::<NodeName>(name.into()).is_err());
         }
+    }
+
+    #[test]
+    fn the_highest_number_that_others_may_say_is_the_last_one() {
+        assert_eq!(Segment(u64::MAX).next(), Segment(u64::MAX));
+        assert_eq!(Epoch(u64::MAX - 1).next(), Epoch(u64::MAX));
+        assert_eq!(SourceOffset(u64::MAX - 1).plus(7), SourceOffset(u64::MAX));
+        assert_eq!(DecodeOffset(7).plus(u64::MAX), DecodeOffset(u64::MAX));
     }
 
     #[test]

@@ -37,3 +37,7 @@ pub const ENDPOINT_SILENCE_MS: std::ops::RangeInclusive<u32> = 100..=10_000;
 /// The longest segment that may be asked for, in milliseconds: as long as it takes to say something, and what a lost decoder's successor has
 /// to hear again.
 pub const MAX_SEGMENT_MS: std::ops::RangeInclusive<u32> = 1_000..=30_000;
+
+/// The highest position in a session's audio that a client may name, in its frames: 186 years at the highest rate. Times any
+/// rate it fits 64 bits, so that positions can be mapped without a look at each of them.
+pub const MAX_POSITION: u64 = 1 << 48;

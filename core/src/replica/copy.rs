@@ -126,7 +126,7 @@ impl SessionCopy {
         match message {
             ToReplica::Begin(_) => Err(Unfit("a copy begins once")),
             ToReplica::Kept(last) if !self.whole => {
-                let expected = Segment(self.start.confirmed.0 + self.finals.len() as u64);
+                let expected = self.after_kept();
                 if last.segment != expected || last.segment >= self.start.next_segment {
                     return Err(Unfit("a final is not the next one"));
                 }
@@ -137,8 +137,7 @@ impl SessionCopy {
             ToReplica::Entry { at, kind } => self.entry(at, kind),
             ToReplica::Whole if self.whole => Err(Unfit("a copy becomes whole once")),
             ToReplica::Whole => {
-                let kept = self.start.confirmed.0 + self.finals.len() as u64;
-                if kept != self.start.next_segment.0 {
+                if self.after_kept() != self.start.next_segment {
                     return Err(Unfit("finals are missing"));
                 }
                 self.whole = true;
@@ -177,7 +176,7 @@ impl SessionCopy {
         let piece = MAX_COPY_AUDIO_BYTES / 2;
         let (from, to) = (self.audio.start(), self.audio.end());
         let pieces = (from.0..to.0).step_by(piece).map(move |at| {
-            let end = (at + piece as u64).min(to.0);
+            let end = at.saturating_add(piece as u64).min(to.0);
             ToReplica::Audio {
                 from: SourceOffset(at),
                 pcm: self.audio.read(SourceOffset(at), SourceOffset(end)),
@@ -189,6 +188,11 @@ impl SessionCopy {
             .chain(pieces)
             .chain(self.entries.iter().map(|&(at, kind)| ToReplica::Entry { at, kind }))
             .chain(std::iter::once(ToReplica::Whole))
+    }
+
+    /// The segment after the finals that are kept. Where they begin is the owner's word, and may be any number.
+    fn after_kept(&self) -> Segment {
+        Segment(self.start.confirmed.0.saturating_add(self.finals.len() as u64))
     }
 
     fn keep(&mut self, last: Final) -> Result<(), Unfit> {

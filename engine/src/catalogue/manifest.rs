@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::entry::{EngineKind, Entry, Kind};
+use super::entry::{EngineKind, Entry, Kind, NAME_RULE, is_valid_name};
 use super::progress::Progress;
 
 /// Name of the manifest in a model's or library's folder.
@@ -110,6 +110,10 @@ impl Manifest {
         if manifest.version != VERSION {
             return Err(damaged(format!("version is {}, but must be {VERSION}", manifest.version)));
         }
+        // It is a folder's name, in which files are written and removed.
+        if !is_valid_name(&manifest.name) {
+            return Err(damaged(format!("name is {:?}, but must be {NAME_RULE}", manifest.name)));
+        }
         let digest = digest_of(&manifest.files);
         if manifest.digest != digest {
             return Err(damaged(format!("digest is {}, but the file table gives {digest}", manifest.digest)));
@@ -134,7 +138,7 @@ impl Manifest {
             language: self.language,
             sample_rate_hz: self.sample_rate_hz,
             licence: self.licence,
-            size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
+            size_bytes: self.files.iter().fold(0, |sum, file| sum.saturating_add(file.size_bytes)),
             notes: format!("Imported from {}.", self.origin),
             requires: self.engine.and_then(EngineKind::library).map(str::to_owned).into_iter().collect(),
             source: Vec::new(),

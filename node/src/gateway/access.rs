@@ -167,7 +167,7 @@ fn need(method: &Method, path: &str) -> Need {
 }
 
 /// The key that a request carries, wherever it does.
-fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+pub(super) fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let text = |name: &header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let authorized = text(&header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.trim().split_once(' ')?;

@@ -366,6 +366,11 @@ impl FakeNode {
         in_time(self.played.recv()).await.expect("the node lives")
     }
 
+    /// The next session, however long it takes to come; `None` when there can be none.
+    pub async fn any_session(&mut self) -> Option<Played> {
+        self.played.recv().await
+    }
+
     pub fn no_session(&mut self) -> bool {
         self.played.try_recv().is_err()
     }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{AudioFormat, ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL};
+use super::{AudioFormat, ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL, Resume};
 use crate::limits::{
-    MAX_ALTERNATIVES, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
-    OPUS_RATES,
+    MAX_ALTERNATIVES, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_POSITION, MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE, OPUS_RATES,
 };
 
 /// A client's text is no message. Nothing was done.
@@ -70,7 +70,25 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
         let allowed = format!("1 to {MAX_CHANNELS}");
         return Err(ErrorBody::field("format.channels", hello.format.channels.to_string(), allowed));
     }
+    if let Some(resume) = &hello.resume {
+        check_resume(resume)?;
+    }
     check_options(&hello.options)
+}
+
+fn check_resume(resume: &Resume) -> Result<(), ErrorBody> {
+    let named = [
+        ("resume.have_from", Some(resume.have_from.0)),
+        ("resume.final_to", resume.final_to.map(|to| to.0)),
+        // There are no more segments than frames.
+        ("resume.last_final", resume.last_final.map(|segment| segment.0)),
+    ];
+    for (field, number) in named {
+        if let Some(number) = number.filter(|number| *number > MAX_POSITION) {
+            return Err(ErrorBody::field(field, number.to_string(), format!("0 to {MAX_POSITION}")));
+        }
+    }
+    Ok(())
 }
 
 fn check_opus(format: &AudioFormat) -> Result<(), ErrorBody> {

@@ -40,6 +40,23 @@ fn errors_name_the_field_the_value_and_what_is_allowed() {
 }
 
 #[test]
+fn positions_that_no_session_reaches_are_refused() {
+    let hello = |fields: &str| {
+        let session = "00000000-0000-4000-8000-000000000001";
+        format!(r#"{{"type":"hello","session":"{session}","resume":{{"token":"t","epoch":2,{fields}}}}}"#)
+    };
+    let most = crate::limits::MAX_POSITION;
+    for field in ["have_from", "final_to", "last_final"] {
+        parse_client(&hello(&format!(r#""{field}":{most}"#))).expect("the highest");
+        for beyond in [most + 1, u64::MAX] {
+            let body = parse_error(&hello(&format!(r#""{field}":{beyond}"#)));
+            assert_eq!(body.field.as_deref(), Some(format!("resume.{field}").as_str()));
+            assert_eq!(body.value, Some(beyond.to_string()));
+        }
+    }
+}
+
+#[test]
 fn messages_look_on_the_wire_as_documented() {
     let session = SessionId::parse("00000000-0000-4000-8000-000000000001").expect("is a UUID");
     let ready = ServerMessage::Ready {

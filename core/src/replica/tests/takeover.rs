@@ -56,6 +56,7 @@ fn what_the_client_has_overrides_the_copy() {
     assert_eq!(choose(&answers, &wanted(Some(3), None, 900)), Choice::Unknown);
     let skip_to = Some((Segment(4), SourceOffset(1_500)));
     assert_eq!(choose(&answers, &wanted(Some(3), Some(1_500), 1_500)), Choice::GoOn { index: 0, skip_to });
+    assert_eq!(choose(&answers, &wanted(Some(u64::MAX), None, 900)), Choice::Unknown);
 }
 
 #[test]

@@ -111,11 +111,13 @@ fn a_client_that_cannot_send_what_comes_next_is_told_so() {
     let attach = |have_from, last_final| SessionEvent::Attach { epoch: Epoch(2), last_final, have_from };
     world.send(attach(SourceOffset(101), None));
     world.send(attach(SourceOffset(100), Some(Segment(0))));
+    world.send(attach(SourceOffset(100), Some(Segment(u64::MAX))));
     let refusals = world.other.iter().filter_map(|action| match action {
         SessionAction::RefuseAttach { reason, .. } => Some(*reason),
         _ => None,
     });
-    assert_eq!(refusals.collect::<Vec<_>>(), [AttachRefusal::Gap, AttachRefusal::UnknownFinal]);
+    let unknown = AttachRefusal::UnknownFinal;
+    assert_eq!(refusals.collect::<Vec<_>>(), [AttachRefusal::Gap, unknown, unknown]);
     assert_eq!(world.machine.attached(), Some(Epoch(1)), "a refused connection changes nothing");
 }
 
