@@ -11,7 +11,9 @@ use crate::build;
 use crate::config::{self, Flag, Loaded, LogFormat, ModelSettings};
 use crate::exit::{Exit, Failure};
 use crate::keys::{KeyArguments, KeysCommand};
+use crate::load::LoadArguments;
 use crate::remote::TrustArguments;
+use crate::status::StatusArguments;
 use crate::tls::SelfSigned;
 
 const EXIT_CODES: &str = "\
@@ -41,6 +43,8 @@ pub enum Command {
     /// List, fetch, verify, remove or import models
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Send a recording from many clients at once, again and again, and count what they lose
+    Load(LoadArguments),
     /// Show a cluster: its nodes, what they serve, and to whom
     Status(StatusArguments),
     /// Let a node go: it takes nothing new, hands over what it has, and ends
@@ -193,26 +197,6 @@ pub struct TranscribeArguments {
     /// Print neither progress nor partial results
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-/// What `status` is given.
-#[derive(Debug, Args)]
-pub struct StatusArguments {
-    /// Any node of the cluster
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
-    pub server: String,
-    /// A key, if the server asks for one.
-    #[command(flatten)]
-    pub key: KeyArguments,
-    /// Whom to trust.
-    #[command(flatten)]
-    pub trust: TrustArguments,
-    /// Show it anew each second, until Ctrl-C
-    #[arg(long)]
-    pub watch: bool,
-    /// As JSON; with --watch one line each time
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// What `drain` is given.
@@ -419,6 +403,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home))
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
+        Command::Load(arguments) => on_runtime(crate::load::load(arguments)),
         Command::Status(arguments) => on_runtime(crate::status::status(arguments)),
         Command::Drain(arguments) => on_runtime(crate::operate::drain(arguments)),
         Command::Keys(command) => crate::keys::run(&command),

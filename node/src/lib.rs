@@ -11,6 +11,7 @@ pub mod config;
 pub mod exit;
 pub mod gateway;
 pub mod keys;
+pub mod load;
 mod media;
 pub mod metrics;
 pub mod models;

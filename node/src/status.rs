@@ -7,10 +7,10 @@ use anyhow::Context;
 use axum::http::Method;
 use tokio::time::interval;
 
-use crate::cli::StatusArguments;
 use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
-use crate::remote::{Answer, Remote, print};
+use crate::keys::KeyArguments;
+use crate::remote::{Answer, Remote, TrustArguments, print};
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -20,6 +20,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Clears the terminal and begins at its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// What `status` is given.
+#[derive(Debug, clap::Args)]
+pub struct StatusArguments {
+    /// Any node of the cluster
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "STARLING_SERVER")]
+    pub server: String,
+    /// A key, if the server asks for one.
+    #[command(flatten)]
+    pub key: KeyArguments,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArguments,
+    /// Show it anew each second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// As JSON; with --watch one line each time
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Prints the cluster.
 ///

@@ -16,7 +16,7 @@ use crate::cli::{OutputFormat, TranscribeArguments};
 use crate::exit::{Exit, Failure};
 
 mod display;
-mod recording;
+pub(crate) mod recording;
 pub(crate) mod subtitles;
 
 /// What is sent at once: what a microphone would give in this time.

@@ -4,6 +4,7 @@
 //! `starling models` uses. Every command can be run again at once, and says in one sentence what is missing.
 
 mod bench;
+mod chaos;
 mod check;
 mod command;
 mod demo;
@@ -47,6 +48,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Break nodes under load, and check that no caller loses a word
+    Chaos {
+        /// Scenarios by name, --list, --dry-run and others: passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +63,7 @@ fn main() -> ExitCode {
         Task::Test { args } => test::run(&args),
         Task::Check => check::run(),
         Task::Bench { args } => bench::run(&args),
+        Task::Chaos { args } => chaos::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

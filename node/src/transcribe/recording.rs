@@ -20,11 +20,11 @@ const READ_BYTES: usize = 64 * 1024;
 const KIND_BYTES: usize = 4;
 
 /// Mono PCM16 of a recording, as it is read.
-pub(super) struct Recording {
+pub(crate) struct Recording {
     /// Frames a second.
-    pub(super) sample_rate: u32,
+    pub(crate) sample_rate: u32,
     /// How long it is, if its head says so.
-    pub(super) seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
     source: Source,
     /// What was read and not yet asked for.
     ahead: Vec<u8>,
@@ -46,7 +46,7 @@ enum Source {
 }
 
 impl Recording {
-    pub(super) async fn open(file: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn open(file: &Path) -> Result<Self, Failure> {
         let mut source: Reader = if is_stdin(file) {
             Box::new(tokio::io::stdin())
         } else {
@@ -89,7 +89,7 @@ impl Recording {
     }
 
     /// The next `most` bytes of mono PCM16 or what is left; `None` at the end.
-    pub(super) async fn next(&mut self, most: usize) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) async fn next(&mut self, most: usize) -> Result<Option<Vec<u8>>, Failure> {
         while self.ahead.len() < most {
             match &mut self.source {
                 Source::Wav { left: 0, .. } => break,

@@ -1,0 +1,97 @@
+//! How many nodes are down at a time, known before anything is done.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, ensure};
+
+use crate::scenario::{Deed, Fault, Scenario};
+use crate::theirs::Theirs;
+
+/// Refuses what a cluster of somebody's own is not to suffer.
+pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> {
+    let Some(theirs) = theirs else { return Ok(()) };
+    let most = most_down(&scenario.faults, theirs.nodes.len());
+    ensure!(
+        most <= theirs.budget,
+        "scenario {} has {most} nodes down at a time; budget allows {}",
+        scenario.name,
+        theirs.budget
+    );
+    ensure!(
+        scenario.load.poisoned == 0,
+        "scenario {} speaks what only the scripted engine understands; it is not for a cluster of your own",
+        scenario.name
+    );
+    Ok(())
+}
+
+/// The most nodes that are down at once. What is not undone stays.
+fn most_down(faults: &[Fault], nodes: usize) -> usize {
+    let count = |fault: &Fault| match (&*fault.whom, fault.deed) {
+        (_, deed) if !deed.takes_nodes() => 0,
+        (_, Deed::RollingRestart) => 1,
+        ("all", _) => nodes,
+        ("owner-and-replica", _) => 2,
+        _ => 1,
+    };
+    let down_at = |at: f64| {
+        let hits = |fault: &&Fault| {
+            let end = fault.for_s.map_or(f64::INFINITY, |time| fault.at_s + time);
+            fault.at_s <= at && at <= end
+        };
+        faults.iter().filter(hits).map(count).sum::<usize>()
+    };
+    faults.iter().map(|fault| down_at(fault.at_s)).max().unwrap_or(0)
+}
+
+/// What would be done, for people.
+pub(crate) fn plan(scenario: &Scenario, theirs: Option<&Theirs>) -> String {
+    let mut text = format!("{}: {}\n", scenario.name, scenario.about);
+    let mut line = |line: String| {
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "  {line}");
+    };
+    match theirs {
+        Some(theirs) => {
+            let nodes: Vec<String> =
+                theirs.nodes.iter().map(|node| format!("{} at {}", node.name, node.http)).collect();
+            line(format!("nodes: {}; at most {} of them down", nodes.join(", "), theirs.budget));
+        }
+        None => {
+            let nodes: Vec<String> = scenario
+                .nodes
+                .iter()
+                .map(|node| format!("{} ({})", node.name, node.roles.join(",")))
+                .collect();
+            line(format!("nodes, on loopback: {}", nodes.join(", ")));
+        }
+    }
+    line(format!("{} callers, {} s of speech each", scenario.load.callers, scenario.load.seconds));
+    for Fault { at_s, deed, whom, for_s } in &scenario.faults {
+        let undone = for_s.map_or(String::new(), |time| format!(", undone after {time} s"));
+        line(format!("at {at_s} s: {} {whom}{undone}", deed.name()));
+    }
+    line(format!("checks {}", scenario.invariants.join(", ")));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(at_s: f64, deed: Deed, whom: &str, for_s: Option<f64>) -> Fault {
+        Fault { at_s, deed, whom: whom.to_owned(), for_s }
+    }
+
+    #[test]
+    fn faults_that_overlap_add_up() {
+        let one = fault(1.0, Deed::Kill, "owner", Some(2.0));
+        let later = fault(4.0, Deed::Pause, "decoder", Some(1.0));
+        assert_eq!(most_down(&[one.clone(), later.clone()], 3), 1);
+        let forever = fault(1.0, Deed::Kill, "owner", None);
+        assert_eq!(most_down(&[forever, later], 3), 2);
+        assert_eq!(most_down(&[fault(1.0, Deed::Kill, "owner-and-replica", None)], 3), 2);
+        assert_eq!(most_down(&[fault(1.0, Deed::Kill, "all", Some(1.0)), one], 3), 4);
+        assert_eq!(most_down(&[fault(1.0, Deed::KillHosts, "all", None)], 3), 0);
+    }
+}

@@ -1,0 +1,287 @@
+//! The nodes of a scenario, ours or theirs: what is done to them, and what they say.
+//!
+//! Owns: which of them run, and when the cluster is whole. Must never: choose whom a fault befalls.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::http::{self, Session};
+use crate::node::{Common, Node};
+use crate::port::free_address;
+use crate::process;
+use crate::run::Bench;
+use crate::scenario::Scenario;
+use crate::theirs::Theirs;
+
+/// Starting nodes, loading models, and their noticing each other takes seconds; this is far beyond.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A drain ends a node within this; its sessions of the SDK leave in a second or two.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Beyond the deadline, for what is left to close.
+const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+
+/// Enough for a node that was just started again to be known to all. Shorter than the minute that a session outlives its client by:
+/// what is left after this was forgotten.
+const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub(crate) enum Cluster {
+    Ours(Vec<Node>),
+    Theirs(Theirs),
+}
+
+impl Cluster {
+    pub(crate) async fn start(bench: &Bench, scenario: &Scenario) -> Result<Self> {
+        if let Some(theirs) = &bench.theirs {
+            return Ok(Self::Theirs(theirs.clone()));
+        }
+        let gossip: Vec<SocketAddr> = scenario.nodes.iter().map(|_| free_address()).collect::<Result<_>>()?;
+        let common = Common {
+            model: bench.model(),
+            seeds: &gossip,
+            settings: &scenario.settings,
+            programs: &bench.programs,
+            home: &bench.home,
+        };
+        let mut nodes = Vec::new();
+        for (plan, gossip) in scenario.nodes.iter().zip(&gossip) {
+            nodes.push(Node::start(plan, free_address()?, *gossip, &common)?);
+        }
+        Ok(Self::Ours(nodes))
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Ours(nodes) => nodes.iter().map(|node| node.plan.name.clone()).collect(),
+            Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.name.clone()).collect(),
+        }
+    }
+
+    /// `HOST:PORT` of the nodes that take callers.
+    pub(crate) fn gateways(&self) -> Vec<String> {
+        match self {
+            Self::Ours(nodes) => {
+                let gateways = nodes.iter().filter(|node| node.plan.takes_callers());
+                gateways.map(|node| node.http.to_string()).collect()
+            }
+            Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.http.clone()).collect(),
+        }
+    }
+
+    /// Names and addresses of the nodes that can be asked, as far as it is known here.
+    fn running(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Ours(nodes) => {
+                let running = nodes.iter().filter(|node| node.runs());
+                running.map(|node| (node.plan.name.clone(), node.http.to_string())).collect()
+            }
+            Self::Theirs(theirs) => {
+                theirs.nodes.iter().map(|node| (node.name.clone(), node.http.clone())).collect()
+            }
+        }
+    }
+
+    fn node(&mut self, name: &str) -> Result<Option<&mut Node>> {
+        match self {
+            Self::Ours(nodes) => {
+                let node = nodes.iter_mut().find(|node| node.plan.name == name);
+                Ok(Some(node.with_context(|| format!("there is no node {name}"))?))
+            }
+            Self::Theirs(_) => Ok(None),
+        }
+    }
+
+    async fn command(&self, which: &str, name: &str) -> Result<()> {
+        match self {
+            Self::Theirs(theirs) => theirs.run(which, name).await,
+            Self::Ours(_) => bail!("{name} has no commands"),
+        }
+    }
+
+    pub(crate) async fn kill(&mut self, name: &str) -> Result<()> {
+        match self.node(name)? {
+            Some(node) => node.kill(),
+            None => self.command("kill", name).await,
+        }
+    }
+
+    pub(crate) async fn launch(&mut self, name: &str) -> Result<()> {
+        match self.node(name)? {
+            Some(node) => node.launch(),
+            None => self.command("start", name).await,
+        }
+    }
+
+    pub(crate) async fn pause(&mut self, name: &str, pause: bool) -> Result<()> {
+        match self.node(name)? {
+            Some(node) => node.pause(pause),
+            None => self.command(if pause { "pause" } else { "resume" }, name).await,
+        }
+    }
+
+    /// Does this to the hosts that a node has now.
+    pub(crate) async fn signal_hosts(&mut self, name: &str, with: Signal) -> Result<()> {
+        let Some(node) = self.node(name)? else {
+            let which = match with {
+                Signal::STOP => "pause_hosts",
+                Signal::CONT => "resume_hosts",
+                _ => "kill_hosts",
+            };
+            return self.command(which, name).await;
+        };
+        let hosts = process::hosts(node.pid().with_context(|| format!("{name} does not run"))?);
+        ensure!(!hosts.is_empty() || with == Signal::CONT, "{name} has no decoder hosts");
+        for host in hosts {
+            // One that was paused may have been killed by its node meanwhile.
+            let sent = process::signal(host, with);
+            if with != Signal::CONT {
+                sent?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a node to go, waits for its end, and starts it again.
+    pub(crate) async fn drain(&mut self, name: &str) -> Result<()> {
+        let running = self.running();
+        let other = running.iter().find(|(other, _)| other != name).or(running.first());
+        let (_, address) = other.context("no node runs")?;
+        let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
+        let (status, body) = http::ask(address, "POST", &path).await?;
+        ensure!(status == 202, "{name} was not told to drain: {status} {body}");
+        let deadline = Instant::now() + DRAIN_DEADLINE + DRAIN_MARGIN;
+        while !self.has_ended(name).await? {
+            ensure!(
+                Instant::now() < deadline,
+                "{name} was told to drain in {DRAIN_DEADLINE:?} and did not end"
+            );
+            sleep(LOOK_EVERY).await;
+        }
+        self.launch(name).await
+    }
+
+    async fn has_ended(&mut self, name: &str) -> Result<bool> {
+        if let Some(node) = self.node(name)? {
+            return node.ended();
+        }
+        let running = self.running();
+        let (_, address) = running.iter().find(|(other, _)| other == name).context("no such node")?;
+        Ok(http::ask(address, "GET", "/healthz").await.is_err())
+    }
+
+    /// All sessions, by the first node that can be asked.
+    pub(crate) async fn sessions(&self) -> Result<Vec<Session>> {
+        let mut last = None;
+        for (_, address) in self.running() {
+            match http::cluster(&address).await {
+                Ok(cluster) => return Ok(cluster.sessions),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no node runs")))
+    }
+
+    /// Waits until every node is ready and sees all others as they are, with slots free where there are any.
+    pub(crate) async fn whole(&mut self) -> Result<()> {
+        self.wait(WHOLE_TIMEOUT, false).await
+    }
+
+    /// The same, and until nothing is left of any session.
+    pub(crate) async fn clean(&mut self) -> Result<()> {
+        self.wait(CLEAN_TIMEOUT, true).await
+    }
+
+    async fn wait(&mut self, patience: Duration, clean: bool) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Self::Ours(nodes) = self {
+                for node in nodes {
+                    let ran = node.pid().is_some();
+                    ensure!(!(node.ended()? && ran), "{} has ended", node.plan.name);
+                }
+            }
+            let missing = match self.missing(clean).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(missing)) => missing,
+                // One that does not listen yet.
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(Instant::now() < deadline, "after {patience:?}: {missing}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What is not as it should be.
+    async fn missing(&self, clean: bool) -> Result<Option<String>> {
+        let running = self.running();
+        let mut reports = Vec::new();
+        for (name, address) in &running {
+            let (status, body) = http::ask(address, "GET", "/readyz").await?;
+            if status != 200 {
+                return Ok(Some(format!("{name} is not ready: {body}")));
+            }
+            reports.push((name, http::cluster(address).await?));
+        }
+        // Each knows best which run of it this is.
+        let own = |(name, report): &(&String, http::Cluster)| {
+            let seen = report.nodes.iter().find(|seen| seen.name == **name)?;
+            Some(((*name).clone(), seen.generation))
+        };
+        let runs: HashMap<String, u64> = reports.iter().filter_map(own).collect();
+        for (me, report) in &reports {
+            for (name, _) in &running {
+                let Some(seen) = report.nodes.iter().find(|seen| seen.name == *name) else {
+                    return Ok(Some(format!("{me} does not know {name}")));
+                };
+                if seen.state != "alive" || runs.get(name) != Some(&seen.generation) {
+                    return Ok(Some(format!("{me} sees {name} {}", seen.state)));
+                }
+                let sum = |which: fn(&http::Slots) -> u64| {
+                    seen.models.iter().map(|model| which(&model.slots)).sum::<u64>()
+                };
+                let (busy, idle) = (sum(|slots| slots.busy), sum(|slots| slots.idle));
+                if self.decodes(name) && idle == 0 {
+                    return Ok(Some(format!("{me} sees no idle slot of {name}")));
+                }
+                if clean && busy > 0 {
+                    return Ok(Some(format!("{me} sees {busy} slots of {name} in use")));
+                }
+            }
+            if clean && !report.sessions.is_empty() {
+                return Ok(Some(format!("{me} knows of {} sessions", report.sessions.len())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn decodes(&self, name: &str) -> bool {
+        match self {
+            Self::Ours(nodes) => nodes.iter().any(|node| node.plan.name == name && node.plan.decodes()),
+            // What it has is not known here; that it is ready is.
+            Self::Theirs(_) => false,
+        }
+    }
+
+    /// How often nodes have logged this so far; nothing of nodes whose logs are elsewhere.
+    pub(crate) fn logged(&self, message: &str) -> Option<u64> {
+        let Self::Ours(nodes) = self else { return None };
+        let wanted = format!("\"message\":\"{message}\"");
+        let count = |node: &Node| node.log().lines().filter(|line| line.contains(&wanted)).count() as u64;
+        Some(nodes.iter().map(count).sum())
+    }
+
+    /// The ends of all logs, for messages.
+    pub(crate) fn log_tails(&self) -> String {
+        let Self::Ours(nodes) = self else { return String::new() };
+        let tails = nodes.iter().map(|node| format!("--- {}\n{}\n", node.plan.name, node.log_tail()));
+        tails.collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! Breaks running nodes on purpose, under load, and checks that nobody who spoke to them lost a word.
+//!
+//! Owns: scenarios, the nodes that it starts for them, callers on the SDK, the faults, and the judgement of what callers were told.
+//! Must never: link to the node that it judges, judge by what nodes say of themselves alone, or harm a cluster that is not its
+//! own without having been told so twice.
+
+mod budget;
+mod callers;
+mod cluster;
+mod faults;
+mod http;
+mod node;
+#[path = "../../bench/src/port.rs"]
+mod port;
+mod process;
+mod report;
+mod run;
+mod scenario;
+#[path = "../../node/src/load/score.rs"]
+mod score;
+mod script;
+mod theirs;
+mod timeline;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+
+use crate::run::Bench;
+use crate::scenario::Scenario;
+use crate::theirs::Theirs;
+
+/// Breaks nodes under load, and checks that no caller loses a word.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Which scenarios; all when none is named
+    scenarios: Vec<String>,
+    /// Print the scenarios, and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Print what would be done and when, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording
+    #[arg(long, value_enum, default_value_t = Engine::Scripted)]
+    engine: Engine,
+    /// So many callers rather than the scenarios' own numbers
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    callers: Option<u32>,
+    /// Folder of the built programs [default: the one that this program is in]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Home folder of models and recordings [default: .starling of the checkout]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Folder of the scenarios [default: chaos/scenarios of the checkout]
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// Where reports go [default: chaos/results of the checkout]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A cluster of your own rather than nodes started for it: a file that names its nodes and how each is killed. Nothing is done
+    /// to it without --really
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
+    /// With --cluster: do it, after a --dry-run has shown what
+    #[arg(long, requires = "cluster")]
+    really: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    Scripted,
+    Real,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = cli.from.clone().unwrap_or_else(|| checkout.join("scenarios"));
+    let mut scenarios = Scenario::load(&folder, &cli.scenarios)?;
+    for scenario in &mut scenarios {
+        if let Some(callers) = cli.callers {
+            scenario.load.callers = callers as usize;
+            scenario.check()?;
+        }
+    }
+    if cli.list {
+        for scenario in &scenarios {
+            println!("{:<24} {}", scenario.name, scenario.about);
+        }
+        return Ok(());
+    }
+    let theirs = cli.cluster.as_deref().map(Theirs::load).transpose()?;
+    let dry = cli.dry_run || (theirs.is_some() && !cli.really);
+    for scenario in &scenarios {
+        budget::check(scenario, theirs.as_ref())?;
+        if dry {
+            print!("{}", budget::plan(scenario, theirs.as_ref()));
+        }
+    }
+    if dry {
+        if theirs.is_some() {
+            println!("\nNothing was done. With --really it is.");
+        }
+        return Ok(());
+    }
+    let own = std::env::current_exe().context("finding this program")?;
+    let programs = match cli.programs {
+        Some(programs) => programs,
+        None => own.parent().context("this program is in no folder")?.to_owned(),
+    };
+    let bench = Bench {
+        programs,
+        home: cli.home.unwrap_or_else(|| checkout.join("../.starling")),
+        // A cluster of somebody's own has a real engine.
+        real: cli.engine == Engine::Real || theirs.is_some(),
+        theirs,
+        out: cli.out.unwrap_or_else(|| checkout.join("results")),
+    };
+    tokio::select! {
+        result = all(&bench, &scenarios) => result,
+        // Nodes that were started end with this.
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
+}
+
+async fn all(bench: &Bench, scenarios: &[Scenario]) -> Result<()> {
+    let mut failed = Vec::new();
+    println!("{}", report::head());
+    for scenario in scenarios {
+        let report =
+            run::run(bench, scenario).await.with_context(|| format!("scenario {}", scenario.name))?;
+        println!("{}", report.row());
+        report.write(&bench.out)?;
+        if !report.failures.is_empty() {
+            for failure in &report.failures {
+                println!("    {failure}");
+            }
+            failed.push(scenario.name.clone());
+        }
+    }
+    println!("\nReports and timelines are in {}", bench.out.display());
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("failed: {}; again with: cargo xtask chaos {}", failed.join(", "), failed.join(" "))
+}

@@ -1,0 +1,184 @@
+//! What a run found: a row of the table, a file of JSON, and the timeline beside it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::callers::Told;
+use crate::faults::Mark;
+use crate::scenario::{Expect, Scenario};
+use crate::timeline;
+use crate::verdict::Judged;
+
+/// Failures of single callers that are told one by one; the rest are counted.
+const MOST_TOLD: usize = 8;
+
+/// What became of one caller.
+pub(crate) struct Caller {
+    pub(crate) told: Told,
+    pub(crate) judged: Judged,
+}
+
+impl Caller {
+    /// The longest time without new text, in seconds, and when it began: between two texts, so that what lies before the first is not
+    /// in it.
+    pub(crate) fn longest_gap(&self) -> (f64, f64) {
+        let pairs = self.told.texts_s.windows(2).map(|pair| (pair[1] - pair[0], pair[0]));
+        pairs.fold((0.0, 0.0), |most, gap| if gap.0 > most.0 { gap } else { most })
+    }
+}
+
+/// All of it.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    scenario: String,
+    about: String,
+    invariants: Vec<String>,
+    model: String,
+    took_s: f64,
+    callers: usize,
+    callers_with_all_words: usize,
+    words_lost: u64,
+    words_twice: u64,
+    reconnects: u64,
+    begun_anew: u64,
+    /// Not known of nodes whose logs are elsewhere.
+    decoders_lost: Option<u64>,
+    longest_gap_s: f64,
+    /// Half of the callers had none longer than this.
+    median_gap_s: f64,
+    /// The longest time from the loss of a connection to its replacement.
+    longest_reconnect_s: f64,
+    faults: Vec<Mark>,
+    pub(crate) failures: Vec<String>,
+    #[serde(skip)]
+    lanes: Vec<Caller>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        model: &str,
+        took_s: f64,
+        callers: Vec<Caller>,
+        faults: Vec<Mark>,
+        decoders_lost: Option<u64>,
+        mut failures: Vec<String>,
+    ) -> Self {
+        let wrong: Vec<(usize, &Caller)> =
+            callers.iter().enumerate().filter(|(_, caller)| !caller.judged.faults.is_empty()).collect();
+        let say = |(number, caller): &(usize, &Caller)| {
+            format!("caller {number}: {}", caller.judged.faults.join("; "))
+        };
+        failures.extend(wrong.iter().take(MOST_TOLD).map(say));
+        if wrong.len() > MOST_TOLD {
+            failures.push(format!("and {} callers more", wrong.len() - MOST_TOLD));
+        }
+        let reconnects = callers.iter().flat_map(|caller| &caller.told.reconnects);
+        let mut gaps: Vec<f64> = callers.iter().map(|caller| caller.longest_gap().0).collect();
+        gaps.sort_by(f64::total_cmp);
+        let mut report = Self {
+            scenario: scenario.name.clone(),
+            about: scenario.about.clone(),
+            invariants: scenario.invariants.clone(),
+            model: model.to_owned(),
+            took_s,
+            callers: callers.len(),
+            callers_with_all_words: callers.len() - wrong.len(),
+            words_lost: callers.iter().map(|caller| caller.judged.lost).sum(),
+            words_twice: callers.iter().map(|caller| caller.judged.twice).sum(),
+            reconnects: reconnects.clone().count() as u64,
+            begun_anew: reconnects.clone().filter(|(_, _, anew)| *anew).count() as u64,
+            decoders_lost,
+            longest_gap_s: gaps.last().copied().unwrap_or(0.0),
+            median_gap_s: gaps.get(gaps.len() / 2).copied().unwrap_or(0.0),
+            longest_reconnect_s: reconnects.map(|(_, gap, _)| *gap).fold(0.0, f64::max),
+            faults,
+            failures,
+            lanes: callers,
+        };
+        report.expect(&scenario.expect);
+        report
+    }
+
+    fn expect(&mut self, expect: &Expect) {
+        let lost = self.decoders_lost;
+        let mut wrong = |is_wrong: bool, what: String| {
+            if is_wrong {
+                self.failures.push(what);
+            }
+        };
+        let reconnects = self.reconnects;
+        let least = expect.reconnects_at_least;
+        wrong(
+            reconnects < least,
+            format!("{reconnects} connections were replaced; at least {least} had to be"),
+        );
+        if let Some(most) = expect.reconnects_at_most {
+            wrong(
+                reconnects > most,
+                format!("{reconnects} connections were replaced; at most {most} may be"),
+            );
+        }
+        if let Some(lost) = lost {
+            let least = expect.decoders_lost_at_least;
+            wrong(lost < least, format!("{lost} decoders were lost; at least {least} had to be"));
+            if let Some(most) = expect.decoders_lost_at_most {
+                wrong(lost > most, format!("{lost} decoders were lost; at most {most} may be"));
+            }
+        }
+        if let Some(most) = expect.longest_gap_s {
+            let gap = self.longest_gap_s;
+            wrong(gap > most, format!("a caller had no new text for {gap:.2} s; {most} s is the most"));
+        }
+    }
+
+    pub(crate) fn row(&self) -> String {
+        let lost = self.decoders_lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string());
+        format!(
+            "{:<22} {:>7} {:>7} {:>6} {:>6} {:>9} {:>9} {:>8} {:>8.2} {:>8.2} {:>7.1}  {}",
+            self.scenario,
+            self.callers,
+            self.callers_with_all_words,
+            self.words_lost,
+            self.words_twice,
+            self.reconnects,
+            self.begun_anew,
+            lost,
+            self.median_gap_s,
+            self.longest_gap_s,
+            self.took_s,
+            if self.failures.is_empty() { "well" } else { "FAILED" }
+        )
+    }
+
+    /// Writes `NAME.json` and `NAME.svg`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let write = |extension: &str, text: String| {
+            let path = folder.join(&self.scenario).with_extension(extension);
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write("json", serde_json::to_string_pretty(self)? + "\n")?;
+        write("svg", timeline::draw(&self.scenario, &self.about, &self.lanes, &self.faults, self.took_s))
+    }
+}
+
+/// The table's head.
+pub(crate) fn head() -> String {
+    format!(
+        "{:<22} {:>7} {:>7} {:>6} {:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7}",
+        "scenario",
+        "callers",
+        "whole",
+        "lost",
+        "twice",
+        "reconnect",
+        "anew",
+        "decoders",
+        "p50 gap",
+        "gap s",
+        "took s"
+    )
+}

@@ -1,0 +1,125 @@
+//! One scenario from beginning to end: nodes, an undisturbed caller, the load, the faults, the judgement.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::time::{Instant, timeout};
+
+use crate::callers::{Manner, Told, call, stuck};
+use crate::cluster::Cluster;
+use crate::faults::{Mark, inflict};
+use crate::report::{Caller, Report};
+use crate::scenario::Scenario;
+use crate::script::Script;
+use crate::theirs::Theirs;
+use crate::verdict::{Shape, judge, text};
+
+/// Callers of a real engine: a machine holds so many beside the nodes.
+const REAL_CALLERS: usize = 4;
+
+/// Callers beyond these say what others say: thousands of recordings would not fit into memory.
+const MOST_SCRIPTS: usize = 200;
+
+/// Beyond the last thing to be done: whole clusters start again within this.
+const FAULTS_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where things are.
+pub(crate) struct Bench {
+    /// Folder of `starling` and `starling-decoder`.
+    pub(crate) programs: PathBuf,
+    pub(crate) home: PathBuf,
+    pub(crate) real: bool,
+    pub(crate) theirs: Option<Theirs>,
+    pub(crate) out: PathBuf,
+}
+
+impl Bench {
+    pub(crate) fn model(&self) -> &'static str {
+        if self.real { "moonshine-tiny-en" } else { "scripted" }
+    }
+
+    fn script(&self, number: usize, scenario: &Scenario) -> Result<Script> {
+        if self.real { Script::real(&self.home) } else { Ok(Script::scripted(number, &scenario.load)) }
+    }
+}
+
+pub(crate) async fn run(bench: &Bench, scenario: &Scenario) -> Result<Report> {
+    let mut cluster = Cluster::start(bench, scenario).await?;
+    let told = under_load(bench, scenario, &mut cluster).await;
+    // What nodes said explains why the scenario could not be carried out; what it found is in the report.
+    told.with_context(|| format!("the nodes' logs end with\n{}", cluster.log_tails()))
+}
+
+async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -> Result<Report> {
+    cluster.whole().await.context("the nodes did not become one cluster")?;
+    let model = bench.theirs.is_none().then(|| bench.model().to_owned());
+    let gateways = cluster.gateways();
+    let manner = |number: usize, chunk: Option<Duration>, origin: Instant, start: Instant| {
+        let turned = gateways.iter().cycle().skip(number % gateways.len()).take(gateways.len());
+        Manner {
+            servers: turned.cloned().collect(),
+            model: model.clone(),
+            chunk,
+            liveness: scenario.load.liveness_s.map(Duration::from_secs_f64),
+            partial_interval_ms: scenario.load.partial_interval_ms,
+            origin,
+            start,
+        }
+    };
+
+    // The last caller is an innocent one.
+    let callers = if bench.real { scenario.load.callers.min(REAL_CALLERS) } else { scenario.load.callers };
+    let scripts: Vec<Arc<Script>> = (0..callers.min(MOST_SCRIPTS))
+        .map(|number| bench.script(number, scenario).map(Arc::new))
+        .collect::<Result<_>>()?;
+    let script = scripts.last().context("nobody speaks")?;
+    let now = Instant::now();
+    let calm = call(&manner(0, None, now, now), script).await;
+    let (calm_text, shape) = (text(&calm.finals), Shape::of(&calm.finals));
+    let wrong = judge(&calm, script, (&calm_text, &shape)).faults;
+    ensure!(wrong.is_empty() && !calm_text.is_empty(), "undisturbed, a caller got {calm_text:?}: {wrong:?}");
+
+    let mut stuck_clients = Vec::new();
+    for _ in 0..scenario.load.stuck {
+        stuck_clients.push(stuck(gateways[0].clone()).await?);
+    }
+    let logged = |cluster: &Cluster| cluster.logged("a session lost its decoder");
+    let before = logged(cluster);
+    let origin = Instant::now();
+    let chunk = Duration::from_millis(scenario.load.chunk_ms);
+    let mut calling = Vec::new();
+    for number in 0..callers {
+        let script = Arc::clone(&scripts[number % scripts.len()]);
+        let share = number as f64 / callers as f64;
+        let start = origin + Duration::from_secs_f64(scenario.load.spread_s * share);
+        let (how, what) = (manner(number, Some(chunk), origin, start), Arc::clone(&script));
+        let spoken = tokio::spawn(async move { call(&how, &what).await });
+        calling.push((script, spoken));
+    }
+    let mut marks: Vec<Mark> = Vec::new();
+    let inflicted = timeout(FAULTS_PATIENCE, inflict(cluster, &scenario.faults, origin, &mut marks)).await;
+    let mut failures = Vec::new();
+    match inflicted {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => failures.push(format!("a fault could not be done: {error:#}")),
+        Err(_) => failures.push(format!("the faults took longer than {FAULTS_PATIENCE:?}")),
+    }
+    let mut told = Vec::new();
+    for (script, calling) in calling {
+        let heard: Told = calling.await.context("a caller panicked")?;
+        let judged = judge(&heard, &script, (&calm_text, &shape));
+        told.push(Caller { told: heard, judged });
+    }
+    let took_s = (Instant::now() - origin).as_secs_f64();
+    let decoders_lost = logged(cluster).zip(before).map(|(after, before)| after - before);
+    drop(stuck_clients);
+    // Whoever was left behind, a client that is stuck too, is let go by its node's linger, which is not waited for here.
+    if scenario.load.stuck == 0
+        && let Err(error) = cluster.clean().await
+    {
+        failures.push(format!("all callers have gone, and the cluster is not as before: {error:#}"));
+    }
+    Ok(Report::new(scenario, bench.model(), took_s, told, marks, decoders_lost, failures))
+}

@@ -1,0 +1,284 @@
+//! Scenarios, as they stand in `chaos/scenarios/`.
+//!
+//! Owns: what a scenario can say, and what it must not. Must never: do any of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// What is done to which nodes under which load, and what callers may notice.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// The file's name.
+    #[serde(skip)]
+    pub(crate) name: String,
+    /// In a sentence.
+    pub(crate) about: String,
+    /// The invariants of ARCHITECTURE.md that it puts to the test.
+    pub(crate) invariants: Vec<String>,
+    /// Further tables of each node's configuration.
+    #[serde(default)]
+    pub(crate) settings: String,
+    /// Nodes that are started for it.
+    #[serde(rename = "node")]
+    pub(crate) nodes: Vec<NodePlan>,
+    pub(crate) load: Load,
+    #[serde(default, rename = "fault")]
+    pub(crate) faults: Vec<Fault>,
+    #[serde(default)]
+    pub(crate) expect: Expect,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodePlan {
+    pub(crate) name: String,
+    #[serde(default = "both")]
+    pub(crate) roles: Vec<String>,
+    /// Streams that it decodes at once, all hosts together.
+    #[serde(default = "slots")]
+    pub(crate) slots: u16,
+    #[serde(default = "one")]
+    pub(crate) hosts: u16,
+    /// Further lines of `[cluster]`.
+    #[serde(default)]
+    pub(crate) cluster: String,
+}
+
+impl NodePlan {
+    pub(crate) fn takes_callers(&self) -> bool {
+        self.roles.iter().any(|role| role == "gateway")
+    }
+
+    pub(crate) fn decodes(&self) -> bool {
+        self.roles.iter().any(|role| role == "decoder")
+    }
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Load {
+    pub(crate) callers: usize,
+    /// Speech of each, in seconds; with a real engine it is the recording's.
+    pub(crate) seconds: f64,
+    /// After so much speech each pauses, which ends a segment.
+    #[serde(default = "phrase")]
+    pub(crate) phrase_s: f64,
+    /// Callers begin spread over so many seconds.
+    #[serde(default)]
+    pub(crate) spread_s: f64,
+    /// Audio that is sent at once. Longer than speech has it makes thousands of callers affordable.
+    #[serde(default = "chunk")]
+    pub(crate) chunk_ms: u64,
+    /// A caller that hears nothing for so long takes its connection for lost; the SDK's own is 15 s.
+    pub(crate) liveness_s: Option<f64>,
+    /// Text comes this often at the most.
+    #[serde(default = "partials")]
+    pub(crate) partial_interval_ms: u32,
+    /// Of the callers, how many say something that kills every process that decodes it.
+    #[serde(default)]
+    pub(crate) poisoned: usize,
+    /// Clients beside the callers that open a session on the first node and never read or say another word.
+    #[serde(default)]
+    pub(crate) stuck: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fault {
+    /// Seconds since the first caller. A fault that befalls sessions waits, beyond that, until they have a decoder and their copies.
+    pub(crate) at_s: f64,
+    #[serde(rename = "do")]
+    pub(crate) deed: Deed,
+    /// `owner`, `decoder` or `replica`, each the node that is it for most sessions; `owner-and-replica`; `all`; or a node's name.
+    #[serde(default)]
+    pub(crate) whom: String,
+    /// After so many seconds it is undone: a killed node is started again, a paused one goes on.
+    pub(crate) for_s: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Deed {
+    /// SIGKILL to a node.
+    Kill,
+    /// SIGSTOP to a node.
+    Pause,
+    /// SIGKILL to a node's decoder hosts, which it starts again by itself.
+    KillHosts,
+    /// SIGSTOP to a node's decoder hosts.
+    PauseHosts,
+    /// A node is told to go, has to end within its deadline, and is started again.
+    Drain,
+    /// The same with one node after the other.
+    RollingRestart,
+    /// A thread for each core that does nothing but take its time.
+    HogCpu,
+}
+
+impl Deed {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "SIGKILL",
+            Self::Pause => "SIGSTOP",
+            Self::KillHosts => "SIGKILL to the hosts of",
+            Self::PauseHosts => "SIGSTOP to the hosts of",
+            Self::Drain => "drain",
+            Self::RollingRestart => "rolling restart",
+            Self::HogCpu => "CPU hog",
+        }
+    }
+
+    /// Whether it befalls a node as a whole, which then counts as down.
+    pub(crate) const fn takes_nodes(self) -> bool {
+        matches!(self, Self::Kill | Self::Pause | Self::Drain | Self::RollingRestart)
+    }
+
+    const fn has_to_end(self) -> bool {
+        matches!(self, Self::Pause | Self::PauseHosts | Self::HogCpu)
+    }
+}
+
+/// What is to be seen, beyond that every caller gets every word once, in its place, in segments that are cut where they are without a fault.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// Connections that are lost and replaced: a fault that nobody noticed was none.
+    #[serde(default)]
+    pub(crate) reconnects_at_least: u64,
+    pub(crate) reconnects_at_most: Option<u64>,
+    /// Decoders that nodes noticed to be lost.
+    #[serde(default)]
+    pub(crate) decoders_lost_at_least: u64,
+    pub(crate) decoders_lost_at_most: Option<u64>,
+    /// The longest time that a caller may be without new text.
+    pub(crate) longest_gap_s: Option<f64>,
+}
+
+fn both() -> Vec<String> {
+    vec!["gateway".to_owned(), "decoder".to_owned()]
+}
+
+const fn slots() -> u16 {
+    32
+}
+
+const fn one() -> u16 {
+    1
+}
+
+const fn phrase() -> f64 {
+    4.0
+}
+
+/// Often enough to see gaps.
+const fn partials() -> u32 {
+    200
+}
+
+const fn chunk() -> u64 {
+    100
+}
+
+impl Scenario {
+    /// Those with these names, or all.
+    pub(crate) fn load(folder: &Path, names: &[String]) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        let entries =
+            std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                all.push(Self::parse(&name, &text).with_context(|| path.display().to_string())?);
+            }
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        let known: Vec<String> = all.iter().map(|scenario| scenario.name.clone()).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            bail!("there is no scenario {unknown:?}; there are {}", known.join(", "));
+        }
+        all.retain(|scenario| names.is_empty() || names.contains(&scenario.name));
+        ensure!(!all.is_empty(), "{} has no scenario", folder.display());
+        Ok(all)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut scenario: Self = toml::from_str(text)?;
+        scenario.name = name.to_owned();
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Says what it must not.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Load { callers, seconds, phrase_s, poisoned, chunk_ms, .. } = self.load;
+        ensure!(callers > 0, "load.callers is 0; somebody has to speak");
+        ensure!(seconds > 0.0 && phrase_s > 0.0, "load.seconds and load.phrase_s must be more than 0");
+        ensure!(
+            poisoned < callers,
+            "load.poisoned is {poisoned}; one of the {callers} callers must be innocent"
+        );
+        ensure!(chunk_ms >= 20, "load.chunk_ms is {chunk_ms}; it must be at least 20");
+        ensure!(self.nodes.iter().any(NodePlan::takes_callers), "no node has the role \"gateway\"");
+        ensure!(self.nodes.iter().any(NodePlan::decodes), "no node has the role \"decoder\"");
+        for (index, fault) in self.faults.iter().enumerate() {
+            let Fault { deed, whom, for_s, at_s } = fault;
+            ensure!(*at_s >= 0.0, "fault[{index}].at_s is {at_s}; it must not be negative");
+            ensure!(
+                for_s.is_some_and(|time| time > 0.0) || !deed.has_to_end(),
+                "fault[{index}].for_s is missing; {deed:?} has to end"
+            );
+            let roles = ["owner", "decoder", "replica", "owner-and-replica", "all"];
+            let named = roles.contains(&&**whom) || self.nodes.iter().any(|node| node.name == *whom);
+            let nobody = matches!(deed, Deed::RollingRestart | Deed::HogCpu);
+            ensure!(
+                if nobody { whom.is_empty() } else { named },
+                "fault[{index}].whom is {whom:?}; it must be {}",
+                if nobody {
+                    "left out".to_owned()
+                } else {
+                    format!("one of {} or a node's name", roles.join(", "))
+                }
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "about = \"a\"\ninvariants = [\"I2\"]\n[[node]]\nname = \"a\"\n[load]\ncallers = 2\nseconds = 1\n";
+
+    #[test]
+    fn all_that_are_in_the_folder_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let all = Scenario::load(&folder, &[]).expect("right");
+        assert!(all.len() >= 10, "{}", all.len());
+        assert!(Scenario::load(&folder, &["nothing".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(Scenario::parse("a", HEAD).is_ok());
+        for (more, expected) in [
+            ("poisoned = 2\n", "poisoned is 2"),
+            ("[[fault]]\nat_s = 1\ndo = \"pause\"\nwhom = \"owner\"\n", "for_s is missing"),
+            ("[[fault]]\nat_s = 1\ndo = \"kill\"\nwhom = \"b\"\n", "whom is \"b\""),
+            ("[[fault]]\nat_s = 1\ndo = \"kill\"\n", "whom is \"\""),
+            ("[[fault]]\nat_s = 1\ndo = \"dance\"\n", "dance"),
+            ("colour = 1\n", "colour"),
+        ] {
+            let error = Scenario::parse("a", &(HEAD.to_owned() + more)).expect_err(more);
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+}

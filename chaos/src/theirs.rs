@@ -1,0 +1,134 @@
+//! A cluster that was not started for the scenario: its nodes by name, and the commands that harm and mend them.
+//!
+//! Owns: the file that names them, and running its commands. Must never: touch a node that the file does not name.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Deleting a pod or asking a service manager takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As it stands in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Theirs {
+    /// How many nodes may be down at a time.
+    pub(crate) budget: usize,
+    #[serde(rename = "node")]
+    pub(crate) nodes: Vec<TheirNode>,
+    #[serde(default)]
+    pub(crate) commands: Commands,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TheirNode {
+    /// As `starling status` shows it.
+    pub(crate) name: String,
+    /// `HOST:PORT` of its native protocol and HTTP.
+    pub(crate) http: String,
+}
+
+/// Run by `sh -c`, with the node's name in `NODE`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Commands {
+    pub(crate) kill: Option<String>,
+    /// Left out where something else starts a node that is gone.
+    pub(crate) start: Option<String>,
+    pub(crate) pause: Option<String>,
+    pub(crate) resume: Option<String>,
+    pub(crate) kill_hosts: Option<String>,
+    pub(crate) pause_hosts: Option<String>,
+    pub(crate) resume_hosts: Option<String>,
+}
+
+impl Theirs {
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let theirs: Self = toml::from_str(text)?;
+        ensure!(
+            !theirs.nodes.is_empty(),
+            "it names no [[node]]; every node that may be harmed has to be named"
+        );
+        let most = theirs.nodes.len();
+        ensure!(
+            (1..most.max(2)).contains(&theirs.budget),
+            "budget is {}; it must be at least 1 and leave one of the {most} nodes",
+            theirs.budget
+        );
+        Ok(theirs)
+    }
+
+    /// Runs one of the commands for a node; `which` names it.
+    pub(crate) async fn run(&self, which: &str, node: &str) -> Result<()> {
+        ensure!(
+            self.nodes.iter().any(|known| known.name == node),
+            "node {node} is not one that may be harmed"
+        );
+        let command = match which {
+            "kill" => &self.commands.kill,
+            // Whoever watches over the node does it.
+            "start" if self.commands.start.is_none() => return Ok(()),
+            "start" => &self.commands.start,
+            "pause" => &self.commands.pause,
+            "resume" => &self.commands.resume,
+            "kill_hosts" => &self.commands.kill_hosts,
+            "pause_hosts" => &self.commands.pause_hosts,
+            "resume_hosts" => &self.commands.resume_hosts,
+            other => bail!("there is no command {other}"),
+        };
+        let line = command.as_ref().with_context(|| format!("commands.{which} is missing"))?;
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", line])
+            .env("NODE", node)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let ran = timeout(PATIENCE, shell.status()).await;
+        let status = ran.with_context(|| format!("`{line}` took longer than {PATIENCE:?}"))??;
+        ensure!(status.success(), "`{line}` failed for {node} ({status})");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = "[[node]]\nname = \"a\"\nhttp = \"a:1\"\n[[node]]\nname = \"b\"\nhttp = \"b:1\"\n";
+
+    #[tokio::test]
+    async fn only_named_nodes_are_touched_and_by_the_commands_of_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = folder.path().join("trace");
+        let text = format!("budget = 1\n{NODES}[commands]\nkill = 'echo \"$NODE\" > {}'\n", trace.display());
+        let theirs = Theirs::parse(&text).expect("right");
+        theirs.run("kill", "b").await.expect("runs");
+        assert_eq!(std::fs::read_to_string(&trace).expect("written"), "b\n");
+        assert!(theirs.run("kill", "c").await.is_err());
+        let missing = theirs.run("pause", "a").await.expect_err("missing");
+        assert!(missing.to_string().contains("commands.pause"), "{missing}");
+        theirs.run("start", "a").await.expect("left to others");
+    }
+
+    #[test]
+    fn a_budget_leaves_a_node() {
+        for (budget, fine) in [(0, false), (1, true), (2, false)] {
+            assert_eq!(Theirs::parse(&format!("budget = {budget}\n{NODES}")).is_ok(), fine, "{budget}");
+        }
+        assert!(Theirs::parse("budget = 1\nnode = []\n").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! A selection of the scenarios on every change; `cargo xtask chaos` does them all.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Does one, with its reports where they are gone afterwards.
+fn survive(scenario: &str) {
+    let out = tempfile::tempdir().expect("a folder");
+    let program = Path::new(env!("CARGO_BIN_EXE_starling-chaos"));
+    let node = program.with_file_name("starling");
+    assert!(node.exists(), "{} is missing: build it with `cargo build`", node.display());
+    let output = Command::new(program).arg(scenario).arg("--out").arg(out.path()).output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for extension in ["json", "svg"] {
+        assert!(out.path().join(scenario).with_extension(extension).exists(), "{scenario}.{extension}");
+    }
+}
+
+#[test]
+fn hosts_are_killed() {
+    survive("host-kill");
+}
+
+#[test]
+fn the_callers_own_node_and_its_copies_are_killed_at_once() {
+    survive("owner-and-replica-kill");
+}
+
+#[test]
+fn a_node_that_stood_still_wakes_up_with_sessions_that_are_no_longer_its_own() {
+    survive("owner-fenced");
+}
+
+#[test]
+fn all_nodes_are_killed_and_started_again() {
+    survive("all-kill");
+}
+
+#[test]
+fn a_node_with_stuck_clients_is_drained() {
+    survive("drain-stuck");
+}
+
+#[test]
+fn two_callers_speak_poison_among_innocents() {
+    survive("poison");
+}
+
+#[test]
+fn what_would_be_done_to_a_cluster_of_ones_own_is_only_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("theirs.toml");
+    let trace = folder.path().join("trace");
+    let node = |name: &str| format!("[[node]]\nname = \"{name}\"\nhttp = \"127.0.0.1:9\"\n");
+    let text =
+        format!("budget = 1\n{}{}[commands]\nkill = 'touch {}'\n", node("a"), node("b"), trace.display());
+    std::fs::write(&file, text).expect("written");
+    let run = |scenario: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_starling-chaos"));
+        command.arg(scenario).arg("--cluster").arg(&file).output().expect("starts")
+    };
+    let shown = run("owner-kill");
+    let said = String::from_utf8_lossy(&shown.stdout);
+    assert!(
+        shown.status.success() && said.contains("a at 127.0.0.1:9") && said.contains("Nothing was done"),
+        "{said}"
+    );
+    let refused = run("owner-and-replica-kill");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("budget allows 1"), "{why}");
+    assert!(!trace.exists());
+}
