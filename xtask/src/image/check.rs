@@ -31,11 +31,15 @@ pub(crate) fn check() -> Result<()> {
         return Ok(());
     }
     deploy::mmdebstrap()?;
-    command::run(cargo().args(["build", "--package", "starling", "--package", "starling-engine", "--bins"]))?;
+    // With the features that tests are built with, so that they need not be built again.
+    command::run(cargo().args(["build", "--workspace", "--bins"]))?;
     let scratch = target().join("image");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(scratch.join("out"))?;
-    from_scratch(&debian()?, "ADD debian.tar /", DEBIAN)?;
+    let base = scratch.join("base");
+    trusted(&base.join("trusted"))?;
+    fs::copy(debian()?, base.join("debian.tar"))?;
+    from_scratch(&base, "ADD debian.tar /\nCOPY trusted/ /usr/local/share/ca-certificates/", DEBIAN)?;
     for name in ["starling", "starling-decoder"] {
         let (from, to) = (target().join("debug").join(name), scratch.join("out").join(name));
         command::quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))?;
@@ -70,12 +74,12 @@ fn in_container() -> Result<()> {
     tried
 }
 
-/// A Debian as an archive, made once. It trusts whom this machine's owner trusts beside Debian's authorities: a proxy, perhaps.
+/// A Debian as an archive, made once.
 fn debian() -> Result<PathBuf> {
     let folder = setup::home()?.root().join("deploy").join("debian");
     let archive = folder.join("debian.tar");
     if archive.exists() {
-        return Ok(folder);
+        return Ok(archive);
     }
     fs::create_dir_all(&folder)?;
     let part = folder.join("part.tar");
@@ -83,18 +87,25 @@ fn debian() -> Result<PathBuf> {
         ["doc", "info", "locale", "man"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase"]).args(without);
-    let own = Path::new("/usr/local/share/ca-certificates");
-    if own.is_dir() {
-        make.arg(format!("--customize-hook=copy-in {} /usr/local/share", own.display()));
-    }
     command::run(make.arg(RELEASE).arg(&part))?;
     fs::rename(&part, &archive)?;
-    Ok(folder)
+    Ok(archive)
 }
 
-/// An image of nothing but what the line puts there.
-fn from_scratch(folder: &Path, line: &str, name: &str) -> Result<()> {
-    fs::write(folder.join("Dockerfile"), format!("FROM scratch\n{line}\n"))?;
+/// Whom this machine's owner trusts beside Debian's authorities: packages may come through a proxy.
+fn trusted(to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for file in fs::read_dir("/usr/local/share/ca-certificates").into_iter().flatten().flatten() {
+        if file.path().is_file() {
+            fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// An image of nothing but what the lines put there.
+fn from_scratch(folder: &Path, lines: &str, name: &str) -> Result<()> {
+    fs::write(folder.join("Dockerfile"), format!("FROM scratch\n{lines}\n"))?;
     let mut command = Command::new("buildah");
     command::run(here(command.args(["build", "--quiet", "--tag", name]).arg(folder)))
 }
