@@ -152,7 +152,7 @@ def container_faults(container, volumes):
     security = container.get("securityContext", {})
     if security.get("allowPrivilegeEscalation") is not False or security.get("readOnlyRootFilesystem") is not True:
         yield "it may become more than it is, or write to its root"
-    if security.get("capabilities", {}).get("drop") != ["ALL"] or security.get("privileged"):
+    if security.get("capabilities") != {"drop": ["ALL"]} or security.get("privileged"):
         yield "it has capabilities"
     limits = container.get("resources", {}).get("limits", {})
     if "memory" not in limits or "cpu" in limits:
