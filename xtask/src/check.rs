@@ -25,9 +25,11 @@ pub(crate) fn run() -> Result<()> {
         ]))?;
     }
     k8s::check()?;
-    // Minutes, and only where the system lets it: for whoever changes a line elsewhere there is `cargo xtask image --check`.
+    // Minutes, and only where the system lets it: for whoever changes a line elsewhere there are `cargo xtask image --check` and
+    // `cargo xtask k8s roll`.
     if std::env::var_os("CI").is_some() {
         image::check()?;
+        k8s::roll()?;
     }
     readme::check()
 }

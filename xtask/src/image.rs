@@ -95,3 +95,47 @@ fn arguments(options: &Options) -> Vec<String> {
     let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
     given.flat_map(|value| ["--build-arg".to_owned(), value]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> String {
+        std::fs::read_to_string(root().join(path)).unwrap()
+    }
+
+    #[test]
+    fn all_that_names_a_version_names_the_workspaces() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(read("k8s/helm/starling/Chart.yaml").contains(&format!("appVersion: \"{version}\"")));
+        let compose = read("compose.yaml");
+        assert_eq!(
+            compose.matches("${STARLING_TAG:-").count(),
+            compose.matches(&format!("TAG:-{version}}}")).count()
+        );
+        let toolchain = read("rust-toolchain.toml");
+        let channel = toolchain.split("channel = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert!(read("Dockerfile").contains(&format!("RUST_IMAGE=rust:{channel}-")), "{channel}");
+    }
+
+    #[test]
+    fn models_are_one_argument_and_absent_ones_none() {
+        let mut options = Options {
+            push: false,
+            repository: "starling".into(),
+            tag: "1".into(),
+            models: Vec::new(),
+            models_image: false,
+            check: false,
+        };
+        assert!(!arguments(&options).iter().any(|argument| argument.starts_with("MODELS")));
+        options.models = vec!["a".into(), "b".into()];
+        assert!(arguments(&options).contains(&"MODELS=a b".to_owned()));
+    }
+
+    #[test]
+    fn only_docker_is_left_its_own_format() {
+        let line = |tool| format!("{:?}", build(tool, "runtime", "x"));
+        assert!(line("buildah").contains("\"--format\" \"docker\"") && !line("docker").contains("--format"));
+    }
+}

@@ -7,11 +7,13 @@ mod chaos;
 mod check;
 mod overlay;
 mod render;
+mod roll;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 pub(crate) use check::check;
+pub(crate) use roll::roll;
 
 /// The chart.
 const CHART: &str = "k8s/helm/starling";
@@ -26,11 +28,14 @@ pub(crate) enum Task {
     Render,
     /// Check the chart with all its values, what is rendered, chaos experiments, the Dockerfile, compose.yaml and workflows
     Check,
+    /// Start the nodes of the rendered chart in network namespaces, and roll them while callers speak
+    Roll,
 }
 
 pub(crate) fn run(task: Task) -> Result<()> {
     match task {
         Task::Render => render::write(),
         Task::Check => check(),
+        Task::Roll => roll(),
     }
 }

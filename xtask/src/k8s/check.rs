@@ -31,6 +31,7 @@ pub(crate) fn check() -> Result<()> {
     manifests.extend(files_in("k8s/chaos", "yaml")?);
     let mut validate = python(&tools, "k8s/checks/validate.py");
     command::quiet(validate.arg(KUBERNETES).args(&manifests))?;
+    command::quiet(python(&tools, "k8s/checks/validate_fails.py").arg(KUBERNETES))?;
     // What a pod is given, as the program itself reads it.
     command::quiet(cargo().args(["build", "--quiet", "--package", "starling", "--bin", "starling"]))?;
     let mut settings = python(&tools, "k8s/checks/settings.py");
@@ -53,7 +54,22 @@ fn charts(tools: &Tools, scratch: &Path) -> Result<Vec<PathBuf>> {
         fs::write(&path, text)?;
         rendered.push(path);
     }
+    if root().join(CHART).join("files/rules").exists() {
+        rendered.push(with_rules(tools, scratch)?);
+    }
     Ok(rendered)
+}
+
+/// The chart with the rules and dashboards that it holds copies of.
+fn with_rules(tools: &Tools, scratch: &Path) -> Result<PathBuf> {
+    let mut helm = template(tools);
+    helm.arg(format!("{CHART}/ci/open.yaml"));
+    for what in ["prometheusRule", "dashboards"] {
+        helm.args(["--set", &format!("monitoring.{what}.enabled=true")]);
+    }
+    let path = scratch.join("chart-rules.yaml");
+    fs::write(&path, command::output(&mut helm)?)?;
+    Ok(path)
 }
 
 fn refusals(tools: &Tools) -> Result<()> {
@@ -108,13 +124,14 @@ fn helm(tools: &Tools, what: &str) -> Command {
 }
 
 /// The values' path follows.
-fn template(tools: &Tools) -> Command {
+pub(super) fn template(tools: &Tools) -> Command {
     let mut helm = helm(tools, "template");
     helm.args(["starling", CHART, "--namespace", "speech", "--values"]);
     helm
 }
 
-fn python(tools: &Tools, script: &str) -> Command {
+/// A script with the packages that it needs.
+pub(super) fn python(tools: &Tools, script: &str) -> Command {
     let mut python = Command::new("python3");
     python
         .current_dir(root())

@@ -31,7 +31,10 @@ pub(crate) struct Tools {
 /// Makes sure that everything is there.
 pub(crate) fn everything() -> Result<()> {
     tools()?;
-    builder().map(|_| ())
+    if builder()? == Some("buildah") && is_root() {
+        mmdebstrap()?;
+    }
+    Ok(())
 }
 
 /// Makes sure that manifests can be rendered and checked.
