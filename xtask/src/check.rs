@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::command::{self, cargo, root};
-use crate::{readme, setup};
+use crate::{image, k8s, readme, setup};
 
 pub(crate) fn run() -> Result<()> {
     command::run(cargo().args(["fmt", "--all", "--check"]))?;
@@ -18,8 +18,18 @@ pub(crate) fn run() -> Result<()> {
         command::run(Command::new(&ruff).current_dir(root()).args(how).args([
             "--quiet",
             "--no-cache",
+            "--config",
+            "clients/ruff.toml",
             "clients",
+            "k8s/checks",
         ]))?;
+    }
+    k8s::check()?;
+    // Minutes, and only where the system lets it: for whoever changes a line elsewhere there are `cargo xtask image --check` and
+    // `cargo xtask k8s roll`.
+    if std::env::var_os("CI").is_some() {
+        image::check()?;
+        k8s::roll()?;
     }
     readme::check()
 }

@@ -8,6 +8,8 @@ mod chaos;
 mod check;
 mod command;
 mod demo;
+mod image;
+mod k8s;
 mod progress;
 mod readme;
 mod setup;
@@ -48,6 +50,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Render manifests from the chart, or check all that Starling is deployed with
+    #[command(subcommand)]
+    K8s(k8s::Task),
+    /// Build the images, with buildah, docker or podman
+    Image(image::Options),
     /// Break nodes under load, and check that no caller loses a word
     Chaos {
         /// Scenarios by name, --list, --dry-run and others: passed on
@@ -63,6 +70,8 @@ fn main() -> ExitCode {
         Task::Test { args } => test::run(&args),
         Task::Check => check::run(),
         Task::Bench { args } => bench::run(&args),
+        Task::K8s(task) => k8s::run(task),
+        Task::Image(options) => image::run(&options),
         Task::Chaos { args } => chaos::run(&args),
     };
     match result {

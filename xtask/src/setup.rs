@@ -1,6 +1,8 @@
 //! What has to be on the machine and in `.starling/` before anything runs.
 
 pub(crate) mod clients;
+pub(crate) mod deploy;
+mod packages;
 mod speech;
 
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ pub(crate) fn everything() -> Result<()> {
     speech()?;
     network()?;
     clients::everything()?;
+    deploy::everything()?;
     nextest()?;
     cargo_deny()?;
     eprintln!("everything is in {}", home()?.root().display());
@@ -83,7 +86,7 @@ pub(crate) fn network() -> Result<()> {
     apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 
