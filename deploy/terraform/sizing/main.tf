@@ -24,6 +24,9 @@ locals {
   system_vcpu       = 0.5
   system_memory_mib = 1024
 
+  # The node's own process, under load 20 to 33 MiB (2026-11-25-overhead.json), and room for copies and recordings.
+  node_memory_mib = 256
+
   # CPU that a gateway takes for a second of a caller's audio, both its part as owner and as keeper: 6.75 s and 2.56 s of the owner's and the
   # keeper's own for an hour of audio (2026-11-25-overhead.json). The same for both models within 3 %.
   gateway_vcpu_per_caller = (6.75 + 2.5625) / 3600
@@ -52,6 +55,7 @@ locals {
   slots_per_node       = floor(local.node_vcpu * local.streams_per_vcpu * var.utilization)
   slots_per_host       = floor(local.slots_per_node / var.hosts_per_node)
   admitted_per_node    = local.slots_per_host * var.hosts_per_node
+  threads_per_host     = ceil(local.node_vcpu / var.hosts_per_node)
   memory_per_node_mib  = var.hosts_per_node * local.host_memory_mib + local.system_memory_mib
   is_enough_memory     = local.memory_per_node_mib <= var.decoder_machine.memory_mib
   decoder_nodes_needed = ceil(local.slots / max(local.admitted_per_node, 1))

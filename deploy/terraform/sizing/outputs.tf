@@ -1,18 +1,24 @@
 output "sizing" {
   description = "What so many callers take."
   value = {
-    model             = "${var.model} (${local.of_model.engine}, ${local.of_model.language})"
-    callers           = var.callers
-    slots             = local.slots
-    decoding_vcpu     = local.decoding_vcpu
-    slots_per_node    = local.admitted_per_node
-    slots_per_host    = local.slots_per_host
-    hosts_per_node    = var.hosts_per_node
-    decoder_nodes     = local.decoder_nodes
-    decoder_machine   = var.decoder_machine.name
-    gateway_nodes     = local.gateway_nodes
-    gateway_machine   = var.gateway_machine.name
-    dollars_per_month = floor(local.dollars_per_month + 0.5)
+    model            = "${var.model} (${local.of_model.engine}, ${local.of_model.language})"
+    callers          = var.callers
+    slots            = local.slots
+    decoding_vcpu    = local.decoding_vcpu
+    slots_per_node   = local.admitted_per_node
+    slots_per_host   = local.slots_per_host
+    hosts_per_node   = var.hosts_per_node
+    threads_per_host = local.threads_per_host
+    vcpu_of_a_node   = local.node_vcpu
+    # A host is replaced when it passes its budget, 2 GiB, and its successor is loaded first.
+    memory_request_mib = local.memory_per_node_mib - local.system_memory_mib + local.node_memory_mib
+    memory_limit_mib   = var.decoder_machine.memory_mib - 2 * local.system_memory_mib
+    decoder_nodes      = local.decoder_nodes
+    decoder_machine    = var.decoder_machine.name
+    decoder_vcpu       = var.decoder_machine.vcpu
+    gateway_nodes      = local.gateway_nodes
+    gateway_machine    = var.gateway_machine.name
+    dollars_per_month  = floor(local.dollars_per_month + 0.5)
   }
 
   precondition {
