@@ -115,5 +115,6 @@ resource "helm_release" "load_balancer" {
     defaultTags    = local.tags
   })]
 
-  depends_on = [module.load_balancer_identity]
+  # While it is taken away it needs a machine to run on.
+  depends_on = [module.eks, module.load_balancer_identity]
 }

@@ -28,7 +28,8 @@ resource "helm_release" "karpenter" {
     controller = { env = [{ name = "AWS_REGION", value = var.region }] }
   })]
 
-  depends_on = [module.karpenter]
+  # While it is taken away it needs a machine to run on.
+  depends_on = [module.eks, module.karpenter]
 }
 
 # What machines decoders get, and the volume of models. A chart, because Terraform would ask the cluster for the kinds of these objects before
