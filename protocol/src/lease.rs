@@ -367,7 +367,7 @@ impl FromHost {
 }
 
 /// A native call that has not returned yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallInProgress {
     /// Whose audio it works on.
     pub lease: LeaseId,

@@ -237,6 +237,7 @@ fn kind_of(head: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// What is said of audio that comes in pieces of 100 ms, each after so long.
     fn said(sample_rate: u32, live: bool, pcm: &[u8], piece: usize, every: Duration) -> Vec<Suspicion> {
@@ -327,5 +328,38 @@ mod tests {
     fn a_recording_may_come_at_any_pace_and_a_caller_who_pauses_has_none() {
         assert_eq!(said(8_000, false, &voice(8_000, 60), 3_200, TENTH), []);
         assert_eq!(said(16_000, true, &voice(16_000, 20), 3_200, TENTH * 3 / 2), []);
+    }
+
+    proptest! {
+        /// What is heard of a recording depends on its bytes, not on how they are cut; and each thing is said once.
+        #[test]
+        fn any_bytes_in_any_pieces_are_told_alike_and_once(
+            head in prop::sample::select(vec![&b""[..], b"RIFF\0\0\0\0WAVE", b"OggS", b"\x1aE\xdf\xa3"]),
+            noise: bool,
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            pieces in proptest::collection::vec(1usize..2_000, 1..20),
+            every_ms in 0u32..400,
+        ) {
+            let rest = if noise { random(40_000) } else { voice(8_000, 3) };
+            let pcm = [head, &body, &rest].concat();
+            let whole = said(8_000, false, &pcm, pcm.len(), TENTH);
+            for live in [false, true] {
+                let mut check = AudioCheck::new(8_000, live);
+                let (mut rest, mut found, mut now) = (&pcm[..], Vec::new(), Duration::ZERO);
+                for size in pieces.iter().cycle() {
+                    let (piece, tail) = rest.split_at((*size).min(rest.len()));
+                    found.extend(check.hear(piece, Timestamp(now)));
+                    now += Duration::from_millis(every_ms.into());
+                    rest = tail;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                let (rates, others): (Vec<_>, Vec<_>) =
+                    found.into_iter().partition(|found| matches!(found, Suspicion::Rate { .. }));
+                prop_assert_eq!(&others, &whole);
+                prop_assert!(rates.len() <= usize::from(live));
+            }
+        }
     }
 }
