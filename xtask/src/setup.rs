@@ -21,6 +21,7 @@ const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
 pub(crate) fn everything() -> Result<()> {
     speech()?;
     network()?;
+    prometheus()?;
     clients::everything()?;
     nextest()?;
     cargo_deny()?;
@@ -83,6 +84,17 @@ pub(crate) fn network() -> Result<()> {
     apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
 }
 
+/// Prometheus and its `promtool`, which the tests of rules and dashboard run. They start it themselves: none is to run beside them.
+pub(crate) fn prometheus() -> Result<()> {
+    let there = |program: &str| output_of(Command::new(program).arg("--version")).is_some();
+    if there("prometheus") && there("promtool") {
+        return Ok(());
+    }
+    apt("prometheus").context(
+        "Prometheus is missing (tried `prometheus` and `promtool`); on Debian and Ubuntu: apt install --no-install-recommends prometheus",
+    )
+}
+
 fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
@@ -97,10 +109,12 @@ fn apt(package: &str) -> Result<()> {
         bail!("only root can install it, and `sudo` asks for a password");
     }
     for args in [&["update", "-q"][..], &["install", "-y", "-q", "--no-install-recommends", package]] {
-        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
+        // Packages' services are not started in this run level (invoke-rc.d(8)): programs alone are wanted.
+        let mut command = Command::new(if root { "env" } else { "sudo" });
         if !root {
-            command.args(["-n", "apt-get"]);
+            command.args(["-n", "env"]);
         }
+        command.args(["RUNLEVEL=1", "apt-get"]);
         command::run(command.args(args))?;
     }
     Ok(())
