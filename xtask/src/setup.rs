@@ -92,7 +92,10 @@ pub(crate) fn prometheus() -> Result<()> {
     }
     apt("prometheus").context(
         "Prometheus is missing (tried `prometheus` and `promtool`); on Debian and Ubuntu: apt install --no-install-recommends prometheus",
-    )
+    )?;
+    // Nor at the next boot. Without systemd there is nothing to forbid.
+    let _ = as_root(&["systemctl", "disable", "prometheus"]).output();
+    Ok(())
 }
 
 fn is_root() -> bool {
@@ -104,20 +107,25 @@ fn apt(package: &str) -> Result<()> {
     if output_of(Command::new("apt-get").arg("--version")).is_none() {
         bail!("it can't be installed from here: there is no apt-get");
     }
-    let root = is_root();
-    if !root && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
+    if !is_root() && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
         bail!("only root can install it, and `sudo` asks for a password");
     }
+    // Packages' services are not started: programs alone are wanted. The first is for init scripts (invoke-rc.d(8)), the second for
+    // systemd (systemctl(1)).
+    let quietly = ["env", "RUNLEVEL=1", "SYSTEMD_OFFLINE=1", "apt-get"];
     for args in [&["update", "-q"][..], &["install", "-y", "-q", "--no-install-recommends", package]] {
-        // Packages' services are not started in this run level (invoke-rc.d(8)): programs alone are wanted.
-        let mut command = Command::new(if root { "env" } else { "sudo" });
-        if !root {
-            command.args(["-n", "env"]);
-        }
-        command.args(["RUNLEVEL=1", "apt-get"]);
-        command::run(command.args(args))?;
+        command::run(as_root(&quietly).args(args))?;
     }
     Ok(())
+}
+
+/// The beginning of a command that root runs, or `sudo`.
+fn as_root(begin: &[&str]) -> Command {
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
+    let mut words = sudo.iter().chain(begin);
+    let mut command = Command::new(words.next().unwrap_or(&"sudo"));
+    command.args(words);
+    command
 }
 
 /// Rust links with it, and it compiles the cryptography that fetching from the internet uses.
