@@ -14,6 +14,8 @@ use super::{Scrape, add, whole};
 
 pub(super) type SecondsGauge = Gauge<f64, AtomicU64>;
 
+type OfModel = Family<ModelLabel, Gauge>;
+
 #[derive(Default)]
 pub(super) struct Gauges {
     /// Moved as sessions tell how they stand, not read off.
@@ -25,15 +27,15 @@ pub(super) struct Gauges {
     copies_free: Gauge,
     ready: Gauge,
     draining: Gauge,
-    slots: Family<ModelLabel, Gauge>,
-    slots_busy: Family<ModelLabel, Gauge>,
-    slots_idle: Family<ModelLabel, Gauge>,
-    slots_desired: Family<ModelLabel, Gauge>,
-    waiting: Family<ModelLabel, Gauge>,
-    hosts: Family<ModelLabel, Gauge>,
-    hosts_ready: Family<ModelLabel, Gauge>,
+    slots: OfModel,
+    slots_busy: OfModel,
+    slots_idle: OfModel,
+    slots_desired: OfModel,
+    waiting: OfModel,
+    hosts: OfModel,
+    hosts_ready: OfModel,
     real_time_factor: Family<ModelLabel, SecondsGauge>,
-    resident: Family<ModelLabel, Gauge>,
+    resident: OfModel,
     members: Family<StateLabel, Gauge>,
     node: Family<NodeLabels, Gauge>,
     tenants: Family<TenantLabel, Gauge>,
@@ -112,7 +114,7 @@ impl Gauges {
 
     /// A model that is being replaced has two pools; one that is gone has no series.
     fn set_models(&self, status: &NodeStatus) {
-        let sums: [(&Family<ModelLabel, Gauge>, fn(&ModelStatus) -> i64); 8] = [
+        let sums: [(&OfModel, fn(&ModelStatus) -> i64); 8] = [
             (&self.slots, |model| whole(model.slots_total)),
             (&self.slots_busy, |model| whole(model.slots_busy)),
             (&self.slots_idle, |model| whole(model.slots_idle)),

@@ -1,6 +1,6 @@
 //! What this process and the machine under it take, out of /proc.
 //!
-//! Owns: reading it. Must never: fail a scrape; what can't be read has no series, or keeps its last value.
+//! Owns: reading it. Must never: fail a scrape; what can't be read keeps its last value.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,8 @@ impl MachineFacts {
         });
         let memory = read("/proc/meminfo");
         let memory = kilobytes(&memory, "MemTotal").zip(kilobytes(&memory, "MemAvailable"));
-        let disk = rustix::fs::statvfs(folder).ok().map(|disk| {
+        // The folder is made when the first model is fetched.
+        let disk = folder.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok()).map(|disk| {
             [disk.f_blocks.saturating_mul(disk.f_frsize), disk.f_bavail.saturating_mul(disk.f_frsize)]
         });
         Self {
@@ -206,7 +207,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_left_out() {
-        assert_eq!(MachineFacts::read(Path::new("/nowhere")).disk, None);
+        assert_eq!(MachineFacts::read(Path::new("nowhere")).disk, None, "a path to nothing");
+        let below = MachineFacts::read(Path::new("/nowhere/at/all"));
+        assert!(below.disk.is_some(), "it would be made on the disk of what is above it");
         let text = "MemTotal:       16384 kB\nHugePages_Total:       3\n";
         assert_eq!(kilobytes(text, "MemTotal"), Some(16 << 20));
         assert_eq!((kilobytes(text, "HugePages_Total"), kilobytes(text, "Mem")), (None, None));

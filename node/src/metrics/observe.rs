@@ -42,7 +42,7 @@ impl Metrics {
             Observation::SessionTakenOver { .. } => drop(counters.taken_over.inc()),
             Observation::SessionLeftAlone { .. } => drop(counters.left_alone.inc()),
             Observation::SessionResumed { dialect } => {
-                drop(counters.resumed.get_or_create(&of(dialect)).inc())
+                counters.resumed.get_or_create(&of(dialect)).inc();
             }
             Observation::SessionEnded { dialect, model, outcome } => {
                 let labels = EndedLabels { dialect: dialect.label(), model: model.to_owned(), outcome };
