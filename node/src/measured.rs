@@ -120,3 +120,63 @@ impl Input for Measured {
         self.input.abandon().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::metrics::{MetricsOptions, Scrape};
+
+    /// Takes audio after so long.
+    struct Slow(Duration);
+
+    #[async_trait]
+    impl Input for Slow {
+        async fn audio(&mut self, _: &[u8]) -> Result<(), SessionClosed> {
+            if !self.0.is_zero() {
+                tokio::time::sleep(self.0).await;
+            }
+            Ok(())
+        }
+
+        async fn finalize(&mut self) -> Result<(), SessionClosed> {
+            Ok(())
+        }
+
+        async fn end(&mut self) -> Result<(), SessionClosed> {
+            Ok(())
+        }
+
+        async fn confirm(&mut self, _: Segment) -> Result<(), SessionClosed> {
+            Ok(())
+        }
+
+        async fn abandon(self: Box<Self>) {}
+    }
+
+    fn waited(metrics: &Metrics) -> Option<String> {
+        let (status, cluster) = (NodeStatus::default(), Cluster::alone("a").expect("a name"));
+        let cluster = cluster.view(&status);
+        let scrape = Scrape { status: &status, cluster: &cluster, ready: true, tenants: &[], machine: None };
+        let text = metrics.encode(&scrape).expect("fits");
+        text.lines()
+            .find_map(|line| line.strip_prefix("starling_backpressure_seconds_total "))
+            .map(str::to_owned)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_audio_that_waits_is_counted_also_when_it_is_given_up() {
+        let metrics = Arc::new(Metrics::new([], MetricsOptions::default()));
+        let input = |wait| Measured { input: Box::new(Slow(wait)), metrics: Arc::clone(&metrics) };
+        input(Duration::ZERO).audio(&[0; 2]).await.expect("is taken");
+        assert_eq!(waited(&metrics).as_deref(), Some("0.0"));
+        input(Duration::from_secs(2)).audio(&[0; 2]).await.expect("is taken");
+        assert_eq!(waited(&metrics).as_deref(), Some("2.0"));
+        let mut slow = input(Duration::from_secs(60));
+        let given_up = tokio::time::timeout(Duration::from_secs(3), slow.audio(&[0; 2])).await;
+        assert!(given_up.is_err());
+        assert_eq!(waited(&metrics).as_deref(), Some("5.0"));
+    }
+}

@@ -114,7 +114,8 @@ impl Gauges {
 
     /// A model that is being replaced has two pools; one that is gone has no series.
     fn set_models(&self, status: &NodeStatus) {
-        let sums: [(&OfModel, fn(&ModelStatus) -> i64); 8] = [
+        type Figure = fn(&ModelStatus) -> i64;
+        let sums: [(&OfModel, Figure); 8] = [
             (&self.slots, |model| whole(model.slots_total)),
             (&self.slots_busy, |model| whole(model.slots_busy)),
             (&self.slots_idle, |model| whole(model.slots_idle)),
