@@ -41,12 +41,15 @@ pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, 
 pub use membership::{
     ClusterChange, ClusterView, GOSSIP_REFUSALS, LoadReport, Member, MemberState, MembershipArguments,
     MembershipError, MembershipHandle, MembershipTimings, Pulse, generation_at_start, gossip_key, packet_key,
+    watch_pulse,
 };
 pub use node::{
     Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
     ServeError, SessionLimits, StandbyPolicy, StartError,
 };
-pub use observe::{Observation, Observer, SilentObserver};
+pub use observe::{
+    Observation, Observer, SESSION_OUTCOMES, SessionPhase, SessionStanding, SilentObserver, TAKEN_OVER,
+};
 pub use replica::{CopyArguments, CopyPeers, TokenSealer};
 pub use reservations::{NoAnswer, Reservations};
 pub use session::{

@@ -23,11 +23,67 @@ impl Observer for SilentObserver {
     fn observe(&self, _: &Observation<'_>) {}
 }
 
+/// How a session stands with its client and its decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionPhase {
+    /// No decoder was found for it yet; its client waits.
+    Opening,
+    /// Its client is there, and so is a decoder.
+    Connected,
+    /// Its decoder is lost, and the next one has not caught up.
+    Recovering,
+    /// Its client is gone and may come back.
+    Away,
+}
+
+impl SessionPhase {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Opening, Self::Connected, Self::Recovering, Self::Away];
+
+    /// The name used as a label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Connected => "connected",
+            Self::Recovering => "recovering",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// What of a session is counted while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionStanding {
+    /// See there.
+    pub phase: SessionPhase,
+    /// It should have a copy on another node and has none.
+    pub lacks_copy: bool,
+}
+
+/// Every way a session ends, as [`Observation::SessionEnded`] has it.
+pub const SESSION_OUTCOMES: [&str; 10] = [
+    "done",
+    "abandoned",
+    "lingered_out",
+    "superseded",
+    "slow_reader",
+    "idle_timeout",
+    "options_refused",
+    "shut_down",
+    "failed",
+    "crashed",
+];
+
+/// What a session lost when another node went on with it, where a lost decoder's cause stands otherwise.
+pub const TAKEN_OVER: &str = "taken_over";
+
 /// A fact worth counting.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Observation<'a> {
-    /// A client asked for a session.
+    /// A client asked for a new session. Told once for each, also when it has to wait for something before it is begun; never for
+    /// one that is open already.
     SessionRequested {
         /// How it came in.
         dialect: Dialect,
@@ -69,10 +125,24 @@ pub enum Observation<'a> {
         dialect: Dialect,
         /// The model.
         model: &'a str,
-        /// `done`, `failed`, `abandoned`, `lingered_out` or `superseded`.
+        /// One of [`SESSION_OUTCOMES`]: `failed` and `crashed` are the node's own fault.
         outcome: &'static str,
-        /// Audio it heard.
-        audio: Duration,
+    },
+    /// A session stands otherwise than before; `None` before its first and after its last.
+    SessionChanged {
+        /// How it came in.
+        dialect: Dialect,
+        /// How it stood.
+        was: Option<SessionStanding>,
+        /// How it stands.
+        is: Option<SessionStanding>,
+    },
+    /// A session ended with finals that its client may not have and can get from nobody.
+    WordsLost {
+        /// The model.
+        model: &'a str,
+        /// Words in them.
+        words: usize,
     },
     /// Audio came in.
     AudioReceived {
@@ -85,6 +155,8 @@ pub enum Observation<'a> {
     FirstPartial {
         /// The model.
         model: &'a str,
+        /// Whether its audio comes as it is spoken, and not as a recording.
+        live: bool,
         /// Time since its first audio came in.
         after: Duration,
     },
@@ -92,10 +164,21 @@ pub enum Observation<'a> {
     FinalCommitted {
         /// The model.
         model: &'a str,
+        /// Whether the session's audio comes as it is spoken, and not as a recording.
+        live: bool,
         /// Why the segment ended.
         cause: CutCause,
         /// From the arrival of its last audio.
         latency: Duration,
+        /// From the arrival of its last word's end; `None` if its words have no times.
+        since_speech: Option<Duration>,
+    },
+    /// A final may be told: as many copies have it as there should be.
+    FinalReleased {
+        /// The model.
+        model: &'a str,
+        /// From its being made.
+        took: Duration,
     },
     /// A session lost its decoder.
     DecoderLost {
@@ -120,6 +203,8 @@ pub enum Observation<'a> {
     Replayed {
         /// The model.
         model: &'a str,
+        /// What was lost: a loss's label, or [`TAKEN_OVER`].
+        cause: &'static str,
         /// How much was decoded again.
         audio: Duration,
         /// From the loss.
@@ -150,6 +235,16 @@ pub enum Observation<'a> {
     GossipRefused {
         /// One of [`GOSSIP_REFUSALS`](crate::GOSSIP_REFUSALS).
         reason: &'static str,
+    },
+    /// A node answered a probe.
+    GossipAnswered {
+        /// From the probe to its answer.
+        took: Duration,
+    },
+    /// This process stood still: suspended, frozen or starved.
+    StoodStill {
+        /// For how long.
+        pause: Duration,
     },
     /// A host could not load its model.
     HostLoadFailed {

@@ -5,6 +5,7 @@
 
 mod actor;
 mod api;
+mod census;
 mod decoding;
 mod finals;
 mod handover;

@@ -15,6 +15,7 @@ use starling_protocol::gossip::{Addresses, LoadRecord, Roles};
 use starling_protocol::ids::NodeNameError;
 use starling_protocol::{Generation, NodeId, NodeName};
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::load::variable_of;
@@ -47,6 +48,10 @@ pub use trust::{token_key, trust};
 /// How often the others are told how loaded this node is.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a node waits for one of its seeds before it takes callers alone. They are asked at once and answer within a round trip;
+/// the first node of a cluster has none that could, and must not wait for ever.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// This node and its membership, if it has one.
 pub struct Cluster {
     node: NodeId,
@@ -55,6 +60,8 @@ pub struct Cluster {
     membership: Option<MembershipHandle>,
     directory: Arc<Directory>,
     operating: operate::Operating,
+    /// The seeds that may be other nodes, and until when one of them is waited for.
+    joining: Option<(Vec<String>, Instant)>,
 }
 
 /// What does not change while a node runs.
@@ -112,6 +119,7 @@ impl Cluster {
             membership: None,
             directory: Arc::default(),
             operating: operate::Operating::default(),
+            joining: None,
         })
     }
 
@@ -134,6 +142,9 @@ impl Cluster {
         };
         let bound = socket.local_addr().map_err(|error| Failure::new(Exit::Os, error))?;
         cluster.address = settings.advertise.unwrap_or(bound);
+        let other = |seed: &&String| seed.parse() != Ok(cluster.address) && seed.parse() != Ok(bound);
+        let seeds: Vec<String> = settings.seeds.iter().filter(other).cloned().collect();
+        cluster.joining = (!seeds.is_empty()).then(|| (seeds, Instant::now() + JOIN_PATIENCE));
         // Scripts wait for this line and read a port that the system chose off it.
         tracing::info!(address = %bound, node = %cluster.node, "listening for gossip");
         let arguments = MembershipArguments {
@@ -169,6 +180,17 @@ impl Cluster {
     #[must_use]
     pub const fn membership(&self) -> Option<&MembershipHandle> {
         self.membership.as_ref()
+    }
+
+    /// What keeps this node from having joined the others, while it may yet.
+    #[must_use]
+    pub fn joining(&self) -> Option<String> {
+        let (seeds, until) = self.joining.as_ref()?;
+        let met = |view: &ClusterView| view.members.iter().any(|member| member.id != self.node);
+        if Instant::now() >= *until || self.membership.as_ref().is_none_or(|ours| met(&ours.view())) {
+            return None;
+        }
+        Some(format!("none of the seeds has answered yet: {}", seeds.join(", ")))
     }
 
     /// Everybody, as this node sees them; of itself, what `status` says.

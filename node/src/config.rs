@@ -52,6 +52,8 @@ pub struct Settings {
     pub decoder: DecoderSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// What is counted.
+    pub metrics: MetricsSettings,
     /// How the node stops.
     pub shutdown: ShutdownSettings,
     /// What is served; empty for the default models that are prepared.
@@ -342,6 +344,14 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Also under the names that the older systems had.
+    pub legacy_names: bool,
 }
 
 /// `[shutdown]`

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use self::access::Admitted;
 pub use self::audiosocket::{Calls, audiosocket_service};
+pub use self::health::Startup;
 pub(crate) use self::origin::is_origin;
 pub use self::rounds::Rounds;
 pub use self::wyoming::wyoming_service;
@@ -38,6 +39,7 @@ mod deepgram;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gstreamer;
+mod health;
 mod link;
 mod native;
 mod openai;
@@ -104,6 +106,8 @@ pub struct Gateway {
     pub wyoming: WyomingSettings,
     /// What clients of kaldi-gstreamer-server's protocol are told of the node.
     pub workers: gstreamer::Workers,
+    /// Whether it was ready once.
+    pub started: Startup,
     /// Cancelled when the node begins to stop.
     pub stopping: CancellationToken,
     /// How long sessions may go on after that.
@@ -143,8 +147,10 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/audiosocket/{uuid}/events", get(audiosocket::events))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
-        .route("/healthz", get(operator::alive))
-        .route("/readyz", get(operator::ready))
+        .route("/healthz", get(health::healthy))
+        .route("/livez", get(health::alive))
+        .route("/startupz", get(health::started))
+        .route("/readyz", get(health::ready))
         .route("/metrics", get(operator::metrics))
         .merge(gstreamer::router())
         .merge(deepgram::router())

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod gateway;
 pub mod keys;
 pub mod load;
+mod measured;
 mod media;
 pub mod metrics;
 pub mod models;

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use quinn::Endpoint;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
-    SessionLimits, StandbyPolicy, TokenSealer,
+    SessionLimits, StandbyPolicy, TokenSealer, watch_pulse,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
@@ -27,15 +27,17 @@ use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSetti
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, audiosocket_service, http_router, quic, vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic, vosk_router,
+    wyoming_service,
 };
-use crate::metrics::Metrics;
+use crate::measured::MeasuredSessions;
+use crate::metrics::{Metrics, MetricsOptions};
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
 use crate::net::{Places, Service, Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::tenants::Tenants;
-use crate::tls::{Certificate, CertificateFiles};
+use crate::tls::{Certificate, CertificateFiles, file_ends_unix_s};
 use crate::watched::WatchedSessions;
 
 /// How long connections may take to write what is left once all sessions are over.
@@ -67,7 +69,12 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
-    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str())));
+    let options =
+        MetricsOptions { legacy_names: settings.metrics.legacy_names, disk: home.root().to_owned() };
+    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str()), options));
+    if let Some(ends) = file_ends_unix_s(&settings.cluster.cert_file) {
+        metrics.note_cluster_certificate(ends);
+    }
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
@@ -122,8 +129,15 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         }
     };
     let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
+    let measured = Arc::new(MeasuredSessions::new(Arc::clone(&sessions), Arc::clone(&metrics)));
+    if cluster.membership().is_none() {
+        tokio::spawn(watch_pulse(Arc::clone(&metrics) as Arc<dyn Observer>));
+    }
+    if let Some(certificate) = &certificate {
+        metrics.watch_certificate(certificate);
+    }
     let gateway = Gateway {
-        sessions: Arc::new(WatchedSessions::new(Arc::clone(&sessions), settings.sessions.max_audio)),
+        sessions: Arc::new(WatchedSessions::new(measured, settings.sessions.max_audio)),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
         settings: settings.gateway.clone(),
@@ -136,6 +150,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         wyoming: settings.wyoming.clone(),
         workers: Workers::default(),
         rounds: Arc::default(),
+        started: Startup::default(),
         stopping: CancellationToken::new(),
         drain_deadline: settings.shutdown.drain_deadline,
         closing: CancellationToken::new(),

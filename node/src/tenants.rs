@@ -52,6 +52,31 @@ struct Usage {
     machine: TenantMachine,
     /// Connections of each session: one that comes back before the old connection is known to be gone is one session still.
     held: HashMap<SessionId, u32>,
+    begun: u64,
+    refused: u64,
+    audio: Duration,
+}
+
+/// What a tenant takes on this node now, and has taken since its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantUse {
+    name: String,
+    /// Sessions that its clients are connected to.
+    pub open: u32,
+    /// Sessions that were begun.
+    pub begun: u64,
+    /// Sessions that were refused because of its limits.
+    pub refused: u64,
+    /// Audio that was heard.
+    pub audio: Duration,
+}
+
+impl TenantUse {
+    /// Its name as a label; no tenant can have the one that stands for everybody where nobody has a name.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { "(anybody)" } else { &self.name }
+    }
 }
 
 /// All of them.
@@ -126,12 +151,23 @@ impl Tenants {
         before: &HashMap<String, Arc<Mutex<Usage>>>,
     ) -> Tenant {
         let TenantFacts { name, models, operator, limits, .. } = facts;
-        let new =
-            || Arc::new(Mutex::new(Usage { machine: TenantMachine::new(limits), held: HashMap::new() }));
+        let new = || Arc::new(Mutex::new(Usage::new(limits)));
         let counts = before.get(&name).cloned().unwrap_or_else(new);
         counts.lock().unwrap_or_else(PoisonError::into_inner).machine.set_limits(limits);
         usage.insert(name.clone(), Arc::clone(&counts));
         Tenant { name, models, operator, origin: self.origin, usage: counts }
+    }
+
+    /// What each of them takes, also those that are not listed any more.
+    #[must_use]
+    pub fn usage(&self) -> Vec<TenantUse> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let tenants = directory.usage.iter().map(|(name, usage)| {
+            let usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
+            let (open, begun, refused) = (usage.machine.open(), usage.begun, usage.refused);
+            TenantUse { name: name.clone(), open, begun, refused, audio: usage.audio }
+        });
+        tenants.collect()
     }
 
     /// Whose key it is. Takes as long for every key that is none.
@@ -166,6 +202,18 @@ impl Tenants {
     pub fn named(&self, name: &str) -> Option<Arc<Tenant>> {
         let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
         directory.anybody.as_ref().or_else(|| directory.named(name)).cloned()
+    }
+}
+
+impl Usage {
+    fn new(limits: TenantLimits) -> Self {
+        Self {
+            machine: TenantMachine::new(limits),
+            held: HashMap::new(),
+            begun: 0,
+            refused: 0,
+            audio: Duration::ZERO,
+        }
     }
 }
 
@@ -221,7 +269,11 @@ impl Tenant {
     /// # Errors
     /// What a client is told.
     pub fn check(&self) -> Result<(), ErrorBody> {
-        self.usage().machine.check(self.now()).map_err(over_quota)
+        let now = self.now();
+        let mut usage = self.usage();
+        let checked = usage.machine.check(now);
+        usage.refused += u64::from(checked.is_err());
+        checked.map_err(over_quota)
     }
 
     /// A connection to a session begins, which counts unless the session is connected already. One that goes on is never refused.
@@ -232,7 +284,10 @@ impl Tenant {
             if goes_on {
                 usage.machine.readmit();
             } else {
-                usage.machine.admit(now).map_err(over_quota)?;
+                let admitted = usage.machine.admit(now);
+                usage.refused += u64::from(admitted.is_err());
+                admitted.map_err(over_quota)?;
+                usage.begun += 1;
             }
         }
         *usage.held.entry(session).or_default() += 1;
@@ -250,7 +305,10 @@ impl Tenant {
     }
 
     fn hear(&self, audio: Duration) {
-        self.usage().machine.hear(self.now(), audio);
+        let now = self.now();
+        let mut usage = self.usage();
+        usage.machine.hear(now, audio);
+        usage.audio = usage.audio.saturating_add(audio);
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {

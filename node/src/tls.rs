@@ -81,6 +81,13 @@ impl Certificate {
         Ok(Arc::new(Self { files, provider, current: RwLock::new((stamp, key)) }))
     }
 
+    /// When it ends, in seconds since 1970.
+    #[must_use]
+    pub fn ends_unix_s(&self) -> Option<i64> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.1.cert.first().and_then(|cert| ends_unix_s(cert))
+    }
+
     /// What makes TLS of a connection.
     ///
     /// # Errors
@@ -179,6 +186,17 @@ impl CertificateFiles {
     }
 }
 
+/// When the first certificate of a PEM file ends, in seconds since 1970; `None` if there is none.
+#[must_use]
+pub fn file_ends_unix_s(pem: &Path) -> Option<i64> {
+    ends_unix_s(&CertificateDer::from_pem_file(pem).ok()?)
+}
+
+fn ends_unix_s(certificate: &[u8]) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 fn file(path: &Path, problem: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), problem: problem.to_string() }
 }
@@ -240,8 +258,14 @@ mod tests {
         let shown = || certificate.current.read().expect("no panic").1.cert[0].to_vec();
         let first = shown();
         assert!(!certificate.refresh().expect("unchanged"));
-        touched(&made(folder.path()));
+        let ends = || certificate.ends_unix_s().expect("has an end");
+        assert_eq!(file_ends_unix_s(&certificate.files.cert), Some(ends()));
+        let fortnight = ends();
+        self_signed(vec!["localhost".to_owned()], 1, folder.path()).expect("made");
+        touched(&certificate.files);
         assert!(certificate.refresh().expect("fine"));
+        let sooner = fortnight - ends();
+        assert!((13 * 86_400 - 600..=13 * 86_400).contains(&sooner), "{sooner} s");
         let second = shown();
         assert_ne!(first, second);
         std::fs::write(&certificate.files.key, "nonsense").expect("written");

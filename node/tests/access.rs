@@ -69,7 +69,7 @@ async fn native(node: &FakeNode, key: &str) -> Socket {
 #[tokio::test]
 async fn without_a_key_there_is_health_and_nothing_else() {
     let node = node(|_| {}).await;
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/livez", "/startupz", "/readyz"] {
         assert_ne!(asked(&node, &format!("GET {path}"), None).await.status, 401, "{path}");
     }
     for what in

@@ -235,7 +235,10 @@ fn status(idle: usize) -> NodeStatus {
         slots_idle: idle,
         waiting: 0,
         restarts: 0,
+        slots_desired: 8,
         real_time_factor: None,
+        decoded: std::time::Duration::from_secs(40),
+        decoding: std::time::Duration::from_secs(10),
         resident_bytes: 0,
         last_error: None,
     };

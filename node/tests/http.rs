@@ -182,7 +182,10 @@ fn status(hosts_ready: usize) -> NodeStatus {
             slots_idle: 5,
             waiting: 1,
             restarts: 4,
+            slots_desired: 8,
             real_time_factor: Some(0.25),
+            decoded: std::time::Duration::from_secs(40),
+            decoding: std::time::Duration::from_secs(10),
             resident_bytes: 1 << 29,
             last_error: (hosts_ready == 0).then(|| "libvosk.so is not there".to_owned()),
         }],
@@ -202,6 +205,22 @@ async fn readiness_says_which_part_is_not_ready() {
     node.stopping.cancel();
     answers.push(get(&node, "/readyz").await.shown());
     insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[tokio::test]
+async fn a_node_has_started_once_it_was_ready_and_lives_while_its_actors_answer() {
+    let node = FakeNode::start().await;
+    let status_of = async |path| get(&node, path).await.status;
+    node.set_status(NodeStatus::default());
+    assert_eq!((status_of("/healthz").await, status_of("/livez").await), (200, 503), "no actor answers");
+    node.set_status(status(0));
+    assert_eq!((status_of("/livez").await, status_of("/startupz").await), (200, 503));
+    let waiting = get(&node, "/startupz").await.json();
+    assert_eq!(waiting["not_ready"][0]["part"], "model fake");
+    node.set_status(status(1));
+    assert_eq!((status_of("/startupz").await, status_of("/readyz").await), (200, 200));
+    node.set_status(status(0));
+    assert_eq!((status_of("/startupz").await, status_of("/readyz").await), (200, 503), "it was started");
 }
 
 #[tokio::test]
@@ -225,7 +244,7 @@ async fn metrics_are_openmetrics_with_the_nodes_state() {
     let answer = get(&node, "/metrics").await;
     assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
     for line in [
-        "starling_sessions 3",
+        "starling_sessions{state=\"connected\",dialect=\"native\"} 0",
         "starling_slots_busy{model=\"fake\"} 3",
         "starling_hosts_ready{model=\"fake\"} 2",
         "starling_real_time_factor{model=\"fake\"} 0.25",

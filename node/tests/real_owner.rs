@@ -61,10 +61,8 @@ async fn a_node_that_stood_still_disturbs_nobody_when_it_runs_again() {
     assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
     poll("the stopped node's session ends", async || {
         let metrics = get(stopped.http, "/metrics").await?;
-        metrics
-            .lines()
-            .any(|line| line.starts_with("starling_sessions") && line.ends_with(" 0"))
-            .then_some(())
+        let mut sessions = metrics.lines().filter(|line| line.starts_with("starling_sessions{"));
+        sessions.all(|line| line.ends_with(" 0")).then_some(())
     })
     .await;
 }

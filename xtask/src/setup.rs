@@ -23,6 +23,7 @@ const NEXTEST_AT_LEAST: [u32; 3] = [0, 9, 100];
 pub(crate) fn everything() -> Result<()> {
     speech()?;
     network()?;
+    prometheus()?;
     clients::everything()?;
     deploy::everything()?;
     nextest()?;
@@ -86,6 +87,20 @@ pub(crate) fn network() -> Result<()> {
     apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
 }
 
+/// Prometheus and its `promtool`, which the tests of rules and dashboard run. They start it themselves: none is to run beside them.
+pub(crate) fn prometheus() -> Result<()> {
+    let there = |program: &str| output_of(Command::new(program).arg("--version")).is_some();
+    if there("prometheus") && there("promtool") {
+        return Ok(());
+    }
+    apt("prometheus").context(
+        "Prometheus is missing (tried `prometheus` and `promtool`); on Debian and Ubuntu: apt install --no-install-recommends prometheus",
+    )?;
+    // Nor at the next boot. Without systemd there is nothing to forbid.
+    let _ = as_root(&["systemctl", "disable", "prometheus"]).output();
+    Ok(())
+}
+
 pub(crate) fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
@@ -95,18 +110,25 @@ fn apt(package: &str) -> Result<()> {
     if output_of(Command::new("apt-get").arg("--version")).is_none() {
         bail!("it can't be installed from here: there is no apt-get");
     }
-    let root = is_root();
-    if !root && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
+    if !is_root() && output_of(Command::new("sudo").args(["-n", "true"])).is_none() {
         bail!("only root can install it, and `sudo` asks for a password");
     }
+    // Packages' services are not started: programs alone are wanted. The first is for init scripts (invoke-rc.d(8)), the second for
+    // systemd (systemctl(1)).
+    let quietly = ["env", "RUNLEVEL=1", "SYSTEMD_OFFLINE=1", "apt-get"];
     for args in [&["update", "-q"][..], &["install", "-y", "-q", "--no-install-recommends", package]] {
-        let mut command = Command::new(if root { "apt-get" } else { "sudo" });
-        if !root {
-            command.args(["-n", "apt-get"]);
-        }
-        command::run(command.args(args))?;
+        command::run(as_root(&quietly).args(args))?;
     }
     Ok(())
+}
+
+/// The beginning of a command that root runs, or `sudo`.
+fn as_root(begin: &[&str]) -> Command {
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
+    let mut words = sudo.iter().chain(begin);
+    let mut command = Command::new(words.next().unwrap_or(&"sudo"));
+    command.args(words);
+    command
 }
 
 /// Rust links with it, and it compiles the cryptography that fetching from the internet uses.

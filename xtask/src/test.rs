@@ -10,6 +10,7 @@ use crate::setup;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::speech()?;
     setup::network()?;
+    setup::prometheus()?;
     setup::clients::everything()?;
     let nextest = setup::nextest()?;
     // Tests start the programs themselves, also those of other packages, which their own build does not make.

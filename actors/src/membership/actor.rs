@@ -231,6 +231,7 @@ impl MembershipState {
     fn own_tick(&mut self, myself: &ActorRef<MembershipMessage>) {
         if let Some(pause) = self.ticking.tick() {
             tracing::warn!(?pause, "this process stood still");
+            self.observer.observe(&Observation::StoodStill { pause });
             let _ = self.changes.send(ClusterChange::Paused { pause });
         }
         let now = self.clock.now();
@@ -266,7 +267,10 @@ impl MembershipState {
 
     /// Sends what is to be sent, and tells what changed.
     fn settle(&mut self) {
-        let Outcome { changes, different, announce } = self.swim.settle(self.clock.now());
+        let Outcome { changes, different, announce, answered } = self.swim.settle(self.clock.now());
+        if let Some(took) = answered {
+            self.observer.observe(&Observation::GossipAnswered { took });
+        }
         while let Some((to, bytes)) = self.swim.take_outgoing() {
             self.send(to, Payload::Gossip(&bytes));
         }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use starling_protocol::{NodeId, NodeName};
 use thiserror::Error;
 
+use super::probes::Probes;
+
 /// One incarnation of a node.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Peer {
@@ -76,6 +78,8 @@ impl Identity for Peer {
 pub(super) struct PeerCodec {
     /// Ourselves, whom a packet to anybody at our address reaches.
     pub(super) me: Peer,
+    /// Told of probes and their answers.
+    pub(super) probes: Probes,
 }
 
 #[derive(Debug, Error)]
@@ -92,6 +96,7 @@ impl Codec<Peer> for PeerCodec {
     type Error = PeerCodecError;
 
     fn encode_header(&mut self, header: &Header<Peer>, buf: impl BufMut) -> Result<(), PeerCodecError> {
+        self.probes.sends(&header.message);
         Ok(rmp_serde::encode::write(&mut buf.writer(), header)?)
     }
 
@@ -104,6 +109,7 @@ impl Codec<Peer> for PeerCodec {
             // It came in at our socket, so we are who listens there, by whatever address the sender knows it.
             header.dst = self.me.clone();
         }
+        self.probes.hears(&header.message);
         Ok(header)
     }
 
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn members_are_read_one_after_the_other_and_short_buffers_are_errors() {
-        let mut codec = PeerCodec { me: peer(1, 0) };
+        let mut codec = PeerCodec { me: peer(1, 0), probes: Probes::default() };
         let members = [Member::alive(peer(1, 0)), Member::down(peer(2, 3))];
         let mut bytes = Vec::new();
         for member in &members {
@@ -161,7 +167,7 @@ mod tests {
     #[test]
     fn a_packet_to_anybody_here_is_to_us_and_one_from_nobody_is_refused() {
         let me = peer(7, 0);
-        let mut codec = PeerCodec { me: me.clone() };
+        let mut codec = PeerCodec { me: me.clone(), probes: Probes::default() };
         let elsewhere = Peer::anybody_at("192.0.2.1:1".parse().expect("an address"));
         let header = |src: &Peer, dst: &Peer| Header {
             src: src.clone(),

@@ -11,6 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use starling_core::Timestamp;
 use starling_core::tick::{PAUSED_AFTER, TICK, TickWatch};
 
+use crate::observe::{Observation, Observer};
+
 /// Whether this process runs, by its own tick.
 #[derive(Debug, Clone)]
 pub struct Pulse(Arc<Beats>);
@@ -72,6 +74,20 @@ impl Ticking {
         let pause = self.watch.tick(now);
         self.pulse.beat(now, pause.is_some());
         pause
+    }
+}
+
+/// Tells when this process stood still, for a node without a membership that would. Ends with the task that it is called in.
+pub async fn watch_pulse(observer: Arc<dyn Observer>) {
+    let mut ticking = Ticking::new(Pulse::start());
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(pause) = ticking.tick() {
+            tracing::warn!(?pause, "this process stood still");
+            observer.observe(&Observation::StoodStill { pause });
+        }
     }
 }
 

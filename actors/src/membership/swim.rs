@@ -15,6 +15,7 @@ use starling_protocol::gossip::{LoadEncodeError, LoadRecord};
 
 use super::arguments::{LoadReport, MembershipTimings};
 use super::peer::{Peer, PeerCodec};
+use super::probes::{ProbeClock, Probes};
 use super::records::Records;
 use super::roster::Roster;
 use super::timers::Timers;
@@ -59,6 +60,8 @@ pub(super) struct Swim {
     said: Option<(Arc<LoadRecord>, Vec<u8>)>,
     said_anew: bool,
     models_omitted: u16,
+    probes: Probes,
+    probe_clock: ProbeClock,
 }
 
 /// What came of an event.
@@ -69,6 +72,8 @@ pub(super) struct Outcome {
     pub(super) different: bool,
     /// The last member was lost, or we must make ourselves known anew.
     pub(super) announce: bool,
+    /// How long a probe's answer took, if one came.
+    pub(super) answered: Option<Duration>,
 }
 
 impl Swim {
@@ -81,7 +86,8 @@ impl Swim {
     ) -> Self {
         let peer = Peer::new(me.clone(), address);
         let records = Records::default();
-        let codec = PeerCodec { me: peer.clone() };
+        let probes = Probes::default();
+        let codec = PeerCodec { me: peer.clone(), probes: probes.clone() };
         let foca = Foca::with_custom_broadcast(peer, config(timings), rng, codec, records.clone());
         Self {
             foca,
@@ -98,6 +104,8 @@ impl Swim {
             said: None,
             said_anew: false,
             models_omitted: 0,
+            probes,
+            probe_clock: ProbeClock::default(),
         }
     }
 
@@ -219,7 +227,8 @@ impl Swim {
         while let Some((after, timer)) = self.runtime.to_schedule() {
             self.timers.add(now.plus(after), timer);
         }
-        let mut outcome = Outcome::default();
+        let answered = self.probe_clock.take(now, self.probes.take());
+        let mut outcome = Outcome { answered, ..Outcome::default() };
         let mut somebody_came = false;
         while let Some(notification) = self.runtime.to_notify() {
             match notification {

@@ -95,8 +95,14 @@ pub struct ModelStatus {
     pub waiting: usize,
     /// Hosts that ended without being told to.
     pub restarts: u64,
+    /// Slots that the pool aims for, hosts that are still to come counted.
+    pub slots_desired: usize,
     /// CPU seconds for each second of audio, since the start; `None` before any.
     pub real_time_factor: Option<f64>,
+    /// Audio that its hosts have decoded since the start, those that are gone too.
+    pub decoded: Duration,
+    /// CPU time that took.
+    pub decoding: Duration,
     /// Resident memory of its hosts.
     pub resident_bytes: u64,
     /// Why its hosts can't load, while they can't.
@@ -320,6 +326,9 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         slots_idle: counts.idle,
         waiting: counts.waiting,
         restarts: counts.failures,
+        slots_desired: counts.hosts_wanted * entry.slots_per_host,
+        decoded: Duration::from_millis(load.audio_ms),
+        decoding: Duration::from_millis(load.busy_ms),
         real_time_factor: (load.audio_ms > 0).then(|| load.busy_ms as f64 / load.audio_ms as f64),
         resident_bytes: load.resident_bytes,
         last_error,

@@ -183,6 +183,7 @@ impl Models {
                 capabilities: model.arguments.capabilities,
                 sample_rate: model.arguments.sample_rate,
                 hosts: model.arguments.hosts,
+                slots_per_host: usize::from(model.arguments.slots_per_host),
                 pool: model.pool.clone(),
             })
         };

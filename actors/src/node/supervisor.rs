@@ -48,6 +48,8 @@ pub(super) struct SupervisorArguments {
 
 pub(super) enum NodeMessage {
     Open(OpenRequest, AttachReply),
+    /// A new session was asked for, and now there is what it needs.
+    Begin(Box<OpenRequest>, AttachReply),
     Resume(ResumeRequest, AttachReply),
     /// The filter that a session needs is there.
     Resampled {
@@ -96,6 +98,7 @@ pub(super) struct PoolEntry {
     pub(super) sample_rate: u32,
     /// Hosts to keep; 0 where peers alone decode.
     pub(super) hosts: u16,
+    pub(super) slots_per_host: usize,
     pub(super) pool: ActorRef<PoolMessage>,
 }
 
@@ -169,9 +172,12 @@ impl Actor for NodeSupervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            NodeMessage::Open(request, reply) => {
-                state.observer.observe(&Observation::SessionRequested { dialect: request.dialect });
-                state.open(&myself, request, reply).await;
+            NodeMessage::Open(request, reply) => state.open(&myself, request, reply).await,
+            NodeMessage::Begin(request, reply) => {
+                // The same client may have asked again while the filter was worked out.
+                if let Some(reply) = state.attach(&request, reply) {
+                    state.begin(&myself, *request, reply).await;
+                }
             }
             NodeMessage::Resume(request, reply) => state.resume(&myself, request, reply),
             NodeMessage::Resampled { rates, resampler, then } => {
@@ -256,20 +262,28 @@ impl Actor for NodeSupervisor {
 
 impl SupervisorState {
     async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
-        if let Some(session) = self.sessions.get(&request.session) {
-            // The answer to an earlier hello was lost on its way.
-            let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
-            let tenant = request.tenant;
-            let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
-            return;
-        }
+        let Some(reply) = self.attach(&request, reply) else { return };
         if request.by_id && !self.draining && self.copies.peers.is_some() {
             return self.look_for(myself, request, reply);
         }
         self.open_new(myself, request, reply).await;
     }
 
+    /// Connects the client to its session, if there is one already: the answer to an earlier hello was lost on its way.
+    fn attach(&self, request: &OpenRequest, reply: AttachReply) -> Option<AttachReply> {
+        let Some(session) = self.sessions.get(&request.session) else { return Some(reply) };
+        let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
+        let tenant = request.tenant.clone();
+        let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
+        None
+    }
+
     async fn open_new(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
+        self.observer.observe(&Observation::SessionRequested { dialect: request.dialect });
+        self.begin(myself, request, reply).await;
+    }
+
+    async fn begin(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
         let dialect = request.dialect;
         if let Err((body, reply)) = self.start(myself, request, reply).await {
             self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
@@ -293,7 +307,7 @@ impl SupervisorState {
         };
         let Some(resampler) = self.models.resampler(resolved.config.rates) else {
             let rates = resolved.config.rates;
-            self.make_resampler(myself, rates, NodeMessage::Open(request, reply));
+            self.make_resampler(myself, rates, NodeMessage::Begin(Box::new(request), reply));
             return Ok(());
         };
         let opener = Opener { epoch: Epoch(1), last_final: None, have_from: SourceOffset(0), reply };

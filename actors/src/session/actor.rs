@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
 use super::api::{OpenRequest, SessionEvent};
+use super::census::Census;
 use super::decoding::{Lane, Placed};
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
@@ -166,6 +167,7 @@ pub(crate) struct SessionState {
     pub(super) refusal: Option<String>,
     pub(super) entries: usize,
     pub(super) times: Times,
+    pub(super) census: Census,
     timer: Option<Timestamp>,
 }
 
@@ -174,7 +176,8 @@ pub(crate) struct SessionState {
 pub(super) struct Times {
     pub(super) first_audio: Option<Timestamp>,
     pub(super) first_partial: bool,
-    pub(super) lost: Option<Timestamp>,
+    /// When the decoder was lost that has no successor yet, and why.
+    pub(super) lost: Option<(Timestamp, &'static str)>,
     /// When audio up to a frame had come; one mark for each step's worth, at most.
     pub(super) arrivals: VecDeque<(SourceOffset, Timestamp)>,
 }
@@ -200,7 +203,9 @@ impl Actor for SessionActor {
                 SessionMachine::restore(now, config, &restored.standing, restored.last_epoch, &mut out)
             }
         };
+        let (observer, dialect) = (Arc::clone(&arguments.observer), arguments.request.dialect);
         let mut state = SessionState {
+            census: Census::new(observer, dialect, Arc::clone(&arguments.model)),
             room: Arc::new(Semaphore::new(arguments.journal_bytes)),
             notes: Arc::new(Semaphore::new(NOTES)),
             arguments,
@@ -235,6 +240,7 @@ impl Actor for SessionActor {
             state.drive(&myself, Event::Attach { epoch, last_final, have_from });
         }
         state.perform(&myself, out);
+        state.take_census();
         Ok(state)
     }
 
@@ -274,6 +280,7 @@ impl Actor for SessionActor {
             }
             SessionMessage::ShutDown => state.drive(&myself, Event::ShutDown),
         }
+        state.take_census();
         Ok(())
     }
 

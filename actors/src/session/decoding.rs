@@ -157,7 +157,7 @@ impl SessionState {
     fn decoder_lost(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, cause: LossCause) {
         let (model, session) = (&*self.arguments.model, self.arguments.request.session);
         if self.first.is(attempt) {
-            self.times.lost.get_or_insert(self.arguments.clock.now());
+            self.times.lost.get_or_insert((self.arguments.clock.now(), cause.label()));
             self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
             info!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
         } else if self.standby.is(attempt) {
@@ -191,6 +191,7 @@ impl SessionState {
         }
         if !self.admitted {
             self.admitted = true;
+            self.census.opened();
             self.begin_copies(myself, View(0), Vec::new());
             self.arguments.observer.observe(&Observation::SessionAdmitted {
                 dialect: self.arguments.request.dialect,

@@ -12,14 +12,15 @@ use tokio::sync::oneshot;
 
 use super::actor::{RestoredSession, SessionMessage, SessionState};
 use super::replication::KeptFinal;
-use crate::observe::Observation;
+use crate::observe::{Observation, TAKEN_OVER};
 
 impl SessionState {
     /// Takes up what a copy holds. The session was admitted before, elsewhere.
     pub(super) fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
         let RestoredSession { standing, view, class, holders, .. } = restored;
         self.admitted = true;
-        self.times.lost = Some(self.arguments.clock.now());
+        self.census.opened();
+        self.times.lost = Some((self.arguments.clock.now(), TAKEN_OVER));
         self.placed.class = class;
         self.trim_to = standing.audio.start();
         // What there is takes its room, even if that is more than a client would get: it is what was acknowledged.
@@ -27,7 +28,8 @@ impl SessionState {
         self.room.forget_permits(held);
         self.store = standing.audio;
         self.pushed = standing.confirmed;
-        self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
+        self.finals =
+            standing.finals.into_iter().map(|last| KeptFinal { last, commit: None, made: None }).collect();
         let dialect = self.arguments.request.dialect;
         self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
         self.begin_copies(myself, view, holders);

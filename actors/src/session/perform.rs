@@ -9,8 +9,8 @@ use starling_core::replica::ReplicationEvent;
 use starling_core::session::{AttachRefusal, FailReason, Outcome, SessionAction};
 use starling_protocol::lease::ToHost;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
-use tracing::{debug, info};
+use starling_protocol::{CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
+use tracing::{debug, error, info};
 
 use super::actor::{SessionMessage, SessionState};
 use super::api::{Ready, SessionEvent};
@@ -180,9 +180,8 @@ impl SessionState {
             self.times.first_partial = true;
             let now = self.arguments.clock.now();
             let after = self.times.first_audio.map_or(Duration::ZERO, |first| now.since(first));
-            self.arguments
-                .observer
-                .observe(&Observation::FirstPartial { model: &self.arguments.model, after });
+            let (model, live) = (&*self.arguments.model, self.is_live());
+            self.arguments.observer.observe(&Observation::FirstPartial { model, live, after });
         }
         outbox.set_partial(SessionEvent::Partial { segment, from, until, text });
     }
@@ -192,23 +191,29 @@ impl SessionState {
         self.placed.failed.clear();
         let heard = std::mem::take(&mut self.heard);
         let heard = if place.cause == CutCause::GivenUp { Default::default() } else { heard };
+        let spoken_to = heard.words.last().map(|word| self.heard_at(place.decode_from, word.end));
+        // In this order: what came before is forgotten.
+        let since_speech = spoken_to.map(|to| self.age_of(to));
         let last = make_final(&self.arguments.config.rates, place, heard, self.arguments.options.words);
         let latency = self.age_of(place.to);
         let model = &*self.arguments.model;
-        self.arguments.observer.observe(&Observation::FinalCommitted { model, cause: place.cause, latency });
+        let (live, cause) = (self.is_live(), place.cause);
+        let committed = Observation::FinalCommitted { model, live, cause, latency, since_speech };
+        self.arguments.observer.observe(&committed);
         if place.cause == CutCause::GivenUp {
             self.arguments.observer.observe(&Observation::SegmentGivenUp { model });
         }
-        self.finals.push_back(KeptFinal { last, commit: Some(facts) });
+        let made = Some(self.arguments.clock.now());
+        self.finals.push_back(KeptFinal { last, commit: Some(facts), made });
     }
 
     fn caught_up(&mut self, replayed: u64) {
-        let Some(lost) = self.times.lost.take() else { return };
+        let Some((lost, cause)) = self.times.lost.take() else { return };
         let took = self.arguments.clock.now().since(lost);
         let audio = Duration::from_secs_f64(replayed as f64 / self.arguments.config.rates.decode_hz() as f64);
         let model = &*self.arguments.model;
         info!(session = %self.arguments.request.session, ?audio, ?took, "a replacement decoder has caught up");
-        self.arguments.observer.observe(&Observation::Replayed { model, audio, took });
+        self.arguments.observer.observe(&Observation::Replayed { model, cause, audio, took });
     }
 
     pub(super) fn close_outbox(&mut self) {
@@ -224,6 +229,7 @@ impl SessionState {
     }
 
     fn end(&mut self, myself: &ActorRef<SessionMessage>, outcome: Outcome) {
+        self.note_words_lost(outcome);
         let label = match outcome {
             Outcome::Done => "done",
             Outcome::Failed(reason) => {
@@ -232,7 +238,13 @@ impl SessionState {
                     let _ = reply.send(Err(body.clone()));
                 }
                 self.finish(SessionEvent::Failed(body));
-                "failed"
+                match reason {
+                    FailReason::SlowReader => "slow_reader",
+                    FailReason::Idle => "idle_timeout",
+                    FailReason::OptionsRefused => "options_refused",
+                    FailReason::ShuttingDown => "shut_down",
+                    FailReason::DecodersFail => "failed",
+                }
             }
             Outcome::LingeredOut => "lingered_out",
             Outcome::Abandoned => "abandoned",
@@ -250,15 +262,42 @@ impl SessionState {
         debug!(session = %self.arguments.request.session, outcome = label, ?audio, "session over");
         if self.admitted {
             let (dialect, model) = (self.arguments.request.dialect, &*self.arguments.model);
-            self.arguments.observer.observe(&Observation::SessionEnded {
-                dialect,
-                model,
-                outcome: label,
-                audio,
-            });
+            let ended = Observation::SessionEnded { dialect, model, outcome: label };
+            self.arguments.observer.observe(&ended);
+            self.census.ended();
         }
         self.close_outbox();
         myself.stop(None);
+    }
+
+    /// Counts the words that the client may not have and can get from nobody.
+    fn note_words_lost(&self, outcome: Outcome) {
+        let told = match outcome {
+            // The client wants no more, or the session goes on elsewhere.
+            Outcome::Abandoned | Outcome::LingeredOut | Outcome::Superseded => return,
+            Outcome::Failed(FailReason::ShuttingDown) if self.is_durable() => return,
+            // Of a client that is away, it is not known which it was told of those that it did not confirm.
+            Outcome::Failed(_) if self.outbox.is_none() => self.machine.confirmed(),
+            Outcome::Done | Outcome::Failed(_) => self.pushed,
+        };
+        let untold = self.finals.iter().filter(|kept| kept.last.segment >= told);
+        let words = untold.map(|kept| kept.last.text.split_whitespace().count()).sum();
+        if words > 0 {
+            let session = self.arguments.request.session;
+            error!(%session, words, "a session ended with words that its client can get from nobody");
+            self.arguments.observer.observe(&Observation::WordsLost { model: &self.arguments.model, words });
+        }
+    }
+
+    /// Whether its audio comes as it is spoken.
+    const fn is_live(&self) -> bool {
+        !self.arguments.request.options.batch
+    }
+
+    /// Where in the source a sample of a segment was heard.
+    fn heard_at(&self, segment: DecodeOffset, sample: u32) -> SourceOffset {
+        let rates = &self.arguments.config.rates;
+        SourceOffset((segment.0 + u64::from(sample)) * rates.source_hz() / rates.decode_hz())
     }
 
     fn failure(&mut self, reason: FailReason) -> ErrorBody {

@@ -45,6 +45,8 @@ pub(super) struct KeptFinal {
     pub(super) last: Final,
     /// `None` for one that came with a copy.
     pub(super) commit: Option<CommitFacts>,
+    /// When it was made here, until it may be told.
+    pub(super) made: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,8 @@ pub(super) struct CommitFacts {
 /// See the module.
 pub(super) struct Replication {
     machine: ReplicationMachine,
+    /// There are to be copies.
+    wanted: bool,
     opening: HashMap<Tries, AbortOnDrop>,
     streams: HashMap<Tries, CopyStream>,
     timer: Option<Timestamp>,
@@ -102,6 +106,7 @@ impl SessionState {
         let pauses = copies.pulse.as_ref().map_or(0, crate::membership::Pulse::pauses);
         self.replication = Some(Replication {
             machine,
+            wanted: wanted > 0,
             opening: HashMap::new(),
             streams: HashMap::new(),
             timer: None,
@@ -290,7 +295,7 @@ impl SessionState {
             CopyItem::Entry { at, kind } => ToReplica::Entry { at, kind },
             CopyItem::Whole => ToReplica::Whole,
             CopyItem::Commit { segment } => {
-                let KeptFinal { last, commit } = kept(segment)?;
+                let KeptFinal { last, commit, .. } = kept(segment)?;
                 let CommitFacts { to, answered, needed_from } = (*commit)?;
                 ToReplica::Commit(Box::new(Commit { last: last.clone(), to, answered, needed_from }))
             }
@@ -334,12 +339,23 @@ impl SessionState {
     /// Hands finals to the connection that may go out and were not yet.
     pub(super) fn push_finals(&mut self) {
         let released = self.released().1;
+        self.note_released(released);
         if let Some(outbox) = &self.outbox {
             let due = |kept: &&KeptFinal| kept.last.segment >= self.pushed && kept.last.segment < released;
             self.finals.iter().filter(due).for_each(|kept| outbox.push_final(kept.last.clone()));
         }
         self.pushed = self.pushed.max(released);
         self.finish_when_told();
+    }
+
+    fn note_released(&mut self, released: Segment) {
+        let now = self.arguments.clock.now();
+        for kept in self.finals.iter_mut().filter(|kept| kept.last.segment < released) {
+            if let Some(made) = kept.made.take() {
+                let (model, took) = (&*self.arguments.model, now.since(made));
+                self.arguments.observer.observe(&Observation::FinalReleased { model, took });
+            }
+        }
     }
 
     /// Says that the session is done, once every final has gone out.
@@ -399,6 +415,13 @@ impl SessionState {
 
     pub(super) fn is_durable(&self) -> bool {
         self.set().2
+    }
+
+    /// It should have a copy and has none.
+    pub(super) fn lacks_copy(&self) -> bool {
+        self.replication
+            .as_ref()
+            .is_some_and(|replication| replication.wanted && !replication.machine.is_durable())
     }
 
     pub(super) fn keepers(&self) -> Vec<NodeName> {

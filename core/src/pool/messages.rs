@@ -84,6 +84,10 @@ pub enum HostEnd {
 }
 
 impl HostEnd {
+    /// Every label there is, for series that begin at nothing.
+    pub const LABELS: [&str; 7] =
+        ["crashed", "killed", "silent", "stuck", "protocol", "load_failed", "stopped"];
+
     /// The name used as a label.
     #[must_use]
     pub const fn label(self) -> &'static str {

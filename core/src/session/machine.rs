@@ -114,6 +114,12 @@ impl SessionMachine {
         }
     }
 
+    /// Whether every final is made.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        self.finished_since.is_some()
+    }
+
     /// What was received and is not committed.
     #[must_use]
     pub const fn journal(&self) -> &Journal {

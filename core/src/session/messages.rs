@@ -69,6 +69,10 @@ impl From<LeaseLost> for LossCause {
 }
 
 impl LossCause {
+    /// Every label there is, for series that begin at nothing.
+    pub const LABELS: [&str; 7] =
+        ["crashed", "killed", "silent", "stuck", "engine_failed", "protocol", "node_lost"];
+
     /// The name used as a label.
     #[must_use]
     pub const fn label(self) -> &'static str {

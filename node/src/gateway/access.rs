@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use starling_actors::{Dialect, Observation, Observer};
 use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Status, error_event};
 use starling_protocol::native::{ErrorBody, ErrorCode};
@@ -64,7 +65,8 @@ impl FromRequestParts<GatewayState> for Admitted {
 
 impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
-        let sessions = TenantSessions::new(Arc::clone(&tenant), Arc::clone(&self.sessions));
+        let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
+        let sessions = TenantSessions::new(Arc::clone(&tenant), Arc::clone(&self.sessions), observer);
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
     }
 
@@ -104,15 +106,18 @@ pub(super) fn admit_key(state: &GatewayState, key: Option<&str>) -> Result<Gatew
 }
 
 fn identified(state: &GatewayState, key: Option<&str>) -> Result<Arc<Tenant>, ErrorBody> {
-    let (code, message) = match state.tenants.identify(key) {
+    let unauthorized = ErrorCode::Unauthorized;
+    let (code, reason, message) = match state.tenants.identify(key) {
         Identified::Tenant(tenant) => return Ok(tenant),
-        Identified::NoKey => (ErrorCode::Unauthorized, KEY_NEEDED.to_owned()),
-        Identified::UnknownKey => (ErrorCode::Unauthorized, "the key is not known here".to_owned()),
-        Identified::BadToken(error) => (ErrorCode::Unauthorized, error.to_string()),
+        Identified::NoKey => (unauthorized, "no_key", KEY_NEEDED.to_owned()),
+        Identified::UnknownKey => (unauthorized, "unknown_key", "the key is not known here".to_owned()),
+        Identified::BadToken(error) => (unauthorized, "bad_token", error.to_string()),
         Identified::UnknownTenant => {
-            (ErrorCode::Forbidden, "the token is good, but names a tenant that is not listed here".to_owned())
+            let message = "the token is good, but names a tenant that is not listed here".to_owned();
+            (ErrorCode::Forbidden, "unknown_tenant", message)
         }
     };
+    state.metrics.note_key_refused(reason);
     Err(ErrorBody::new(code, message))
 }
 
@@ -144,15 +149,20 @@ fn admit(
     if need == Need::Operation && !tenant.is_operator() {
         return Err(ErrorBody::new(ErrorCode::Forbidden, "it takes an operator's key").into());
     }
-    if need == Need::Session {
-        tenant.check()?;
+    if need == Need::Session
+        && let Err(over) = tenant.check()
+    {
+        let dialect = dialect(uri.path());
+        state.metrics.observe(&Observation::SessionRequested { dialect });
+        state.metrics.observe(&Observation::SessionRefused { dialect, reason: over.code });
+        return Err(over.into());
     }
     Ok(Some(tenant))
 }
 
 fn need(method: &Method, path: &str) -> Need {
     match path {
-        "/healthz" | "/readyz" => Need::Nothing,
+        "/healthz" | "/livez" | "/startupz" | "/readyz" => Need::Nothing,
         "/metrics" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
@@ -163,6 +173,17 @@ fn need(method: &Method, path: &str) -> Need {
         | "/client/dynamic/recognize" => Need::Session,
         // Of a stream the first message tells whether its session goes on and is no new one; the limits are looked at then.
         _ => Need::Service,
+    }
+}
+
+/// Whose clients ask for sessions at a path.
+fn dialect(path: &str) -> Dialect {
+    match path {
+        "/v1/audio/transcriptions" => Dialect::OpenAi,
+        "/v1/realtime" => Dialect::Realtime,
+        "/v1/listen" => Dialect::Deepgram,
+        path if path.starts_with("/client/") => Dialect::Gstreamer,
+        _ => Dialect::Http,
     }
 }
 
@@ -260,7 +281,7 @@ mod tests {
     #[test]
     fn only_health_is_for_everybody_and_the_cluster_is_its_operators() {
         let of = |path| need(&Method::GET, path);
-        assert_eq!([of("/healthz"), of("/readyz")], [Need::Nothing; 2]);
+        assert_eq!(["/healthz", "/livez", "/startupz", "/readyz"].map(of), [Need::Nothing; 4]);
         assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
         assert_eq!(
             [of("/v1/models"), of("/nowhere"), of("/v1/clusters"), of("/v1/stream/")],

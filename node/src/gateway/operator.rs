@@ -1,6 +1,7 @@
-//! What an operator and a load balancer ask: models, health, readiness, metrics.
+//! What an operator asks: models, the cluster, metrics.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -10,14 +11,16 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use starling_actors::{ModelStatus, NodeStatus};
+use starling_actors::NodeStatus;
 use starling_protocol::control::ModelOffer;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::GatewayState;
 use super::access::Admitted;
+use super::health::{self, unready};
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
+use crate::metrics::Scrape;
 use crate::sessions::ModelInfo;
 
 #[derive(Serialize)]
@@ -210,56 +213,25 @@ fn only_loopback(peer: SocketAddr) -> Result<(), HttpError> {
     Err(HttpError::new(StatusCode::FORBIDDEN, ErrorBody::new(ErrorCode::BadRequest, message)))
 }
 
-/// The process answers: that is all it says.
-pub(super) async fn alive() -> &'static str {
-    "ok\n"
-}
-
-#[derive(Serialize)]
-struct Readiness {
-    ready: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    not_ready: Vec<Part>,
-}
-
-#[derive(Serialize)]
-struct Part {
-    part: String,
-    reason: String,
-}
-
-/// Whether new callers should be sent here, and if not, which part isn't ready.
-pub(super) async fn ready(State(state): State<GatewayState>) -> Response {
-    let status = state.sessions.status().await;
-    let directory = state.cluster.directory();
-    let unready = |model| unready(model, &directory);
-    let mut not_ready: Vec<Part> = status.models.iter().filter_map(unready).collect();
-    if status.draining || state.stopping.is_cancelled() {
-        not_ready.push(Part { part: "node".to_owned(), reason: "the node is stopping".to_owned() });
-    }
-    let ready = not_ready.is_empty();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Readiness { ready, not_ready })).into_response()
-}
-
-/// Why nobody decodes a model, here or on a peer.
-fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
-    if model.hosts_ready > 0 || !directory.candidates(&model.name, &model.digest).is_empty() {
-        return None;
-    }
-    let mut reason = match model.hosts_total {
-        0 => "this node does not decode, and no other node that does is known".to_owned(),
-        total => format!("none of {total} decoder hosts is ready"),
-    };
-    if let Some(error) = &model.last_error {
-        reason = format!("{reason}; last error: {error}");
-    }
-    Some(Part { part: format!("model {}", model.name), reason })
-}
+/// A disk that does not answer, as one over a dead network, is left out.
+const MACHINE_ANSWERS: Duration = Duration::from_secs(1);
 
 pub(super) async fn metrics(State(state): State<GatewayState>) -> Response {
-    let status = state.sessions.status().await;
-    match state.metrics.encode(&status, &state.cluster.view(&status)) {
+    let reading = {
+        let metrics = Arc::clone(&state.metrics);
+        tokio::task::spawn_blocking(move || metrics.read_machine())
+    };
+    let (status, machine) =
+        tokio::join!(state.sessions.status(), tokio::time::timeout(MACHINE_ANSWERS, reading));
+    let machine = machine.ok().and_then(Result::ok);
+    let scrape = Scrape {
+        status: &status,
+        cluster: &state.cluster.view(&status),
+        ready: health::not_ready(&state, &status).is_empty(),
+        tenants: &state.tenants.usage(),
+        machine: machine.as_ref(),
+    };
+    match state.metrics.encode(&scrape) {
         Ok(text) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics could not be written");
@@ -277,7 +249,7 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /healthz, /readyz or /metrics";
+    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /healthz, /livez, /startupz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
+use starling_actors::{
+    Dialect, NodeStatus, Observation, Observer, OpenRequest, ResumeRequest, SessionClosed, SessionEvent,
+};
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Segment, SessionId};
@@ -21,13 +23,20 @@ const FRAME_BYTES: u64 = 2;
 pub struct TenantSessions {
     tenant: Arc<Tenant>,
     sessions: Arc<dyn Sessions>,
+    observer: Arc<dyn Observer>,
 }
 
 impl TenantSessions {
     /// The sessions as `tenant` has them.
     #[must_use]
-    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>) -> Self {
-        Self { tenant, sessions }
+    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>, observer: Arc<dyn Observer>) -> Self {
+        Self { tenant, sessions, observer }
+    }
+
+    /// Counts a session that is refused before the node hears of it.
+    fn note_refused(&self, dialect: Dialect, body: &ErrorBody) {
+        self.observer.observe(&Observation::SessionRequested { dialect });
+        self.observer.observe(&Observation::SessionRefused { dialect, reason: body.code });
     }
 
     /// The model that is meant, if this tenant may use it.
@@ -54,7 +63,9 @@ impl TenantSessions {
 #[async_trait]
 impl Sessions for TenantSessions {
     async fn open(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
-        request.model = self.model(request.model)?;
+        let dialect = request.dialect;
+        let model = self.model(request.model.take());
+        request.model = model.inspect_err(|body| self.note_refused(dialect, body))?;
         request.tenant = self.tenant.name().to_owned();
         let session = request.session;
         match Pass::new(&self.tenant, session, false) {
@@ -68,7 +79,10 @@ impl Sessions for TenantSessions {
                 }
                 Ok(Pass::new(&self.tenant, session, true)?.counting(attached))
             }
-            Err(over) => Err(over),
+            Err(over) => {
+                self.note_refused(dialect, &over);
+                Err(over)
+            }
         }
     }
 

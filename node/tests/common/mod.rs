@@ -18,10 +18,10 @@ use starling_node::cluster::Cluster;
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-    Calls, Gateway, GatewayState, audiosocket_service, http_router, quic as quic_gateway, vosk_router,
-    wyoming_service,
+    Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic as quic_gateway,
+    vosk_router, wyoming_service,
 };
-use starling_node::metrics::Metrics;
+use starling_node::metrics::{Metrics, MetricsOptions};
 use starling_node::net::{Places, Serving, accept};
 use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
@@ -295,7 +295,8 @@ impl FakeNode {
             settings: settings.clone(),
             linger: Duration::from_secs(60),
             idle,
-            metrics: Arc::new(Metrics::new(["fake"])),
+            metrics: Arc::new(Metrics::new(["fake"], MetricsOptions::default())),
+            started: Startup::default(),
             // Whose listeners these are is asked where there are tenants; the tests' first is "acme".
             audiosocket: AudioSocketSettings { tenant: "acme".to_owned(), ..AudioSocketSettings::default() },
             takes_calls: true,

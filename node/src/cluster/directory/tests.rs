@@ -135,7 +135,10 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         slots_idle: 4,
         waiting: 0,
         restarts: 0,
+        slots_desired: 8,
         real_time_factor: None,
+        decoded: std::time::Duration::from_secs(40),
+        decoding: std::time::Duration::from_secs(10),
         resident_bytes: 0,
         last_error: None,
     };
