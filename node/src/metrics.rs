@@ -21,6 +21,7 @@ use starling_actors::{
 use starling_protocol::native::ErrorCode;
 
 use crate::build;
+use crate::traces::SpansDropped;
 
 /// The format that [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -104,6 +105,7 @@ struct Counters {
     hosts_exited: Family<CauseLabels, Counter>,
     load_failures: Family<ModelLabel, Counter>,
     gossip_refused: Family<ReasonLabel, Counter>,
+    spans_dropped: Family<ReasonLabel, Counter>,
 }
 
 #[derive(Default)]
@@ -216,6 +218,8 @@ fn register_counters(registry: &mut Registry, counters: &Counters) {
         "Packets on the gossip socket that were not used, by why",
         &counters.gossip_refused,
     );
+    let help = "Spans that never reached the collector, by why";
+    add(registry, "trace_spans_dropped", help, &counters.spans_dropped);
 }
 
 fn register_gauges(registry: &mut Registry, gauges: &Gauges) {
@@ -270,6 +274,7 @@ impl Metrics {
             drop(self.counters.resumed.get_or_create(&label));
             drop(self.counters.audio.get_or_create(&label));
         }
+        let _ = self.spans_dropped();
         for reason in GOSSIP_REFUSALS {
             drop(self.counters.gossip_refused.get_or_create(&ReasonLabel { reason }));
         }
@@ -292,6 +297,13 @@ impl Metrics {
                 drop(timing.get_or_create(&label));
             }
         }
+    }
+
+    /// Where spans are counted that never reach the collector.
+    #[must_use]
+    pub fn spans_dropped(&self) -> SpansDropped {
+        let of = |reason| self.counters.spans_dropped.get_or_create_owned(&ReasonLabel { reason });
+        SpansDropped { queue_full: of("queue_full"), not_sent: of("not_sent") }
     }
 
     /// All metrics as text, with the gauges as `status` and `cluster` have them.

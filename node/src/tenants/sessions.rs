@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
 use starling_protocol::control::SessionReport;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Segment, SessionId};
 
@@ -21,13 +22,15 @@ const FRAME_BYTES: u64 = 2;
 pub struct TenantSessions {
     tenant: Arc<Tenant>,
     sessions: Arc<dyn Sessions>,
+    /// What the request is a part of that the sessions are opened for.
+    trace: Option<TraceContext>,
 }
 
 impl TenantSessions {
-    /// The sessions as `tenant` has them.
+    /// The sessions as `tenant` has them. They are part of `trace`, unless they name another.
     #[must_use]
-    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>) -> Self {
-        Self { tenant, sessions }
+    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>, trace: Option<TraceContext>) -> Self {
+        Self { tenant, sessions, trace }
     }
 
     /// The model that is meant, if this tenant may use it.
@@ -56,6 +59,7 @@ impl Sessions for TenantSessions {
     async fn open(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
         request.model = self.model(request.model)?;
         request.tenant = self.tenant.name().to_owned();
+        request.trace = request.trace.or_else(|| self.trace.clone());
         let session = request.session;
         match Pass::new(&self.tenant, session, false) {
             Ok(pass) => Ok(pass.counting(self.sessions.open(request).await?)),
@@ -74,6 +78,7 @@ impl Sessions for TenantSessions {
 
     async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
         request.tenant = self.tenant.name().to_owned();
+        request.trace = request.trace.or_else(|| self.trace.clone());
         let pass = Pass::new(&self.tenant, request.session, true)?;
         Ok(pass.counting(self.sessions.resume(request).await?))
     }

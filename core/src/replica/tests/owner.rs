@@ -32,6 +32,7 @@ pub(super) fn facts() -> SessionFacts {
         },
         linger_ms: 60_000,
         trace: None,
+        root: None,
     }
 }
 
@@ -87,6 +88,7 @@ impl Owner {
                 committed: DecodeOffset(self.committed),
                 audio_from: SourceOffset(self.committed),
                 ended: false,
+                recent: Vec::new(),
             })),
             CopyItem::Kept { segment } => ToReplica::Kept(Box::new(self.finals[segment.0 as usize].clone())),
             CopyItem::Audio { from, to } => {
@@ -103,6 +105,7 @@ impl Owner {
                     to: DecodeOffset(to),
                     answered: false,
                     needed_from: SourceOffset(to),
+                    times: None,
                 }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
