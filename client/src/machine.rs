@@ -55,7 +55,7 @@ struct Attempt {
 }
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
     settings: Settings,
     /// The first message, without `resume`; its session changes when a new server session is begun.

@@ -38,7 +38,7 @@ pub enum Accusation {
 }
 
 /// Watches one host from the moment it is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostWatch {
     heard: Timestamp,
     rounds: Rounds,

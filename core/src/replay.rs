@@ -30,14 +30,14 @@ pub enum ReplayError {
 }
 
 /// What was heard of every sender.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplayWindows {
     senders: BTreeMap<NodeName, Window>,
     most_senders: usize,
     heard: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Window {
     generation: Generation,
     highest: u64,

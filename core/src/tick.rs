@@ -37,6 +37,7 @@ impl TickWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp(Duration::from_millis(ms))
@@ -51,5 +52,20 @@ mod tests {
             .collect();
         let pause = Some(Duration::from_millis(4_900));
         assert_eq!(told, [None, None, None, None, pause, None, None, None]);
+    }
+
+    proptest! {
+        /// Against the times themselves: what is told is what was missed, and no pause is told that was none.
+        #[test]
+        fn pauses_are_what_is_missing_between_ticks(gaps in proptest::collection::vec(0u64..2_000, 0..100)) {
+            let mut watch = TickWatch::new(at(0));
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                let expected = (gap > 400).then(|| Duration::from_millis(gap - 100));
+                prop_assert_eq!(watch.tick(at(now)), expected);
+            }
+            prop_assert_eq!(watch, TickWatch::new(at(now)), "nothing else is remembered");
+        }
     }
 }

@@ -374,7 +374,7 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 /// A native call that has not returned yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallInProgress {
     /// Whose audio it works on.
     pub lease: LeaseId,

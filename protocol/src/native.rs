@@ -40,7 +40,7 @@ pub enum ClientMessage {
 }
 
 /// What a session is to be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     /// [`NATIVE_PROTOCOL`] of the client; absent means 1.
@@ -153,7 +153,7 @@ pub enum Encoding {
 }
 
 /// What a client wants to get. Fields that affect text are fixed for the session's life.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionOptions {
     /// Words with times and confidences in finals.
@@ -240,7 +240,7 @@ impl Default for SessionOptions {
 }
 
 /// What the client still holds of a session it goes on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
     /// The last `ready.token`.
@@ -410,7 +410,7 @@ pub enum WarningCode {
 }
 
 /// An error in the client's terms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What kind.
     pub code: ErrorCode,

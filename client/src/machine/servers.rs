@@ -24,7 +24,7 @@ pub enum Server {
 }
 
 /// One round of asking: every known server once.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Round {
     /// Those still to be asked, in this order.
     pub(super) left: VecDeque<Server>,

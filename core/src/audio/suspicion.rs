@@ -24,7 +24,11 @@ const UNRELATED: f64 = 0.25;
 /// Loud blocks that are looked at: two seconds of them.
 const LOUD_BLOCKS: u32 = 20;
 
-/// Of those, how many may be noise: a caller may hiss, or be connected with a crack.
+/// Blocks that are looked at in all, loud or not: half a minute. Wrong bytes are loud from their first second on, and every further
+/// sample of a long call would be looked at for nothing.
+const BLOCKS: u32 = 30 * BLOCKS_A_SECOND;
+
+/// Of the loud ones, how many may be noise: a caller may hiss, or be connected with a crack.
 const MOST_UNRELATED: u32 = 4;
 
 /// What comes before is a client that catches up with itself.
@@ -96,6 +100,7 @@ struct Noise {
     last: f64,
     /// A sample whose second byte is to come.
     half: Option<u8>,
+    blocks: u32,
     loud: u32,
     unrelated: u32,
 }
@@ -152,8 +157,8 @@ impl AudioCheck {
             noise.sample(f64::from(i16::from_le_bytes([low, *byte])));
             if noise.samples >= block {
                 noise.end_block();
-                if noise.loud >= LOUD_BLOCKS {
-                    let found = noise.unrelated > MOST_UNRELATED;
+                if noise.loud >= LOUD_BLOCKS || noise.blocks >= BLOCKS {
+                    let found = noise.loud >= LOUD_BLOCKS && noise.unrelated > MOST_UNRELATED;
                     self.noise = None;
                     return found.then_some(Suspicion::Noise);
                 }
@@ -204,6 +209,7 @@ impl Noise {
     }
 
     fn end_block(&mut self) {
+        self.blocks += 1;
         if (self.energy / f64::from(self.samples.max(1))).sqrt() >= LOUD {
             self.loud += 1;
             self.unrelated += u32::from((self.product / self.energy).abs() < UNRELATED);
@@ -231,6 +237,7 @@ fn kind_of(head: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// What is said of audio that comes in pieces of 100 ms, each after so long.
     fn said(sample_rate: u32, live: bool, pcm: &[u8], piece: usize, every: Duration) -> Vec<Suspicion> {
@@ -299,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn noise_is_looked_for_in_the_first_half_minute() {
+        let quiet_for = |seconds: usize| [vec![0; seconds * 32_000], random(200_000)].concat();
+        assert_eq!(said(16_000, false, &quiet_for(27), 3_200, TENTH), [Suspicion::Noise]);
+        assert_eq!(said(16_000, false, &quiet_for(29), 3_200, TENTH), []);
+        let mut check = AudioCheck::new(16_000, false);
+        check.hear(&quiet_for(29), Timestamp(TENTH));
+        assert!(check.noise.is_none(), "no sample is looked at any more");
+    }
+
+    #[test]
     fn a_rate_is_told_by_what_arrives() {
         // Audio of 8 kHz that is said to have 16 kHz, and the other way round; the second is stereo taken for mono, too.
         let slow = said(16_000, true, &voice(16_000, 20), 1_600, TENTH);
@@ -311,5 +328,38 @@ mod tests {
     fn a_recording_may_come_at_any_pace_and_a_caller_who_pauses_has_none() {
         assert_eq!(said(8_000, false, &voice(8_000, 60), 3_200, TENTH), []);
         assert_eq!(said(16_000, true, &voice(16_000, 20), 3_200, TENTH * 3 / 2), []);
+    }
+
+    proptest! {
+        /// What is heard of a recording depends on its bytes, not on how they are cut; and each thing is said once.
+        #[test]
+        fn any_bytes_in_any_pieces_are_told_alike_and_once(
+            head in prop::sample::select(vec![&b""[..], b"RIFF\0\0\0\0WAVE", b"OggS", b"\x1aE\xdf\xa3"]),
+            noise: bool,
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            pieces in proptest::collection::vec(1usize..2_000, 1..20),
+            every_ms in 0u32..400,
+        ) {
+            let rest = if noise { random(40_000) } else { voice(8_000, 3) };
+            let pcm = [head, &body, &rest].concat();
+            let whole = said(8_000, false, &pcm, pcm.len(), TENTH);
+            for live in [false, true] {
+                let mut check = AudioCheck::new(8_000, live);
+                let (mut rest, mut found, mut now) = (&pcm[..], Vec::new(), Duration::ZERO);
+                for size in pieces.iter().cycle() {
+                    let (piece, tail) = rest.split_at((*size).min(rest.len()));
+                    found.extend(check.hear(piece, Timestamp(now)));
+                    now += Duration::from_millis(every_ms.into());
+                    rest = tail;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                let (rates, others): (Vec<_>, Vec<_>) =
+                    found.into_iter().partition(|found| matches!(found, Suspicion::Rate { .. }));
+                prop_assert_eq!(&others, &whole);
+                prop_assert!(rates.len() <= usize::from(live));
+            }
+        }
     }
 }

@@ -34,6 +34,7 @@ impl SeekPace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_first_search_is_at_once_and_those_that_follow_soon_get_rarer() {
@@ -49,5 +50,24 @@ mod tests {
         assert_eq!(pace.next(now, 0), LONGEST / 2);
         now = now.plus(LONGEST * 2);
         assert_eq!(pace.next(now, u32::MAX), Duration::ZERO, "one that lasted is no sign of trouble");
+    }
+
+    proptest! {
+        /// Whoever searches again at once, for as long as it likes, does so no more often than every few seconds.
+        #[test]
+        fn searches_get_rare_however_soon_the_next_is_wanted(
+            searches in proptest::collection::vec((any::<u32>(), 0u64..20_000), 1..100),
+        ) {
+            let mut pace = SeekPace::default();
+            let (mut now, mut in_a_row) = (Timestamp::default(), 0u32);
+            for (random, after_ms) in searches {
+                let wait = pace.next(now, random);
+                let most = if in_a_row == 0 { Duration::ZERO } else { (FIRST * (1 << (in_a_row - 1).min(9))).min(LONGEST) };
+                prop_assert!(wait <= most && wait >= most / 2, "{:?} of {:?}", wait, most);
+                let begins = now.plus(wait);
+                now = begins.plus(Duration::from_millis(after_ms));
+                in_a_row = if now < begins.plus(LONGEST) { in_a_row + 1 } else { 0 };
+            }
+        }
     }
 }

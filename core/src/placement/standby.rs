@@ -71,6 +71,7 @@ pub const fn has_room(cluster_idle: u64, kept: u32, is_there: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn name(text: &str) -> NodeName {
         NodeName::parse(text).expect("a name")
@@ -146,5 +147,51 @@ mod tests {
         assert_eq!(cluster_idle(Some((own, 6)), &small), 1, "a small one can take over 4, and there are 3");
         assert!(has_room(6, 5, false) && !has_room(5, 5, false));
         assert!(has_room(5, 5, true) && !has_room(4, 5, true));
+    }
+
+    fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+        let zones = prop::sample::select(vec!["", "z1", "z2"]);
+        let classes = prop::sample::select(vec!["", "avx2", "neon"]);
+        let one = (0u8..6, zones, classes, 0u32..4, any::<bool>());
+        proptest::collection::vec(one, 0..6).prop_map(|all| {
+            let one = |(n, zone, class, idle, draining): (u8, &str, &str, u32, bool)| Candidate {
+                zone: zone.into(),
+                class: class.into(),
+                draining,
+                ..candidate(&format!("n{n}"), idle)
+            };
+            all.into_iter().map(one).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_where_it_would_not_help(
+            candidates in any_candidates(),
+            class in prop::sample::select(vec!["", "avx2"]),
+            own_idle in 0u32..2,
+            random: u64,
+        ) {
+            let (first, keepers, excluded) = (name("n0"), [name("n1")], [name("n2")]);
+            let own = Some(Own { idle: own_idle, class: "avx2" });
+            let (keepers, excluded) = (&keepers, &excluded);
+            let want = StandbyWant { own, first: Some(&first), zone: "z1", class, keepers, excluded };
+            let able = |candidate: &Candidate| {
+                let alike = class.is_empty() || candidate.class.is_empty() || candidate.class == class;
+                let apart = candidate.node != first && candidate.node != excluded[0];
+                candidate.idle > 0 && !candidate.draining && alike && apart
+            };
+            let found = place_standby(&want, &candidates, random);
+            prop_assert_eq!(found, place_standby(&want, &candidates, random), "the same figures give the same choice");
+            match found {
+                Some(Place::Peer(peer)) => {
+                    prop_assert!(able(peer), "{:?}", peer);
+                    let keeps = |candidate: &Candidate| able(candidate) && candidate.node == keepers[0];
+                    prop_assert!(keeps(peer) || !candidates.iter().any(keeps), "a keeper goes first");
+                }
+                Some(Place::Own) => prop_assert!(own_idle > 0 && !candidates.iter().any(able)),
+                None => prop_assert!(own_idle == 0 && !candidates.iter().any(able)),
+            }
+        }
     }
 }

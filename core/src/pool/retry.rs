@@ -45,6 +45,7 @@ impl RetryAfter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp(Duration::from_millis(ms))
@@ -75,5 +76,34 @@ mod tests {
         retry.slot_freed(at(0));
         retry.slot_freed(at(1));
         assert_eq!(retry.estimate(at(1), 9), least);
+    }
+
+    proptest! {
+        /// Whatever the pace: within its bounds, no shorter for who stands farther behind, and where slots come evenly it is
+        /// the time until one's own.
+        #[test]
+        fn it_is_bounded_and_grows_with_the_queue(
+            gaps in proptest::collection::vec(0u64..30_000, 0..40),
+            least_ms in 0u64..2_000,
+            even_ms in 1u64..400,
+        ) {
+            let least = Duration::from_millis(least_ms);
+            let mut retry = RetryAfter::new(least);
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                retry.slot_freed(at(now));
+                let estimates: Vec<Duration> = (0..9).map(|waiting| retry.estimate(at(now), waiting)).collect();
+                prop_assert!(estimates.is_sorted());
+                prop_assert!(estimates.iter().all(|wait| *wait >= least && *wait <= LONGEST.max(least)));
+            }
+            for _ in 0..60 {
+                now += even_ms;
+                retry.slot_freed(at(now));
+            }
+            let due = Duration::from_millis(3 * even_ms);
+            let estimate = retry.estimate(at(now), 2);
+            prop_assert!(estimate >= due.max(least) && estimate <= due.max(least) + Duration::from_millis(2));
+        }
     }
 }

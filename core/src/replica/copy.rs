@@ -234,12 +234,19 @@ impl SessionCopy {
 
     fn commit(&mut self, commit: Commit) -> Result<(), Unfit> {
         let Commit { last, to, answered, needed_from, times } = commit;
+        if self.after_kept() != self.start.next_segment {
+            return Err(Unfit("a commit comes before the finals that were there"));
+        }
         if last.segment != self.start.next_segment || last.from != self.start.final_end || last.to < last.from
         {
             return Err(Unfit("a commit is not the next one"));
         }
         if to < self.start.committed || (answered && self.entries.is_empty()) {
             return Err(Unfit("a commit goes back"));
+        }
+        // The copy could not be read out: what it would begin with stands behind what follows.
+        if self.entries.get(usize::from(answered)).is_some_and(|(at, _)| *at < to) {
+            return Err(Unfit("a commit passes an entry"));
         }
         let (segment, final_end) = (last.segment, last.to);
         self.keep(last)?;

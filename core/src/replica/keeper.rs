@@ -271,6 +271,12 @@ impl KeeperMachine {
         self.sessions.get(&session).is_some_and(|kept| kept.epoch == epoch && kept.copy.is_some())
     }
 
+    /// The epoch that is obeyed, if the session is known: a lower one is not.
+    #[must_use]
+    pub fn obeyed(&self, session: SessionId) -> Option<Epoch> {
+        self.sessions.get(&session).map(|kept| kept.epoch)
+    }
+
     /// What is held of a session.
     #[must_use]
     pub fn held(&self, session: SessionId) -> Option<CopySummary> {

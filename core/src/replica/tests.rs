@@ -4,6 +4,7 @@
 mod gather;
 mod keeper;
 mod owner;
+mod random;
 mod takeover;
 mod world;
 

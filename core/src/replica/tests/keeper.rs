@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_protocol::replica::{CopyStart, ToReplica, View};
+use starling_protocol::replica::{CopyStart, EntryKind, ToReplica, View};
 use starling_protocol::{DecodeOffset, Epoch, Segment, SourceOffset};
 
 use super::owner::{facts, final_of, session};
@@ -191,6 +191,9 @@ fn a_copy_takes_nothing_that_does_not_adjoin() {
         assert_eq!(copy.apply(message), Err(Unfit(why)));
         assert_eq!(copy, before);
     }
+    let mut asked = copy.clone();
+    asked.apply(ToReplica::Entry { at: DecodeOffset(5), kind: EntryKind::Finalize }).expect("fits");
+    assert_eq!(asked.apply(commit(0, 0, 10)), Err(Unfit("a commit passes an entry")));
     copy.apply(commit(0, 0, 10)).expect("fits");
     assert_eq!((copy.next_segment(), copy.audio_end()), (Segment(1), SourceOffset(32)));
     copy.apply(ToReplica::Over).expect("fits");

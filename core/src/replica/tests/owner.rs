@@ -60,6 +60,8 @@ pub(super) struct Owner {
     pub(super) committed: u64,
     pub(super) trimmed: u64,
     pub(super) finals: Vec<Final>,
+    /// Whether each of them answers an entry.
+    pub(super) answered: Vec<bool>,
     pub(super) confirmed: u64,
     pub(super) entries: VecDeque<(DecodeOffset, EntryKind)>,
     pub(super) epoch: Epoch,
@@ -103,7 +105,7 @@ impl Owner {
                 ToReplica::Commit(Box::new(Commit {
                     last,
                     to: DecodeOffset(to),
-                    answered: false,
+                    answered: self.answered[segment.0 as usize],
                     needed_from: SourceOffset(to),
                     times: None,
                 }))

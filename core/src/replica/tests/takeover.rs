@@ -1,5 +1,6 @@
 //! Which copy is gone on from.
 
+use proptest::prelude::*;
 use starling_protocol::control::CopySummary;
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, Segment, SourceOffset};
@@ -76,4 +77,67 @@ fn a_copy_of_the_newest_set_needs_no_other() {
         assert!(!suffices(&answer, View(2), &wanted), "{answer:?}");
     }
     assert!(!suffices(&held(1, 0, 1, 1_000), View(0), &wanted), "its owner alone had it all");
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        6 => (0u64..3, 0u64..3, 0u64..4, 0u64..4).prop_map(|(epoch, view, segment, audio)| held(epoch, view, segment, audio * 100)),
+        1 => Just(Answer::NotHeld),
+        1 => Just(Answer::Silent),
+        1 => (1u64..5).prop_map(|epoch| Answer::Fenced { epoch: Epoch(epoch) }),
+    ]
+}
+
+proptest! {
+    /// Against a sort of all that was answered.
+    #[test]
+    fn the_choice_is_the_first_of_the_best_and_never_passes_a_fence(
+        answers in proptest::collection::vec(any_answer(), 0..5),
+        last_final in proptest::option::of(0u64..5),
+        knows_where: bool,
+        final_to in 0u64..500,
+        have_from in 0u64..500,
+        newest in 0u64..3,
+    ) {
+        let wanted = wanted(last_final, (last_final.is_some() && knows_where).then_some(final_to), have_from);
+        let mut copies: Vec<(CopySummary, usize)> = answers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, answer)| match answer {
+                Answer::Held(summary) => Some((*summary, index)),
+                _ => None,
+            })
+            .collect();
+        copies.sort_by_key(|(held, index)| {
+            (std::cmp::Reverse((held.epoch, held.view, held.next_segment, held.audio_end)), *index)
+        });
+        let fence = answers.iter().filter_map(|answer| match answer {
+            Answer::Fenced { epoch } => Some(*epoch),
+            _ => None,
+        });
+        let choice = choose(&answers, &wanted);
+        match (fence.max(), copies.first()) {
+            (Some(epoch), _) => prop_assert_eq!(choice, Choice::Superseded { epoch }),
+            (None, None) => prop_assert_eq!(choice, Choice::Unknown),
+            (None, Some((best, first))) => {
+                let ahead = last_final.is_some_and(|last| last >= best.next_segment.0);
+                let known_to = if ahead { best.audio_end.0.max(final_to) } else { best.audio_end.0 };
+                match choice {
+                    Choice::GoOn { index, skip_to } => {
+                        prop_assert_eq!(index, *first);
+                        prop_assert_eq!(skip_to.is_some(), ahead);
+                        prop_assert!(have_from <= known_to, "no hole between what there is and what can be sent");
+                    }
+                    Choice::Gap => prop_assert!(have_from > known_to),
+                    Choice::Unknown => prop_assert!(ahead && !knows_where),
+                    Choice::Superseded { .. } => prop_assert!(false, "nobody said so"),
+                }
+            }
+        }
+        // Who is enough alone is gone on from alone, with nothing left out.
+        for answer in answers.iter().filter(|answer| suffices(answer, View(newest), &wanted)) {
+            prop_assert_eq!(choose(&[*answer], &wanted), Choice::GoOn { index: 0, skip_to: None });
+            prop_assert!(newest > 0);
+        }
+    }
 }

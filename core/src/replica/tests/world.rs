@@ -180,7 +180,7 @@ impl World {
         let at = self.owner.entries.front().map_or(self.owner.audio, |(at, _)| at.0);
         let segment = self.owner.finals.len() as u64;
         self.owner.finals.push(final_of(segment, self.owner.committed, at));
-        self.owner.entries.pop_front();
+        self.owner.answered.push(self.owner.entries.pop_front().is_some());
         self.owner.committed = at;
         self.tell(ReplicationEvent::Committed { segment: Segment(segment) });
         self.trim();
