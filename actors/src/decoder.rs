@@ -16,6 +16,7 @@ use crate::data::LeaseStream;
 use crate::host::HostMessage;
 use crate::pool::{LeaseAnswer, PoolMessage};
 use crate::task::AbortOnDrop;
+use crate::trace::DecodeTrace;
 
 /// How long a host may take to close a lease: the longest native call it is not accused of, and some. A host that takes
 /// longer is stuck and will be told so.
@@ -45,6 +46,8 @@ pub(crate) struct DecoderArguments {
     pub(crate) attempt: Attempt,
     pub(crate) holder: Holder,
     pub(crate) seat: Seat,
+    /// What is told of it, where the host is on this node.
+    pub(crate) trace: Option<Box<DecodeTrace>>,
 }
 
 /// Where the host is.
@@ -85,6 +88,7 @@ pub(crate) struct DecoderState {
     early: Vec<ToHost>,
     opened: bool,
     closing: bool,
+    trace: Option<Box<DecodeTrace>>,
 }
 
 impl Message for DecoderMessage {}
@@ -99,7 +103,7 @@ impl Actor for DecoderActor {
         myself: ActorRef<DecoderMessage>,
         arguments: DecoderArguments,
     ) -> Result<DecoderState, ActorProcessingErr> {
-        let DecoderArguments { lease, attempt, holder, seat } = arguments;
+        let DecoderArguments { lease, attempt, holder, seat, trace } = arguments;
         let (slot, link, listening) = match seat {
             Seat::Host { pool, host } => {
                 host.cast(HostMessage::Bind { lease, decoder: myself })?;
@@ -120,6 +124,7 @@ impl Actor for DecoderActor {
             early: Vec::new(),
             opened: false,
             closing: false,
+            trace,
         })
     }
 
@@ -139,6 +144,7 @@ impl Actor for DecoderActor {
             DecoderMessage::Command(command) => state.command(&myself, command),
             DecoderMessage::Frame(frame) => state.frame(&myself, frame),
             DecoderMessage::Lost(cause) => {
+                state.trace(|trace| trace.lost(cause));
                 state.tell(HolderMessage::Lost { attempt: state.attempt, cause });
                 myself.stop(None);
             }
@@ -157,6 +163,9 @@ impl DecoderState {
         }
         let Some(link) = &self.link else { return self.early.push(command) };
         self.opened |= matches!(command, ToHost::Open { .. });
+        if let Some(trace) = &mut self.trace {
+            trace.told(&command);
+        }
         if link.try_send(command).is_err() {
             // The host reads nothing, or is gone. What was not sent is missing from now on: the lease is of no use.
             self.tell(HolderMessage::Lost { attempt: self.attempt, cause: LossCause::Protocol });
@@ -165,6 +174,7 @@ impl DecoderState {
     }
 
     fn frame(&mut self, myself: &ActorRef<DecoderMessage>, frame: FromHost) {
+        self.trace(|trace| trace.heard(&frame));
         match frame {
             FromHost::Closed { .. } => self.release(myself),
             FromHost::Refused { message, .. } => {
@@ -180,6 +190,12 @@ impl DecoderState {
         }
     }
 
+    fn trace(&mut self, note: impl FnOnce(&mut DecodeTrace)) {
+        if let Some(trace) = &mut self.trace {
+            note(trace);
+        }
+    }
+
     fn tell(&self, message: HolderMessage) {
         if !self.closing {
             // A holder that is gone needs to be told nothing.
@@ -192,6 +208,7 @@ impl DecoderState {
             return;
         }
         self.closing = true;
+        self.trace(DecodeTrace::closed);
         if let (Some(link), true, Some(_)) = (&self.link, self.opened, &self.slot) {
             // On a full link the deadline frees the slot, and the host's end frees its recognizer.
             let _ = link.try_send(ToHost::Close { lease: self.lease });

@@ -30,6 +30,7 @@ use crate::pool::{Grant, PoolMessage, PoolSnapshot};
 use crate::reservations::{Kept, Wanted, reserve};
 use crate::session::SessionMessage;
 use crate::task::AbortOnDrop;
+use crate::trace::LeaseTrace;
 
 /// A peer answers within a round trip and what its pool was given to wait. One that takes so much longer is passed over:
 /// there are others, and a caller waits.
@@ -118,7 +119,9 @@ impl Decoders {
 
 fn acquire(pool: &ActorRef<PoolMessage>, ask: &Ask, session: &ActorRef<SessionMessage>) {
     let (attempt, purpose, holder) = (ask.attempt, ask.purpose, session.get_derived());
-    let _ = pool.cast(PoolMessage::Acquire { attempt, purpose, claim: None, holder });
+    let standby = matches!(purpose, Purpose::Standby { .. });
+    let trace = Some(LeaseTrace { session: ask.session, epoch: ask.epoch, standby });
+    let _ = pool.cast(PoolMessage::Acquire { attempt, purpose, claim: None, holder, trace });
 }
 
 struct Searching {
@@ -336,7 +339,8 @@ impl Searching {
         tokio::spawn(async move {
             let (waited, class) = (stream.waited, stream.class.as_str().into());
             let holder = session.get_derived();
-            let arguments = DecoderArguments { lease, attempt, holder, seat: Seat::Peer(stream) };
+            let seat = Seat::Peer(stream);
+            let arguments = DecoderArguments { lease, attempt, holder, seat, trace: None };
             match Actor::spawn_linked(None, DecoderActor, arguments, session.get_cell()).await {
                 Ok((decoder, _)) => {
                     let decoder = DecoderHandle::new(decoder, lease);

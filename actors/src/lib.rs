@@ -30,6 +30,7 @@ mod replica;
 mod reservations;
 mod session;
 mod task;
+mod trace;
 pub mod trust;
 
 pub use clock::{Clock, unix_now};
@@ -56,3 +57,4 @@ pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
     SessionOutput,
 };
+pub use trace::{Span, SpanEvent, Tracer, Tracing, Value};

@@ -53,6 +53,7 @@ impl Cluster {
             launcher: Arc::new(launcher),
             limits: SessionLimits::default(),
             observer: Arc::new(SilentObserver),
+            tracing: None,
             peers: None,
             copies,
         };

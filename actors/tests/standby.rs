@@ -72,6 +72,7 @@ impl Node {
             launcher: Arc::new(launcher),
             limits: SessionLimits { standby, ..SessionLimits::default() },
             observer: Arc::clone(&counts) as Arc<dyn Observer>,
+            tracing: None,
             peers,
             copies,
         };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use starling_protocol::SessionId;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ApiKey, AudioFormat, Hello, SessionOptions};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
@@ -83,6 +84,8 @@ pub struct SessionConfig {
     pub options: SessionOptions,
     /// The session's id; `None` for a random one.
     pub session: Option<SessionId>,
+    /// The trace that the session is a part of, as W3C Trace Context writes it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Opens sessions. Cheap to clone; holds no connection.
@@ -140,6 +143,10 @@ impl Client {
         hello.language = session.language;
         hello.format = session.format;
         hello.options = session.options;
+        if let Some(TraceContext { traceparent, tracestate }) = session.trace {
+            hello.traceparent = Some(traceparent);
+            hello.tracestate = Some(tracestate).filter(|state| !state.is_empty());
+        }
         let settings = Settings {
             servers: self.targets.iter().map(|target| target.place().to_string()).collect(),
             ring_frames: frames(self.config.ring, hello.format.sample_rate),

@@ -42,6 +42,7 @@ pub use config::{Client, ClientConfig, SessionConfig};
 pub use error::{ConfigError, OpenError, SendError, SessionError};
 pub use machine::{Event, Opened};
 pub use session::{AudioSender, Events, Session};
+pub use starling_protocol::lease::TraceContext;
 pub use starling_protocol::native::{
     ApiKey, AudioFormat, Encoding, ErrorBody, ErrorCode, Final, SessionOptions, TimedAlternative, TimedWord,
     WarningCode,

@@ -14,7 +14,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-pub use copy::{SessionCopy, Unfit};
+pub use copy::{RECENT_SEGMENTS, SessionCopy, Unfit};
 pub use keeper::{
     CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, Shape,
     StreamId,

@@ -146,7 +146,7 @@ impl Host {
     /// The text of the lease's next cut.
     fn cut(&mut self, lease: u64) -> (Segment, u64, u64, CutCause, String) {
         self.wait(|message| match message {
-            FromHost::Cut { lease: id, segment, from, to, cause, utterance } if id.0 == lease => {
+            FromHost::Cut { lease: id, segment, from, to, cause, utterance, .. } if id.0 == lease => {
                 Some((segment, from.0, to.0, cause, utterance.text))
             }
             FromHost::Failed { lease: id, message } if id.0 == lease => panic!("lease failed: {message}"),

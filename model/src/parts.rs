@@ -174,5 +174,6 @@ pub(crate) fn facts(session: SessionId) -> SessionFacts {
         },
         linger_ms: 60_000,
         trace: None,
+        root: None,
     }
 }

@@ -33,7 +33,8 @@ impl Owner {
             CopyItem::Commit { segment } => {
                 let (text, facts) = kept(segment)?;
                 let Facts { to, answered, needed_from } = (*facts)?;
-                ToReplica::Commit(Box::new(Commit { last: text.to_final(), to, answered, needed_from }))
+                let (last, times) = (text.to_final(), None);
+                ToReplica::Commit(Box::new(Commit { last, to, answered, needed_from, times }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
             CopyItem::Epoch { epoch } => ToReplica::Epoch { epoch },
@@ -54,6 +55,7 @@ impl Owner {
             committed: self.session.journal().committed(),
             audio_from: standing.audio_from,
             ended: self.session.journal().ended(),
+            recent: Vec::new(),
         }
     }
 

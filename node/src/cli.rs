@@ -397,10 +397,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(arguments) => {
             let config = arguments.config;
             let loaded = config.load()?;
-            crate::telemetry::init(&loaded.settings.log)
+            let log = crate::telemetry::Log::start(&loaded.settings.log)
                 .map_err(|error| Failure::new(Exit::Software, error))?;
             let home = home()?;
-            on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home))
+            on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home, log))
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
         Command::Load(arguments) => on_runtime(crate::load::load(arguments)),

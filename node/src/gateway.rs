@@ -16,6 +16,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use starling_actors::Ready;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,6 +69,8 @@ pub struct GatewayState {
     sessions: Arc<dyn Sessions>,
     /// `None` where that is not known yet.
     tenant: Option<Arc<Tenant>>,
+    /// The client's trace, where its request named one.
+    trace: Option<TraceContext>,
 }
 
 impl Deref for GatewayState {
@@ -130,7 +133,7 @@ impl GatewayState {
 impl From<Gateway> for GatewayState {
     fn from(gateway: Gateway) -> Self {
         let sessions = Arc::clone(&gateway.sessions);
-        Self { gateway: Arc::new(gateway), sessions, tenant: None }
+        Self { gateway: Arc::new(gateway), sessions, tenant: None, trace: None }
     }
 }
 

@@ -26,5 +26,6 @@ pub mod status;
 pub mod telemetry;
 pub mod tenants;
 pub mod tls;
+pub mod traces;
 pub mod transcribe;
 pub mod watched;

@@ -25,6 +25,7 @@ use self::timings::Timings;
 use crate::build;
 use crate::tenants::TenantUse;
 use crate::tls::Certificate;
+use crate::traces::SpansDropped;
 
 mod counters;
 mod gauges;
@@ -90,6 +91,12 @@ pub struct Scrape<'a> {
 }
 
 impl Metrics {
+    /// Where spans are counted that never reach the collector.
+    #[must_use]
+    pub fn spans_dropped(&self) -> SpansDropped {
+        self.counters.spans_dropped()
+    }
+
     /// The metrics of a node that serves these models. Series that are sure to come begin at 0, so that the first event of
     /// each can be seen as a rise.
     #[must_use]

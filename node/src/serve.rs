@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use quinn::Endpoint;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
-    SessionLimits, StandbyPolicy, TokenSealer, watch_pulse,
+    SessionLimits, StandbyPolicy, TokenSealer, Tracing, watch_pulse,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
@@ -36,8 +36,10 @@ use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
 use crate::net::{Places, Service, Serving, accept};
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
+use crate::telemetry::Log;
 use crate::tenants::Tenants;
 use crate::tls::{Certificate, CertificateFiles, file_ends_unix_s};
+use crate::traces::{Traces, tracing_of};
 use crate::watched::WatchedSessions;
 
 /// How long connections may take to write what is left once all sessions are over.
@@ -54,7 +56,7 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The node could not start.
-pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(), Failure> {
+pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -> Result<(), Failure> {
     // First of all: as process 1 there is no default action, and a signal before this would be lost.
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Os, error))?;
     let hangups = Hangups::new().map_err(|error| Failure::new(Exit::Os, error))?;
@@ -85,9 +87,10 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     });
     let cluster =
         Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
+    let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
     let live = |node: &NodeHandle| {
         let live =
-            LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread);
+            LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread, log);
         cluster.manage(Arc::clone(&live));
         live
     };
@@ -109,7 +112,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
             };
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
-            let node = start(&settings, &served, Arc::clone(&metrics), Some(peers), copies).await?;
+            let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
+            let node = start(&settings, &served, told, Some(peers), copies).await?;
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
@@ -123,7 +127,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         }
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
-            let node = start(&settings, &served, Arc::clone(&metrics), None, copies).await?;
+            let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
+            let node = start(&settings, &served, told, None, copies).await?;
             let live = live(&node);
             (node, live)
         }
@@ -191,7 +196,12 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
             return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
         }
     };
-    let stopping = stop(node, &cluster, telling, listening, drain_deadline);
+    let stopping = async {
+        stop(node, &cluster, telling, listening, drain_deadline).await;
+        if let Some(traces) = traces {
+            traces.finish().await;
+        }
+    };
     tokio::select! {
         () = stopping => {
             tracing::info!("stopped");
@@ -254,7 +264,7 @@ async fn stop(
 async fn start(
     settings: &Settings,
     served: &[ModelArguments],
-    metrics: Arc<Metrics>,
+    (metrics, tracing): (Arc<Metrics>, Tracing),
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
@@ -262,6 +272,7 @@ async fn start(
     let mut arguments =
         NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics, copies);
     arguments.peers = peers;
+    arguments.tracing = tracing;
     NodeHandle::start(arguments)
         .await
         .map_err(|error| Failure::new(Exit::Software, anyhow!(error).context("the node could not start")))

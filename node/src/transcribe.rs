@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use starling_client::{
     ApiKey, AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
-    SessionError, SessionOptions,
+    SessionError, SessionOptions, TraceContext,
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -103,6 +103,12 @@ fn is_stdin(file: &Path) -> bool {
     file == Path::new("-")
 }
 
+/// The trace that whoever runs this program is in, in the variables that are usual for it.
+fn trace() -> Option<TraceContext> {
+    let traceparent = std::env::var("TRACEPARENT").ok()?;
+    Some(TraceContext { traceparent, tracestate: std::env::var("TRACESTATE").unwrap_or_default() })
+}
+
 /// Transcribes one recording; gives back how many gaps its transcript has.
 async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> Result<usize, Failure> {
     let recording = Recording::open(file).await?;
@@ -117,6 +123,7 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
             ..SessionOptions::default()
         },
         session: None,
+        trace: trace(),
     };
     let session = client.open(config).await.map_err(open_failure)?;
     let model = session.opened().model.clone();

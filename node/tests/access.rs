@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::answer::{Answer, request};
 use common::*;
+use starling_actors::OpenRequest;
 use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
 use starling_core::tenant::TenantLimits;
 use starling_node::config::{GatewaySettings, JwtSettings};
@@ -90,6 +91,28 @@ async fn without_a_key_there_is_health_and_nothing_else() {
     assert!(body.contains("the key is not known here"), "{body}");
     let refused = speak(&format!("ws://{}/", node.vosk), ("x-nothing", "no")).await.expect_err("refused");
     assert_eq!(refused.0, 401);
+}
+
+#[tokio::test]
+async fn a_request_s_trace_is_its_session_s_unless_hello_names_another() {
+    const REQUEST: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const HELLO: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    let mut node = FakeNode::start().await;
+    let trace = |request: &OpenRequest| request.trace.as_ref().expect("a trace").traceparent.clone();
+    let mut socket =
+        speak(&format!("ws://{}/", node.vosk), ("traceparent", REQUEST)).await.expect("is let in").0;
+    send_audio(&mut socket, 3_200).await;
+    assert_eq!(trace(node.session().await.request()), REQUEST);
+    for (hello, wanted) in [(String::new(), REQUEST), (format!(r#","traceparent":"{HELLO}""#), HELLO)] {
+        let url = format!("ws://{}/v1/stream", node.http);
+        let mut socket = speak(&url, ("traceparent", REQUEST)).await.expect("is let in").0;
+        send_text(&mut socket, &format!(r#"{{"type":"hello"{hello}}}"#)).await;
+        assert_eq!(trace(node.session().await.request()), wanted);
+    }
+    let mut socket =
+        speak(&format!("ws://{}/", node.vosk), ("traceparent", &"0".repeat(600))).await.expect("is let in").0;
+    send_audio(&mut socket, 3_200).await;
+    assert!(node.session().await.request().trace.is_none(), "it is longer than any");
 }
 
 #[tokio::test]

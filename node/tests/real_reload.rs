@@ -97,13 +97,15 @@ async fn a_hangup_has_the_models_read_again_and_open_sessions_keep_theirs() {
     sender.send(first).await.expect("sent");
 
     let more = SCRIPTED.replace("slots = 2", "slots = 5");
-    settings.write(&format!("[log]\nlevel = \"debug\"\n{more}"));
+    settings.write(&format!("[log]\nlevel = \"debug\"\n[sessions]\nqueue_length = 9\n{more}"));
     program.signal(Signal::HUP);
     wait_for_slots(&program, "scripted", Some(5)).await;
-    logged(&program, "in force only after a restart: log.level").await;
+    logged(&program, "in force only after a restart: sessions.queue_length").await;
     sender.send(rest).await.expect("sent");
     sender.end().await.expect("ended");
     assert_eq!(heard(events).await, transcript());
+    logged(&program, "\"level\":\"DEBUG\"").await;
+    logged(&program, "\"span\":{\"id\":").await;
 
     // What can't be read, or names what there is not, changes nothing.
     for (wrong, told) in [

@@ -298,6 +298,9 @@ pub enum FromHost {
         cause: CutCause,
         /// What was said.
         utterance: Utterance,
+        /// CPU time that native calls spent on it, in microseconds; 0 from a host that does not say.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        busy_us: u64,
     },
     /// The engine answered with an error; the recognizer is gone and the lease with it. The host lives on.
     Failed {
@@ -364,6 +367,10 @@ impl FromHost {
             }
         }
     }
+}
+
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A native call that has not returned yet.

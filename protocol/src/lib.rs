@@ -3,7 +3,7 @@
 //! Owns: the identifiers of sessions, segments and leases; the native client messages ([`native`]); the messages
 //! between a node and a decoder host ([`lease`]); what nodes ask each other ([`control`]), the streams between them ([`data`]),
 //! the copies of sessions on those ([`replica`]) and what they gossip ([`gossip`]); the tokens by which clients go on with
-//! sessions ([`token`]); the JSON shapes of other dialects ([`vosk`], [`gstreamer`], [`deepgram`], [`openai`], [`realtime`]) and the frames
+//! sessions ([`token`]); which trace a session belongs to ([`trace`]); the JSON shapes of other dialects ([`vosk`], [`gstreamer`], [`deepgram`], [`openai`], [`realtime`]) and the frames
 //! of those over bare TCP ([`wire`]); the framing of binary links ([`frame`]); the limits all of them respect ([`limits`]).
 //!
 //! Must never: do I/O, know an async runtime, or decide anything about a session.
@@ -26,6 +26,7 @@ pub mod openai;
 pub mod realtime;
 pub mod replica;
 pub mod token;
+pub mod trace;
 pub mod transcript;
 pub mod vosk;
 pub mod wire;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lease::{DecodeOptions, TraceContext};
 use crate::native::{Final, SessionOptions};
+use crate::trace::{SegmentTimes, TraceRoot};
 use crate::{DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
 
 /// Most bytes of audio in one frame: a second at 16 kHz. Long fills are acknowledged, and bounded, piece by piece.
@@ -89,6 +90,10 @@ pub struct SessionFacts {
     /// Whose it is; empty where nobody has a name.
     #[serde(default)]
     pub tenant: String,
+    /// What is known of the session's own span, which `trace` names then; `None` where nobody traces it, and `trace` is the
+    /// client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<TraceRoot>,
 }
 
 /// Where a copy begins: the session as it stood, apart from finals, audio and entries.
@@ -112,6 +117,9 @@ pub struct CopyStart {
     pub audio_from: SourceOffset,
     /// Whether the client's audio is over; if no [`EntryKind::End`] follows, all finals were made.
     pub ended: bool,
+    /// The last segments, for the session's trace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<SegmentTimes>,
 }
 
 /// Something that affects text, apart from audio.
@@ -182,6 +190,9 @@ pub struct Commit {
     pub answered: bool,
     /// Source before this is not needed any more.
     pub needed_from: SourceOffset,
+    /// When it was heard, for the session's trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<SegmentTimes>,
 }
 
 /// From a node that keeps a copy.

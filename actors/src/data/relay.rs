@@ -27,6 +27,7 @@ use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::frames::{FrameSource, Writer, write_frame, write_frames};
 use crate::pool::{Grant, PoolMessage};
 use crate::task::AbortOnDrop;
+use crate::trace::{LeaseTrace, log_span};
 
 /// Most steps that a peer may have undecoded here: three times what sessions use, and still only seconds of audio.
 const MOST_WINDOW: u16 = 64;
@@ -93,6 +94,8 @@ pub(crate) struct RelayState {
     stage: Stage,
     _listening: AbortOnDrop,
     _claim: Claim,
+    /// What each line of the log says of it.
+    log: tracing::Span,
 }
 
 enum Stage {
@@ -141,13 +144,17 @@ impl Actor for RelayActor {
         let session = header.session;
         let reserved =
             header.reservation.map(|id| ReservationClaim { reservation: ReservationId(id), session });
-        pool.cast(PoolMessage::Acquire { attempt: header.attempt, purpose, claim: reserved, holder })?;
+        let standby = header.purpose == LeasePurpose::Standby;
+        let trace = Some(LeaseTrace { session, epoch: header.epoch, standby });
+        let (attempt, claim_to) = (header.attempt, reserved);
+        pool.cast(PoolMessage::Acquire { attempt, purpose, claim: claim_to, holder, trace })?;
         let patience = Duration::from_millis(u64::from(header.patience_ms));
         myself.send_after(patience.clamp(LEAST_PATIENCE, MOST_PATIENCE), || RelayMessage::Impatient);
         let listening = AbortOnDrop::spawn(listen(frames, myself));
         debug!(%from, session = %header.session, attempt = header.attempt.0, "a peer asks for a lease");
         let stage = Stage::Asked { writer };
-        Ok(RelayState { from, header, pool, stage, _listening: listening, _claim: claim })
+        let log = log_span(session, header.trace.as_ref());
+        Ok(RelayState { from, header, pool, stage, _listening: listening, _claim: claim, log })
     }
 
     async fn handle(
@@ -156,6 +163,7 @@ impl Actor for RelayActor {
         message: RelayMessage,
         state: &mut RelayState,
     ) -> Result<(), ActorProcessingErr> {
+        let _entered = state.log.clone().entered();
         match message {
             RelayMessage::Decoder(message) => state.decoder(message),
             RelayMessage::Command(command, permit) => {

@@ -15,6 +15,7 @@ use crate::data::Peers;
 use crate::host::{HostLauncher, ProcessLauncher};
 use crate::observe::Observer;
 use crate::replica::CopyArguments;
+use crate::trace::Tracing;
 
 /// Quarantine hosts that a pool may have at once: one suspect is rare, two at once are an attack.
 const QUARANTINE_HOSTS: u16 = 2;
@@ -32,6 +33,8 @@ pub struct NodeArguments {
     pub limits: SessionLimits,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
+    /// Who is told of sessions, as spans.
+    pub tracing: Tracing,
     /// Who else may decode for its sessions; `None` for a node on its own.
     pub peers: Option<Arc<dyn Peers>>,
     /// Copies of sessions, its own and others'.
@@ -49,7 +52,7 @@ impl NodeArguments {
         copies: CopyArguments,
     ) -> Self {
         let launcher = Arc::new(ProcessLauncher { program: decoder_program });
-        Self { models, launcher, limits, observer, peers: None, copies }
+        Self { models, launcher, limits, observer, tracing: None, peers: None, copies }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take
 use crate::session::{
     AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
+use crate::trace::Arrival;
 
 impl SupervisorState {
     pub(super) fn resume(
@@ -60,9 +61,10 @@ impl SupervisorState {
         }
         self.takeovers.insert(request.session, None);
         let (supervisor, copies, keeper) = (myself.clone(), self.copies.clone(), self.keeper.clone());
+        let since = self.clock.now();
         tokio::spawn(async move {
-            let takeover =
-                TakeoverRequest { token, resume: request.resume.clone(), trace: request.trace.clone() };
+            let (resume, trace) = (request.resume.clone(), request.trace.clone());
+            let takeover = TakeoverRequest { token, resume, trace, since, by_id: false };
             let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
             let _ = supervisor.cast(NodeMessage::TakenOver { resume: request, found, reply });
         });
@@ -84,8 +86,9 @@ impl SupervisorState {
         }
         self.takeovers.insert(session, None);
         let (supervisor, copies, keeper) = (myself.clone(), self.copies.clone(), self.keeper.clone());
+        let since = self.clock.now();
         tokio::spawn(async move {
-            let message = match find_by_id(session, &copies, &keeper).await {
+            let message = match find_by_id(session, since, &copies, &keeper).await {
                 None => NodeMessage::NotFound(Box::new(request), reply),
                 Some(takeover) => {
                     let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
@@ -168,8 +171,10 @@ impl SupervisorState {
             self.make_resampler(myself, rates, NodeMessage::TakenOver { resume, found, reply });
             return;
         };
-        let TakenOver { copy, skip_to, holders } = taken;
+        let TakenOver { copy, skip_to, holders, since, from, handed_over } = taken;
         let facts = copy.facts();
+        let recent = copy.start().recent.clone();
+        let arrival = Arrival { root: facts.root, recent, since, from: Some(from), handed_over };
         let request = OpenRequest {
             session: resume.session,
             tenant: facts.tenant.clone(),
@@ -188,6 +193,7 @@ impl SupervisorState {
             view,
             class,
             holders,
+            arrival,
         };
         let opener = Opener {
             epoch: resume.resume.epoch,

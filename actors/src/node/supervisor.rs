@@ -17,7 +17,6 @@ use tracing::error;
 use super::arguments::{ModelArguments, NodeArguments, SessionLimits};
 use super::models::{Models, ModelsMessage, PoolContext, Resolved};
 use super::relays::Relays;
-use crate::claim::FilesClaims;
 use crate::clock::Clock;
 use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
@@ -29,6 +28,7 @@ use crate::session::{
     AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor, SessionArguments,
     SessionMessage,
 };
+use crate::trace::Tracing;
 
 pub(super) struct NodeSupervisor;
 
@@ -106,13 +106,15 @@ pub(super) struct SupervisorState {
     pub(super) models: Models,
     pub(super) limits: SessionLimits,
     observer: Arc<dyn Observer>,
-    clock: Clock,
+    tracing: Tracing,
+    pub(super) clock: Clock,
     pub(super) sessions: HashMap<SessionId, ActorRef<SessionMessage>>,
     /// Sessions that are being looked for elsewhere, and who came back meanwhile.
     pub(super) takeovers: HashMap<SessionId, Option<(ResumeRequest, AttachReply)>>,
     pub(super) copies: CopyArguments,
     pub(super) keeper: KeeperHandle,
-    kept: watch::Sender<Kept>,
+    /// What another keeper is started with, if the one that is there fails.
+    making: KeeperArguments,
     ids: HashMap<ActorId, SessionId>,
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
@@ -139,23 +141,32 @@ impl Actor for NodeSupervisor {
             launcher: node.launcher,
             limits: node.limits,
             observer: Arc::clone(&node.observer),
+            tracing: node.tracing.clone(),
             clock,
             peers: node.peers,
             names: Arc::new(AtomicU64::new(0)),
             reservation_names: Arc::new(AtomicU64::new(0)),
         };
         let models = Models::start(node.models, context, served, &myself).await?;
-        let keeper = spawn_keeper(&myself, &node.copies, clock, models.copies(), &kept).await?;
+        let making = KeeperArguments {
+            memory_bytes: node.copies.memory_bytes,
+            clock,
+            claims: models.copies(),
+            kept,
+            tracing: node.tracing.clone(),
+        };
+        let keeper = spawn_keeper(&myself, making.clone()).await?;
         Ok(SupervisorState {
             models,
             limits: node.limits,
             observer: node.observer,
+            tracing: node.tracing,
             clock,
             sessions: HashMap::new(),
             takeovers: HashMap::new(),
             copies: node.copies,
             keeper,
-            kept,
+            making,
             ids: HashMap::new(),
             count: sessions,
             failed,
@@ -236,8 +247,7 @@ impl Actor for NodeSupervisor {
         match event {
             SupervisionEvent::ActorFailed(who, problem) if who.get_id() == state.keeper.get_id() => {
                 error!(%problem, "the keeper of copies failed and starts over; owners make new copies");
-                let claims = state.models.copies();
-                state.keeper = spawn_keeper(&myself, &state.copies, state.clock, claims, &state.kept).await?;
+                state.keeper = spawn_keeper(&myself, state.making.clone()).await?;
             }
             SupervisionEvent::ActorTerminated(who, _, _) => state.forget(who.get_id()),
             SupervisionEvent::ActorFailed(who, problem) if state.relays.forget(who.get_id()) => {
@@ -341,6 +351,7 @@ impl SupervisorState {
             restored,
             clock: self.clock,
             observer: Arc::clone(&self.observer),
+            tracing: self.tracing.clone(),
         };
         match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
@@ -403,13 +414,8 @@ impl SupervisorState {
 
 async fn spawn_keeper(
     myself: &ActorRef<NodeMessage>,
-    copies: &CopyArguments,
-    clock: Clock,
-    claims: FilesClaims,
-    kept: &watch::Sender<Kept>,
+    arguments: KeeperArguments,
 ) -> Result<KeeperHandle, ActorProcessingErr> {
-    let (memory_bytes, kept) = (copies.memory_bytes, kept.clone());
-    let arguments = KeeperArguments { memory_bytes, clock, claims, kept };
     let (keeper, _) = Actor::spawn_linked(None, KeeperActor, arguments, myself.get_cell()).await?;
     Ok(keeper)
 }

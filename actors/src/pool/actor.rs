@@ -22,6 +22,7 @@ use crate::decoder::{
 };
 use crate::host::{HostArguments, HostLauncher, HostMessage, HostSupervisor};
 use crate::observe::Observer;
+use crate::trace::{DecodeTrace, LeaseTrace, Tracing};
 
 pub(crate) struct ModelPoolActor;
 
@@ -33,6 +34,7 @@ pub(crate) struct PoolArguments {
     pub(crate) launcher: Arc<dyn HostLauncher>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) tracing: Tracing,
     /// Says what the other nodes have; `None` for a node on its own.
     pub(crate) others: Option<OthersKnown>,
     /// Names for reservations, unique on this node: whoever gives one back names no model.
@@ -47,6 +49,7 @@ pub(crate) type OthersKnown = Box<dyn Fn() -> Others + Send + Sync>;
 struct Request {
     attempt: Attempt,
     holder: Holder,
+    trace: Option<LeaseTrace>,
 }
 
 struct Lease {
@@ -119,9 +122,9 @@ impl Actor for ModelPoolActor {
         state: &mut PoolState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PoolMessage::Acquire { attempt, purpose, claim, holder } => {
+            PoolMessage::Acquire { attempt, purpose, claim, holder, trace } => {
                 let request = state.name_request();
-                state.requests.insert(request, Request { attempt, holder });
+                state.requests.insert(request, Request { attempt, holder, trace });
                 state.look_around(&myself).await?;
                 state.drive(&myself, PoolEvent::Requested { request, purpose, claim }).await?;
             }
@@ -279,7 +282,7 @@ impl PoolState {
                     }
                 }
                 PoolAction::Refuse { request, refused } => {
-                    if let Some(Request { attempt, holder }) = self.requests.remove(&request) {
+                    if let Some(Request { attempt, holder, .. }) = self.requests.remove(&request) {
                         let answer = Err(refused);
                         let _ = holder.send_message(HolderMessage::Answer { attempt, answer });
                     } else if let Some(reply) = self.reserving.remove(&request) {
@@ -352,15 +355,22 @@ impl PoolState {
         host: HostId,
         waited: std::time::Duration,
     ) -> Result<(), ActorProcessingErr> {
-        let (Some(holder), Some(host_actor)) = (self.requests.remove(&request), self.hosts.get(&host)) else {
+        let (Some(mut holder), Some(host_actor)) = (self.requests.remove(&request), self.hosts.get(&host))
+        else {
             // Withdrawn requests are gone from the machine too; a host that is gone will be told of.
             let _ = myself.cast(PoolMessage::Event(PoolEvent::Released { lease }));
             return Ok(());
         };
+        let trace = self.arguments.tracing.clone().zip(holder.trace.take()).map(|(tracer, trace)| {
+            let spec = &self.arguments.spec;
+            let (clock, model) = (self.arguments.clock, spec.model.as_str().into());
+            Box::new(DecodeTrace::new(tracer, clock, trace, model, spec.sample_rate))
+        });
         let arguments = DecoderArguments {
             lease,
             attempt: holder.attempt,
             holder: holder.holder.clone(),
+            trace,
             seat: Seat::Host { pool: myself.clone(), host: host_actor.clone() },
         };
         let spawned = Actor::spawn_linked(None, DecoderActor, arguments, myself.get_cell()).await;

@@ -9,6 +9,7 @@ use starling_protocol::control::ReservationId;
 use starling_protocol::{Attempt, LeaseId, NodeName, SessionId};
 
 use crate::decoder::{DecoderHandle, Holder};
+use crate::trace::LeaseTrace;
 
 /// The right to a decoder.
 pub(crate) struct Grant {
@@ -46,7 +47,13 @@ pub(crate) struct PoolSnapshot {
 
 pub(crate) enum PoolMessage {
     /// Somebody wants a lease, and may have had a slot kept for it; the answer is a `HolderMessage::Answer`.
-    Acquire { attempt: Attempt, purpose: Purpose, claim: Option<Claim>, holder: Holder },
+    Acquire {
+        attempt: Attempt,
+        purpose: Purpose,
+        claim: Option<Claim>,
+        holder: Holder,
+        trace: Option<LeaseTrace>,
+    },
     /// They do not want it any more, or are gone.
     Withdraw { attempt: Attempt, holder: Holder },
     /// They wait no longer, and want to be told. Has no effect once they were answered.

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::data::refuse;
 use crate::frames::{FrameSource, Writer, write_frame};
 use crate::task::AbortOnDrop;
+use crate::trace::{CopyTrace, Tracing};
 
 /// Messages of one stream that wait to be applied. Past it the stream is not read.
 const WAITING: usize = 16;
@@ -61,6 +62,7 @@ pub(crate) struct FetchRequest {
 
 pub(crate) struct KeeperActor;
 
+#[derive(Clone)]
 pub(crate) struct KeeperArguments {
     pub(crate) memory_bytes: u64,
     pub(crate) clock: Clock,
@@ -68,6 +70,7 @@ pub(crate) struct KeeperArguments {
     pub(crate) claims: FilesClaims,
     /// What is kept, for whoever tells others.
     pub(crate) kept: watch::Sender<Kept>,
+    pub(crate) tracing: Tracing,
 }
 
 /// How much is kept.
@@ -108,6 +111,7 @@ pub(crate) struct KeeperState {
     last_stream: u64,
     timer: Option<Timestamp>,
     kept: watch::Sender<Kept>,
+    tracing: Tracing,
     /// Who is being promoted: the answer to the event that is handled.
     answer: Option<PromoteAnswer>,
 }
@@ -119,6 +123,8 @@ struct Stream {
     replies: mpsc::Sender<FromReplica>,
     waiting: Option<(FrameSource, Writer, mpsc::Receiver<FromReplica>)>,
     _reading: Option<AbortOnDrop>,
+    /// Until the copy is whole.
+    trace: Option<CopyTrace>,
 }
 
 impl Message for KeeperMessage {}
@@ -147,6 +153,7 @@ impl Actor for KeeperActor {
             last_stream: 0,
             timer: None,
             kept: arguments.kept,
+            tracing: arguments.tracing,
             answer: None,
         };
         state.tell();
@@ -240,8 +247,12 @@ impl KeeperState {
                 let _ = kept.replies.try_send(FromReplica::Applied { count });
             }
             KeeperAction::Install { stream, session } => {
-                if let Some(copy) = self.streams.get_mut(&stream).and_then(|stream| stream.filling.take()) {
+                let Some(stream) = self.streams.get_mut(&stream) else { return };
+                if let Some(copy) = stream.filling.take() {
                     debug!(%session, bytes = copy.bytes(), "a copy is whole");
+                    if let Some(trace) = stream.trace.take() {
+                        trace.whole(&self.tracing, self.clock.now(), copy.bytes());
+                    }
                     self.keep(session, copy);
                 }
             }
@@ -270,7 +281,8 @@ impl KeeperState {
         // As many confirmations as messages may be unanswered, and a last word.
         let (replies, queue) = mpsc::channel(2 * super::stream::WINDOW as usize);
         let waiting = Some((frames, writer, queue));
-        let kept = Stream { session, filling: None, applied: 0, replies, waiting, _reading: None };
+        let trace = CopyTrace::begin(&self.tracing, self.clock.now(), &header);
+        let kept = Stream { session, filling: None, applied: 0, replies, waiting, _reading: None, trace };
         self.streams.insert(stream, kept);
         self.drive(myself, KeeperEvent::Opened { stream, session, epoch });
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use starling_core::Timestamp;
 use starling_core::replica::{Answer, Choice, SessionCopy, Wanted, choose, suffices};
 use starling_protocol::control::{CopySummary, ReplicaReply};
 use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamHeader};
@@ -34,6 +35,10 @@ pub(crate) struct TakeoverRequest {
     pub(crate) token: TokenBody,
     pub(crate) resume: Resume,
     pub(crate) trace: Option<TraceContext>,
+    /// When its client came.
+    pub(crate) since: Timestamp,
+    /// Whether nothing is known but its id: then the token's owner is only one of those that have something of it.
+    pub(crate) by_id: bool,
 }
 
 /// What it goes on from.
@@ -43,6 +48,12 @@ pub(crate) struct TakenOver {
     pub(crate) skip_to: Option<(Segment, SourceOffset)>,
     /// Who holds copies, this node apart: where the session could be found again until it has new ones.
     pub(crate) holders: Vec<NodeName>,
+    /// When its client came.
+    pub(crate) since: Timestamp,
+    /// Whose copy it is.
+    pub(crate) from: NodeName,
+    /// Whether that was the owner, who gave it away.
+    pub(crate) handed_over: bool,
 }
 
 /// Asks all who may have a copy, and reads the best.
@@ -51,7 +62,7 @@ pub(crate) async fn take_over(
     copies: &CopyArguments,
     keeper: &KeeperHandle,
 ) -> Result<TakenOver, ErrorBody> {
-    let TakeoverRequest { token, resume, trace } = request;
+    let TakeoverRequest { token, resume, trace, since, by_id } = request;
     let (session, epoch) = (token.session, resume.epoch);
     let named = std::iter::once(&token.owner).chain(&token.keepers);
     let mut nodes: Vec<NodeName> = named.filter(|node| **node != copies.own).cloned().collect();
@@ -88,7 +99,9 @@ pub(crate) async fn take_over(
             info!(%session, %epoch, %from, segment = copy.next_segment().0, audio = copy.audio_end().0, "a session goes on here");
             let held = |(_, answer): &(&NodeName, &Answer)| matches!(answer, Answer::Held(_));
             let holders = nodes.iter().zip(&answers[1..]).filter(held).map(|(node, _)| node.clone());
-            Ok(TakenOver { copy, skip_to, holders: holders.collect() })
+            let handed_over = !by_id && *from == token.owner && *from != copies.own;
+            let (holders, from) = (holders.collect(), from.clone());
+            Ok(TakenOver { copy, skip_to, holders, since: *since, from, handed_over })
         }
         Choice::Superseded { epoch } => {
             let message = format!("epoch {epoch} speaks for this session; come back with a higher one");
@@ -105,6 +118,7 @@ pub(crate) async fn take_over(
 /// Looks for a session of which nothing is known but its id, on all nodes. `None` when nobody has it.
 pub(crate) async fn find_by_id(
     session: SessionId,
+    since: Timestamp,
     copies: &CopyArguments,
     keeper: &KeeperHandle,
 ) -> Option<TakeoverRequest> {
@@ -135,7 +149,7 @@ pub(crate) async fn find_by_id(
     };
     let (last_final, final_to, have_from) = (None, None, SourceOffset(0));
     let resume = Resume { token: String::new(), epoch, last_final, final_to, have_from };
-    Some(TakeoverRequest { token, resume, trace: None })
+    Some(TakeoverRequest { token, resume, trace: None, since, by_id: true })
 }
 
 async fn held_here(keeper: &KeeperHandle, session: SessionId) -> Option<ReplicaReply> {

@@ -9,9 +9,10 @@ use starling_core::audio::{Resampler, SourceStore};
 use starling_core::replica::{OpenFailure, ReplicationEvent, SessionCopy, Tries};
 use starling_core::session::{Restored, SessionConfig, SessionEvent as Event, SessionMachine};
 use starling_protocol::control::{CopySummary, SessionReport};
-use starling_protocol::lease::DecodeOptions;
+use starling_protocol::lease::{DecodeOptions, TraceContext};
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
 use starling_protocol::replica::View;
+use starling_protocol::trace::TraceRoot;
 use starling_protocol::{Epoch, NodeName, Segment, SourceOffset, Utterance};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
@@ -29,6 +30,7 @@ use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, OpenedStream, unknown};
+use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -52,6 +54,7 @@ pub(crate) struct SessionArguments {
     pub(crate) restored: Option<Box<RestoredSession>>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) tracing: Tracing,
 }
 
 /// A connection that speaks for a session from the first.
@@ -70,6 +73,7 @@ pub(crate) struct RestoredSession {
     pub(crate) view: View,
     pub(crate) class: Arc<str>,
     pub(crate) holders: Vec<NodeName>,
+    pub(crate) arrival: Arrival,
 }
 
 /// What a client sent.
@@ -169,6 +173,12 @@ pub(crate) struct SessionState {
     pub(super) times: Times,
     pub(super) census: Census,
     timer: Option<Timestamp>,
+    /// Who tells of the session; `None` where nobody wants to know.
+    pub(super) trace: Option<Box<SessionTrace>>,
+    /// What an owner before this one told of it, for one after it.
+    pub(super) root: Option<TraceRoot>,
+    /// What each line of the log says of it.
+    log: tracing::Span,
 }
 
 /// When things came, for what is counted.
@@ -197,6 +207,23 @@ impl Actor for SessionActor {
         let mut out = Vec::new();
         let (opener, restored) = (arguments.opener.take(), arguments.restored.take());
         let (now, config) = (arguments.clock.now(), arguments.config);
+        let arrival = restored.as_ref().map(|restored| restored.arrival.clone());
+        let root = arrival.as_ref().and_then(|arrival| arrival.root);
+        let trace = arguments.tracing.clone().map(|tracer| {
+            let request = &arguments.request;
+            let begin = Begin {
+                session: request.session,
+                tenant: &request.tenant,
+                dialect: request.dialect.label(),
+                model: &arguments.model,
+                epoch: opener.as_ref().map_or(Epoch(1), |opener| opener.epoch),
+                context: request.trace.as_ref(),
+                arrival,
+            };
+            SessionTrace::begin(tracer, now, begin)
+        });
+        let context = trace.as_ref().map(|trace| trace.context()).or_else(|| arguments.request.trace.clone());
+        let log = log_span(arguments.request.session, context.as_ref());
         let machine = match &restored {
             None => SessionMachine::new(now, config, &mut out),
             Some(restored) => {
@@ -231,7 +258,11 @@ impl Actor for SessionActor {
             entries: 0,
             times: Times::default(),
             timer: None,
+            trace,
+            root,
+            log,
         };
+        let _entered = state.log.clone().entered();
         if let Some(restored) = restored {
             state.restore(&myself, *restored);
         }
@@ -250,6 +281,7 @@ impl Actor for SessionActor {
         message: SessionMessage,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
+        let _entered = state.log.clone().entered();
         match message {
             // Whoever guesses an id learns nothing from the answer.
             SessionMessage::Attach { tenant, reply, .. } if tenant != state.arguments.request.tenant => {
@@ -292,6 +324,7 @@ impl Actor for SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         // The actor of a decoder on a peer is the session's own child. One that ends as it should has told why.
         if let SupervisionEvent::ActorFailed(who, problem) = event {
+            let _entered = state.log.clone().entered();
             error!(%problem, "a decoder's actor failed");
             state.decoder_failed(&myself, who.get_id());
         }
@@ -316,6 +349,18 @@ impl Actor for SessionActor {
 }
 
 impl SessionState {
+    /// Tells whoever wants to know.
+    pub(super) fn trace(&mut self, tell: impl FnOnce(&mut SessionTrace, Timestamp)) {
+        if let Some(trace) = &mut self.trace {
+            tell(trace, self.arguments.clock.now());
+        }
+    }
+
+    /// What others are told of the trace: the session's own span, or what its client said.
+    pub(super) fn context(&self) -> Option<TraceContext> {
+        self.trace.as_ref().map(|trace| trace.context()).or_else(|| self.arguments.request.trace.clone())
+    }
+
     pub(super) fn drive(&mut self, myself: &ActorRef<SessionMessage>, event: Event) {
         self.look_at_pulse(myself);
         let mut out = Vec::new();

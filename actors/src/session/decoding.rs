@@ -4,6 +4,7 @@
 //! which of the two counts; the machine does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{ActorId, ActorRef};
 use starling_core::pool::Purpose;
@@ -19,6 +20,7 @@ use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::{Ask, Search};
 use crate::observe::Observation;
 use crate::pool::LeaseAnswer;
+use crate::trace::Lost;
 
 /// One of a session's two decoders, or the search for it.
 #[derive(Default)]
@@ -84,7 +86,7 @@ impl SessionState {
             start: self.machine.journal().committed(),
             class,
             failed: self.placed.failed.clone(),
-            trace: self.arguments.request.trace.clone(),
+            trace: self.context(),
         }
     }
 
@@ -111,7 +113,7 @@ impl SessionState {
         let granted = self.granted.take();
         let options = self.arguments.options.clone();
         let priority = if self.arguments.request.options.batch { Priority::Batch } else { Priority::Live };
-        let trace = self.arguments.request.trace.clone();
+        let trace = self.context();
         let Some(lane) = self.lane(attempt) else { return };
         lane.decoder = granted;
         lane.tell(|lease| ToHost::Open {
@@ -144,9 +146,20 @@ impl SessionState {
     pub(super) fn decoder_says(&mut self, myself: &ActorRef<SessionMessage>, message: HolderMessage) {
         match message {
             HolderMessage::Answer { attempt, answer } => self.lease(myself, attempt, answer),
-            HolderMessage::Frame { attempt, frame } => self.decoder_frame(myself, attempt, frame),
+            HolderMessage::Frame { attempt, frame } => {
+                if self.first.is(attempt) {
+                    self.trace(|trace, now| trace.decoder_spoke(now));
+                }
+                self.decoder_frame(myself, attempt, frame);
+            }
             HolderMessage::Lost { attempt, cause } => self.decoder_lost(myself, attempt, cause),
-            HolderMessage::Retiring { attempt } => self.drive(myself, Event::LeaseRetiring { attempt }),
+            HolderMessage::Retiring { attempt } => {
+                if self.first.is(attempt) {
+                    let node = self.first_node();
+                    self.trace(|trace, now| trace.leaving(now, &node));
+                }
+                self.drive(myself, Event::LeaseRetiring { attempt });
+            }
             HolderMessage::OptionsRefused { attempt, message } => {
                 self.refusal = Some(message);
                 self.drive(myself, Event::OptionsRefused { attempt });
@@ -155,14 +168,18 @@ impl SessionState {
     }
 
     fn decoder_lost(&mut self, myself: &ActorRef<SessionMessage>, attempt: Attempt, cause: LossCause) {
-        let (model, session) = (&*self.arguments.model, self.arguments.request.session);
+        let model = &*self.arguments.model;
         if self.first.is(attempt) {
             self.times.lost.get_or_insert((self.arguments.clock.now(), cause.label()));
             self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
-            info!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
+            info!(attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
+            let (node, buffered) = (self.first_node(), self.buffered());
+            let owed = self.machine.journal().decodable() > self.machine.decoded_until();
+            let lost = Lost { attempt, cause: cause.label(), node: &node, buffered, owed };
+            self.trace(|trace, now| trace.lost(now, &lost));
         } else if self.standby.is(attempt) {
             self.arguments.observer.observe(&Observation::StandbyLost { model, cause: cause.label() });
-            debug!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its standby");
+            debug!(attempt = attempt.0, cause = cause.label(), "a session lost its standby");
         }
         let node = self.lane(attempt).and_then(|lane| lane.node.take());
         self.placed.failed.extend(node);
@@ -198,9 +215,12 @@ impl SessionState {
                 model: &self.arguments.model,
                 queue_wait: grant.waited,
             });
+            self.trace(|trace, now| trace.admitted(now, grant.waited));
         }
         if self.first.is(attempt) {
             self.note_class(&grant.class);
+            let node = grant.node.as_ref().unwrap_or(&self.arguments.copies.own).clone();
+            self.trace(|trace, now| trace.granted(now, attempt, &node));
         }
         if let Some(lane) = self.lane(attempt) {
             lane.search = None;
@@ -212,6 +232,18 @@ impl SessionState {
         // A grant that the machine did not want goes back.
         self.granted = None;
         self.answer_welcome();
+    }
+
+    /// Where the session is decoded.
+    pub(super) fn first_node(&self) -> NodeName {
+        self.first.node.clone().unwrap_or_else(|| self.arguments.copies.own.clone())
+    }
+
+    /// Audio that would have to be decoded again.
+    pub(super) fn buffered(&self) -> Duration {
+        let journal = self.machine.journal();
+        let samples = journal.decodable().since(journal.committed());
+        Duration::from_secs_f64(samples as f64 / self.arguments.config.rates.decode_hz() as f64)
     }
 
     /// Tells the client when its decoder may hear other words than the one before.

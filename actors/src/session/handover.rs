@@ -32,6 +32,8 @@ impl SessionState {
             standing.finals.into_iter().map(|last| KeptFinal { last, commit: None, made: None }).collect();
         let dialect = self.arguments.request.dialect;
         self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
+        let buffered = self.buffered();
+        self.trace(|trace, now| trace.came_with(now, buffered));
         self.begin_copies(myself, view, holders);
     }
 
@@ -47,6 +49,7 @@ impl SessionState {
             return;
         }
         let copy = self.as_copy();
+        self.trace(|trace, now| trace.handed_over(now, epoch));
         self.drive(myself, Event::Superseded);
         // Without a copy, which would be a fault of this node's, those of the keepers count.
         if let Some(copy) = copy {

@@ -19,6 +19,7 @@ use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
 use super::replication::{CommitFacts, KeptFinal};
 use crate::observe::Observation;
+use crate::trace::{Cut, End};
 
 impl SessionState {
     pub(super) fn perform(&mut self, myself: &ActorRef<SessionMessage>, actions: Vec<SessionAction>) {
@@ -128,6 +129,8 @@ impl SessionState {
         if resumed {
             self.arguments.observer.observe(&Observation::SessionResumed { dialect: request.dialect });
         }
+        self.trace(|trace, now| trace.attached(now, epoch, resumed));
+        let request = &self.arguments.request;
         let ready = Ready {
             session: request.session,
             epoch,
@@ -166,6 +169,8 @@ impl SessionState {
         body.retry_after_ms = Some(refused.retry_after.as_millis() as u64);
         let dialect = self.arguments.request.dialect;
         self.arguments.observer.observe(&Observation::SessionRefused { dialect, reason: code });
+        let error = if code == ErrorCode::Busy { "busy" } else { "shutting_down" };
+        self.trace(|trace, now| trace.refused(now, error));
         if let Some((reply, _)) = self.welcome.take() {
             let _ = reply.send(Err(body));
         }
@@ -196,6 +201,7 @@ impl SessionState {
         let since_speech = spoken_to.map(|to| self.age_of(to));
         let last = make_final(&self.arguments.config.rates, place, heard, self.arguments.options.words);
         let latency = self.age_of(place.to);
+        self.trace_cut(&place, latency);
         let model = &*self.arguments.model;
         let (live, cause) = (self.is_live(), place.cause);
         let committed = Observation::FinalCommitted { model, live, cause, latency, since_speech };
@@ -207,12 +213,21 @@ impl SessionState {
         self.finals.push_back(KeptFinal { last, commit: Some(facts), made });
     }
 
+    fn trace_cut(&mut self, place: &Place, latency: Duration) {
+        let hz = self.arguments.config.rates.source_hz() as f64;
+        let audio = Duration::from_secs_f64(place.to.0.saturating_sub(place.from.0) as f64 / hz);
+        let (node, more) = (self.first_node(), self.machine.journal().received() > place.to);
+        let Place { segment, cause, .. } = *place;
+        self.trace(|trace, now| trace.cut(now, &Cut { segment, cause, audio, latency, more, node: &node }));
+    }
+
     fn caught_up(&mut self, replayed: u64) {
+        let audio = Duration::from_secs_f64(replayed as f64 / self.arguments.config.rates.decode_hz() as f64);
+        self.trace(|trace, now| trace.caught_up(now, audio));
         let Some((lost, cause)) = self.times.lost.take() else { return };
         let took = self.arguments.clock.now().since(lost);
-        let audio = Duration::from_secs_f64(replayed as f64 / self.arguments.config.rates.decode_hz() as f64);
         let model = &*self.arguments.model;
-        info!(session = %self.arguments.request.session, ?audio, ?took, "a replacement decoder has caught up");
+        info!(?audio, ?took, "a replacement decoder has caught up");
         self.arguments.observer.observe(&Observation::Replayed { model, cause, audio, took });
     }
 
@@ -256,10 +271,15 @@ impl SessionState {
         };
         // Whoever goes on elsewhere needs the copies.
         let forget = !matches!(outcome, Outcome::Superseded | Outcome::Failed(FailReason::ShuttingDown));
+        let elsewhere = !forget && (outcome == Outcome::Superseded || !self.keepers().is_empty());
         self.replicate(myself, ReplicationEvent::Ended { forget });
         let hz = self.arguments.config.rates.source_hz() as f64;
         let audio = Duration::from_secs_f64(self.machine.journal().received().0 as f64 / hz);
-        debug!(session = %self.arguments.request.session, outcome = label, ?audio, "session over");
+        debug!(outcome = label, ?audio, "session over");
+        let error = if let Outcome::Failed(reason) = outcome { Some(fail_label(reason)) } else { None };
+        let segments = self.machine.open_segment().0;
+        let end = End { outcome: label, error, audio, segments, elsewhere };
+        self.trace(|trace, now| trace.ended(now, &end));
         if self.admitted {
             let (dialect, model) = (self.arguments.request.dialect, &*self.arguments.model);
             let ended = Observation::SessionEnded { dialect, model, outcome: label };
@@ -320,6 +340,9 @@ impl SessionState {
     pub(super) fn note_arrival(&mut self, frames: u64) {
         let now = self.arguments.clock.now();
         self.times.first_audio.get_or_insert(now);
+        if let Some(trace) = &mut self.trace {
+            trace.heard(now);
+        }
         let end = self.machine.journal().received().plus(frames);
         let step = self.arguments.config.rates.source_hz() / 10;
         match self.times.arrivals.back_mut() {
@@ -339,6 +362,16 @@ impl SessionState {
         }
         let now = self.arguments.clock.now();
         arrivals.front().map_or(Duration::ZERO, |(_, when)| now.since(*when))
+    }
+}
+
+const fn fail_label(reason: FailReason) -> &'static str {
+    match reason {
+        FailReason::SlowReader => "slow_reader",
+        FailReason::Idle => "idle_timeout",
+        FailReason::OptionsRefused => "options_refused",
+        FailReason::ShuttingDown => "shutting_down",
+        FailReason::DecodersFail => "decoders_fail",
     }
 }
 

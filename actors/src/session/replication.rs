@@ -174,7 +174,10 @@ impl SessionState {
                 let standing = self.standing();
                 self.replicate(myself, ReplicationEvent::Opened { tries, standing });
             }
-            Err(failure) => self.replicate(myself, ReplicationEvent::OpenFailed { tries, failure }),
+            Err(failure) => {
+                self.trace(|trace, now| trace.copy_failed(now, tries));
+                self.replicate(myself, ReplicationEvent::OpenFailed { tries, failure });
+            }
         }
     }
 
@@ -206,10 +209,11 @@ impl SessionState {
                 ReplicationAction::Close { tries } => {
                     replication.opening.remove(&tries);
                     replication.streams.remove(&tries);
+                    self.trace(|trace, now| trace.copy_failed(now, tries));
                 }
                 ReplicationAction::SetDurable { durable, view, keepers } => {
-                    let session = self.arguments.request.session;
-                    info!(%session, durable, view = view.0, ?keepers, "the session's copies have changed");
+                    info!(durable, view = view.0, ?keepers, "the session's copies have changed");
+                    self.trace(|trace, now| trace.copied(now, durable, view.0, &keepers));
                     if !durable {
                         let dialect = self.arguments.request.dialect;
                         self.arguments.observer.observe(&Observation::SessionLeftAlone { dialect });
@@ -251,16 +255,13 @@ impl SessionState {
         node: NodeName,
         epoch: Epoch,
     ) {
+        self.trace(|trace, now| trace.copying(now, tries, node.clone()));
+        let trace = self.context();
         let (Some(peers), Some(replication)) = (&self.arguments.copies.peers, &mut self.replication) else {
             return;
         };
         let session = self.arguments.request.session;
-        let header = CopyHeader {
-            version: DATA_PROTOCOL,
-            session,
-            epoch,
-            trace: self.arguments.request.trace.clone(),
-        };
+        let header = CopyHeader { version: DATA_PROTOCOL, session, epoch, trace };
         let (peers, owner) = (Arc::clone(peers), myself.clone());
         let opening = AbortOnDrop::spawn(async move {
             let opened = open_copy(peers.open(&node), header).await;
@@ -297,7 +298,9 @@ impl SessionState {
             CopyItem::Commit { segment } => {
                 let KeptFinal { last, commit, .. } = kept(segment)?;
                 let CommitFacts { to, answered, needed_from } = (*commit)?;
-                ToReplica::Commit(Box::new(Commit { last: last.clone(), to, answered, needed_from }))
+                let mut recent = self.trace.iter().flat_map(|trace| trace.recent());
+                let times = recent.find(|times| times.segment == segment).copied();
+                ToReplica::Commit(Box::new(Commit { last: last.clone(), to, answered, needed_from, times }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
             CopyItem::Epoch { epoch } => ToReplica::Epoch { epoch },
@@ -323,7 +326,8 @@ impl SessionState {
                 options: arguments.request.options.clone(),
                 decode: arguments.options.clone(),
                 linger_ms: u64::try_from(arguments.config.linger.as_millis()).unwrap_or(u64::MAX),
-                trace: arguments.request.trace.clone(),
+                trace: self.context(),
+                root: self.trace.as_ref().map(|trace| trace.root()).or(self.root),
             },
             epoch: self.machine.last_epoch(),
             view,
@@ -333,6 +337,7 @@ impl SessionState {
             committed: self.machine.journal().committed(),
             audio_from: standing.audio_from,
             ended: self.machine.journal().ended(),
+            recent: self.trace.iter().flat_map(|trace| trace.recent()).copied().collect(),
         }
     }
 
@@ -340,6 +345,7 @@ impl SessionState {
     pub(super) fn push_finals(&mut self) {
         let released = self.released().1;
         self.note_released(released);
+        self.trace(|trace, now| trace.released(now, released));
         if let Some(outbox) = &self.outbox {
             let due = |kept: &&KeptFinal| kept.last.segment >= self.pushed && kept.last.segment < released;
             self.finals.iter().filter(due).for_each(|kept| outbox.push_final(kept.last.clone()));

@@ -44,8 +44,10 @@ impl SessionState {
 
     pub(super) fn promote_standby(&mut self, attempt: Attempt) {
         self.first = std::mem::take(&mut self.standby);
-        let (model, session) = (&*self.arguments.model, self.arguments.request.session);
-        info!(%session, attempt = attempt.0, node = ?self.first.node, "a session goes on with its standby");
+        let node = self.first_node();
+        self.trace(|trace, now| trace.promoted(now, attempt, &node));
+        let model = &*self.arguments.model;
+        info!(attempt = attempt.0, node = ?self.first.node, "a session goes on with its standby");
         self.arguments.observer.observe(&Observation::StandbyPromoted { model });
     }
 

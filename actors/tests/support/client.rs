@@ -54,6 +54,7 @@ pub async fn start_among(
         launcher: Arc::new(launcher),
         limits,
         observer: Arc::new(SilentObserver),
+        tracing: None,
         peers,
         copies: CopyArguments::alone(name("alone")),
     };

@@ -270,7 +270,7 @@ impl Lease {
     fn cut(&mut self, lease: LeaseId, cause: CutCause, out: &mut Vec<FromHost>) {
         let utterance = self.recognizer.finish().expect("decodes");
         let (segment, from, to) = (self.segment, self.from, self.at);
-        out.push(FromHost::Cut { lease, segment, from, to, cause, utterance });
+        out.push(FromHost::Cut { lease, segment, from, to, cause, utterance, busy_us: 0 });
         self.segment = segment.next();
         self.from = to;
     }

@@ -20,6 +20,9 @@ const MOST_ENTRIES: usize = 16_384;
 /// Finals that a copy takes; an owner stops decoding long before.
 const MOST_FINALS: usize = 4_096;
 
+/// Segments whose times are kept: as many as end within the seconds that spans are gathered for.
+pub const RECENT_SEGMENTS: usize = 8;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionCopy {
@@ -230,7 +233,7 @@ impl SessionCopy {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Unfit> {
-        let Commit { last, to, answered, needed_from } = commit;
+        let Commit { last, to, answered, needed_from, times } = commit;
         if self.after_kept() != self.start.next_segment {
             return Err(Unfit("a commit comes before the finals that were there"));
         }
@@ -253,6 +256,11 @@ impl SessionCopy {
         self.start.next_segment = segment.next();
         self.start.final_end = final_end;
         self.start.committed = to;
+        if let Some(times) = times {
+            let spare = (self.start.recent.len() + 1).saturating_sub(RECENT_SEGMENTS);
+            self.start.recent.drain(..spare);
+            self.start.recent.push(times);
+        }
         self.audio.trim(needed_from);
         self.start.audio_from = self.audio.start();
         Ok(())

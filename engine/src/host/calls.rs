@@ -101,20 +101,29 @@ impl Calls {
     }
 }
 
+/// What a native call took, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// By the clock.
+    pub(super) wall_us: u64,
+    /// Of the thread's own time.
+    pub(super) cpu_us: u64,
+}
+
 /// Makes a native call on decode thread `index`: flight recorder before and after, heartbeats told, length measured.
-/// Returns what it returned and its wall time in microseconds.
-pub(super) fn native<T>(shared: &Shared, index: usize, call: Call, body: impl FnOnce() -> T) -> (T, u64) {
+pub(super) fn native<T>(shared: &Shared, index: usize, call: Call, body: impl FnOnce() -> T) -> (T, Took) {
     shared.flight.note(index, FlightEntry { lease: call.lease, until: call.until });
     let (started, cpu) = (shared.clock.micros(), thread_cpu_micros());
     shared.calls.set(index, Some((call, started)));
     let result = body();
     shared.calls.set(index, None);
     shared.flight.clear(index);
-    let took = shared.clock.micros() - started;
-    shared.calls.busy_us.fetch_add(thread_cpu_micros().saturating_sub(cpu), Ordering::Relaxed);
+    let wall_us = shared.clock.micros() - started;
+    let cpu_us = thread_cpu_micros().saturating_sub(cpu);
+    shared.calls.busy_us.fetch_add(cpu_us, Ordering::Relaxed);
     if !call.first_use {
         let longest = &shared.calls.longest_us[call.kind as usize];
-        longest.fetch_max(u32::try_from(took).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+        longest.fetch_max(u32::try_from(wall_us).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
-    (result, took)
+    (result, Took { wall_us, cpu_us })
 }

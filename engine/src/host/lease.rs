@@ -86,6 +86,10 @@ pub(super) struct Seat {
     /// Steps that were fed and are not decoded.
     pub(super) undecoded: Arc<AtomicUsize>,
     pub(super) told: Told,
+    /// CPU time that native calls spent on the open segment.
+    pub(super) busy_us: u64,
+    /// The session's `traceparent`, for the log; may be empty.
+    pub(super) trace: String,
 }
 
 impl Lease {
@@ -167,6 +171,8 @@ fn open(shared: &Shared, message: ToHost) {
         partial_until: from,
         undecoded: Arc::clone(&undecoded),
         told,
+        busy_us: 0,
+        trace,
     });
     let mut state = shared.lock();
     if state.leases.contains_key(&lease) {

@@ -119,7 +119,7 @@ impl Worker<'_> {
             Work::Open => return self.open(id, seat),
             Work::Close => return self.close(id, &mut seat),
             Work::Fail(message) => {
-                tracing::warn!(lease = %id, %message, "a lease fails");
+                tracing::warn!(lease = %id, trace = seat.trace, %message, "a lease fails");
                 self.close(id, &mut seat);
                 return After::Over(FromHost::Failed { lease: id, message });
             }
@@ -156,7 +156,8 @@ impl Worker<'_> {
         if let Some(pooled) = seat.recognizer.as_mut().filter(|_| !samples.is_empty()) {
             let call =
                 Call { lease: id, until, kind: CallKind::Accept, segment_ms: 0, first_use: !pooled.warm };
-            let (step, _) = native(self.shared, self.index, call, || pooled.recognizer.accept(samples));
+            let (step, took) = native(self.shared, self.index, call, || pooled.recognizer.accept(samples));
+            seat.busy_us += took.cpu_us;
             pooled.heard += samples.len() as u64;
             self.shared.calls.add_audio(samples.len(), self.loaded.spec.sample_rate);
             seat.decoded = until;
@@ -186,11 +187,12 @@ impl Worker<'_> {
         let Some(pooled) = seat.recognizer.as_mut() else { return Ok(()) };
         let (kind, first_use) = (CallKind::Finish, !pooled.warm);
         let call = Call { lease: id, until: seat.decoded, kind, segment_ms, first_use };
-        let (utterance, _) = native(self.shared, self.index, call, || pooled.recognizer.finish());
+        let (utterance, took) = native(self.shared, self.index, call, || pooled.recognizer.finish());
         let utterance = utterance?;
+        let busy_us = std::mem::take(&mut seat.busy_us) + took.cpu_us;
         pooled.warm |= seat.decoded > seat.from;
         let (segment, from, to) = (seat.segment, seat.from, seat.decoded);
-        self.shared.outbox.send(FromHost::Cut { lease: id, segment, from, to, cause, utterance });
+        self.shared.outbox.send(FromHost::Cut { lease: id, segment, from, to, cause, utterance, busy_us });
         seat.segment = segment.next();
         seat.from = to;
         seat.partial_until = to;
@@ -205,8 +207,9 @@ impl Worker<'_> {
         let Some(pooled) = seat.recognizer.as_mut() else { return After::Goes(seat) };
         let (segment, until) = (seat.segment, seat.decoded);
         let call = Call { lease: id, until, kind: CallKind::Partial, segment_ms, first_use: !pooled.warm };
-        let (text, took_us) = native(self.shared, self.index, call, || pooled.recognizer.partial());
-        self.shared.lock().partial_budget.spend(took_us);
+        let (text, took) = native(self.shared, self.index, call, || pooled.recognizer.partial());
+        self.shared.lock().partial_budget.spend(took.wall_us);
+        seat.busy_us += took.cpu_us;
         seat.partial_until = until;
         match text {
             Ok(text) => {
@@ -227,7 +230,7 @@ impl Worker<'_> {
             let closed = match reset {
                 Ok(()) => self.shared.lock().pool.give_back(pooled),
                 Err(error) => {
-                    tracing::warn!(lease = %id, %error, "a recognizer cannot be reset");
+                    tracing::warn!(lease = %id, trace = seat.trace, %error, "a recognizer cannot be reset");
                     self.lost(pooled)
                 }
             };
@@ -243,7 +246,7 @@ impl Worker<'_> {
     }
 
     fn failed(&self, id: LeaseId, seat: &mut Seat, error: &DecodeError) -> After {
-        tracing::warn!(lease = %id, %error, "a recognizer failed");
+        tracing::warn!(lease = %id, trace = seat.trace, %error, "a recognizer failed");
         drop(seat.recognizer.take().and_then(|pooled| self.lost(pooled)));
         After::Over(FromHost::Failed { lease: id, message: error.to_string() })
     }

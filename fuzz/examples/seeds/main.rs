@@ -220,6 +220,7 @@ fn streams(seeds: &mut Seeds) {
         to: DecodeOffset(1_600),
         cause: CutCause::Endpoint,
         utterance: Utterance::default(),
+        busy_us: 0,
     };
     let replies = [
         LeaseReply::Granted { waited_ms: 12, determinism: "vosk-0.3.45/avx2".into() },
@@ -245,6 +246,7 @@ fn copies(seeds: &mut Seeds) {
             linger_ms: 60_000,
             trace: None,
             tenant: String::new(),
+            root: None,
         },
         epoch: Epoch(1),
         view: View(1),
@@ -254,6 +256,7 @@ fn copies(seeds: &mut Seeds) {
         committed: DecodeOffset(at),
         audio_from: SourceOffset(at),
         ended: false,
+        recent: Vec::new(),
     };
     let story = |confirmed, at: u64| {
         let commit = Commit {
@@ -261,6 +264,7 @@ fn copies(seeds: &mut Seeds) {
             to: DecodeOffset(at.saturating_add(4)),
             answered: true,
             needed_from: SourceOffset(at.saturating_add(4)),
+            times: None,
         };
         vec![
             ToReplica::Begin(Box::new(start(confirmed, at))),

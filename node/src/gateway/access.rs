@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use starling_actors::{Dialect, Observation, Observer};
 use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Status, error_event};
+use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
@@ -30,6 +31,10 @@ const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 /// Parameters of a query that may hold a key, for clients that can't do either.
 const PARAMETERS: [&str; 2] = ["token", "api_key"];
+
+/// Longest `traceparent` and `tracestate` that are handed on: the first has a fixed length (W3C Trace Context, 3.2), the
+/// second need not be passed beyond 512 characters (3.3.1.5).
+const MAX_TRACE_BYTES: usize = 512;
 
 /// What whoever comes without a key is told.
 const KEY_NEEDED: &str = "a key is needed: in the header Authorization as \"Bearer KEY\", in a WebSocket's subprotocols as \
@@ -59,6 +64,7 @@ impl FromRequestParts<GatewayState> for Admitted {
             // A route that nobody looked at before.
             return Err(ErrorBody::new(ErrorCode::Internal, "the request's key was not looked at").into());
         };
+        let state = GatewayState { trace: trace_of(&parts.headers), ..state.clone() };
         Ok(Self(state.of(Arc::clone(tenant))))
     }
 }
@@ -66,7 +72,8 @@ impl FromRequestParts<GatewayState> for Admitted {
 impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
         let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
-        let sessions = TenantSessions::new(Arc::clone(&tenant), Arc::clone(&self.sessions), observer);
+        let inner = Arc::clone(&self.sessions);
+        let sessions = TenantSessions::new(Arc::clone(&tenant), inner, self.trace.clone(), observer);
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
     }
 
@@ -128,9 +135,10 @@ pub(super) fn admit_request(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<GatewayState, ErrorBody> {
+    let state = GatewayState { trace: trace_of(headers), ..state.clone() };
     match key_of(uri, headers) {
-        Some(key) => admit_key(state, Some(&key)),
-        None => Ok(state.clone()),
+        Some(key) => admit_key(&state, Some(&key)),
+        None => Ok(state),
     }
 }
 
@@ -208,6 +216,21 @@ pub(super) fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     };
     let found = authorized.or_else(spoken).or_else(named).map(str::to_owned).or_else(asked);
     found.filter(|key| !key.is_empty())
+}
+
+/// The trace that a request is part of, as its headers have it.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    trace_context(text("traceparent"), text("tracestate"))
+}
+
+/// What a client says of its trace. What is longer than such texts are is left out.
+pub(super) fn trace_context(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<TraceContext> {
+    let short = |text: &&str| text.len() <= MAX_TRACE_BYTES;
+    Some(TraceContext {
+        traceparent: traceparent.filter(short)?.to_owned(),
+        tracestate: tracestate.filter(short).unwrap_or_default().to_owned(),
+    })
 }
 
 /// In the shape that the clients of this path read.

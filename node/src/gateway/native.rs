@@ -31,10 +31,6 @@ mod link;
 /// the server memory.
 const WAITING_ERRORS: usize = 8;
 
-/// Longest `traceparent` and `tracestate` that are handed on: the first has a fixed length (W3C Trace Context, 3.2), the
-/// second need not be passed beyond 512 characters (3.3.1.5).
-const MAX_TRACE_BYTES: usize = 512;
-
 /// How long a client may take for its side of the closing handshake: several round trips on a bad line.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -159,11 +155,7 @@ fn open_request(hello: Hello, state: &GatewayState) -> Result<OpenRequest, Error
 }
 
 fn trace_of(hello: &Hello) -> Option<TraceContext> {
-    let short = |text: &&String| text.len() <= MAX_TRACE_BYTES;
-    Some(TraceContext {
-        traceparent: hello.traceparent.as_ref().filter(short)?.clone(),
-        tracestate: hello.tracestate.as_ref().filter(short).cloned().unwrap_or_default(),
-    })
+    access::trace_context(hello.traceparent.as_deref(), hello.tracestate.as_deref())
 }
 
 /// `None` when nobody is there to be told.

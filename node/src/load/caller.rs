@@ -95,6 +95,7 @@ impl Caller {
             format: AudioFormat { sample_rate: self.audio.sample_rate, ..AudioFormat::default() },
             options: SessionOptions { batch: self.fast, ..SessionOptions::default() },
             session: None,
+            trace: None,
         };
         let session = match self.client.open(config).await {
             Ok(session) => session,

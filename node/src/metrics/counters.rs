@@ -18,6 +18,7 @@ use super::labels::{
     TenantLabel, error_label, label,
 };
 use super::{KEY_REFUSALS, Scrape, add};
+use crate::traces::SpansDropped;
 
 pub(super) type SecondsCounter = Counter<f64, AtomicU64>;
 
@@ -66,6 +67,7 @@ pub(super) struct Counters {
     pub(super) hosts_exited: Family<CauseLabels, Counter>,
     pub(super) load_failures: Family<ModelLabel, Counter>,
     pub(super) gossip_refused: Family<ReasonLabel, Counter>,
+    pub(super) spans_dropped: Family<ReasonLabel, Counter>,
     pub(super) stalls: Counter,
     pub(super) stalled: SecondsCounter,
     decoded: Family<ModelLabel, SecondsCounter>,
@@ -83,6 +85,8 @@ impl Counters {
         self.register_decoding(registry);
         let help = "Packets on the gossip socket that were not used, by why";
         add(registry, "gossip_packets_refused", help, &self.gossip_refused);
+        let help = "Spans that never reached the collector, by why";
+        add(registry, "trace_spans_dropped", help, &self.spans_dropped);
         let help = "Times that this process stood still: suspended, frozen or starved";
         add(registry, "clock_stalls", help, &self.stalls);
         add(registry, "clock_stalled_seconds", "How long it stood still in all", &self.stalled);
@@ -149,6 +153,15 @@ impl Counters {
         RESUME_REFUSALS.map(error_label).into_iter().for_each(|reason| fixed(&self.resumes_refused, reason));
         KEY_REFUSALS.into_iter().for_each(|reason| fixed(&self.keys_refused, reason.to_owned()));
         GOSSIP_REFUSALS.into_iter().for_each(|reason| fixed(&self.gossip_refused, reason.to_owned()));
+        let _ = self.spans_dropped();
+    }
+
+    /// Where spans are counted that never reach the collector.
+    pub(super) fn spans_dropped(&self) -> SpansDropped {
+        let of = |reason: &str| {
+            self.spans_dropped.get_or_create_owned(&ReasonLabel { reason: reason.to_owned() })
+        };
+        SpansDropped { queue_full: of("queue_full"), not_sent: of("not_sent") }
     }
 
     pub(super) fn begin_model(&self, model: &str) {

@@ -16,6 +16,7 @@ use super::restart::needs_restart;
 use super::{resolve, resolve_models};
 use crate::config::{Loaded, ModelSettings, Role, Settings, check, keys};
 use crate::exit::{Exit, Failure};
+use crate::telemetry::Log;
 use crate::tenants::{TenantFacts, Tenants, TokenVerifier};
 
 /// Reads the settings anew, from where they were read at the start.
@@ -29,6 +30,7 @@ pub struct LiveModels {
     /// As the node was started.
     started: Settings,
     tenants: Arc<Tenants>,
+    log: Log,
     /// The models as they were last named. Held while they change: one change at a time.
     named: Mutex<Vec<ModelSettings>>,
 }
@@ -42,13 +44,14 @@ impl LiveModels {
         started: Settings,
         tenants: Arc<Tenants>,
         read: ReadSettings,
+        log: Log,
     ) -> Arc<Self> {
         let named = Mutex::new(started.models.clone());
-        Arc::new(Self { node, home, read, started, tenants, named })
+        Arc::new(Self { node, home, read, started, tenants, log, named })
     }
 
-    /// Reads the settings again and serves the models they name and no others, to the tenants they name and no others. Says what
-    /// became of them in the log, and names the other settings that were changed.
+    /// Reads the settings again and serves the models they name and no others, to the tenants they name and no others, and logs
+    /// what they say. Tells in the log what became of the models, and names the other settings that were changed.
     pub async fn reload(&self) {
         match self.reread().await {
             Ok(changes) => changes.iter().for_each(log),
@@ -67,6 +70,8 @@ impl LiveModels {
         let changes = self.node.serve_models(as_decoded(&self.started, models)).await.map_err(refused)?;
         *named = settings.models;
         self.admit(tenants, tokens);
+        let level = self.log.set_level(&settings.log.level);
+        level.map_err(|error| Failure::new(Exit::Software, error))?;
         Ok(changes)
     }
 

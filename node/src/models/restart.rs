@@ -1,6 +1,6 @@
 //! Which settings differ that a running node can't take.
 //!
-//! Owns: the comparison of two sets of settings. Must never: count models, tenants and tokens, which can change under a running node.
+//! Owns: the comparison of two sets of settings. Must never: count models, tenants, tokens and what is logged, which can change under a running node.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub(super) fn needs_restart(started: &Settings, now: &Settings) -> Vec<String> {
     // Settings are always values.
     let value = |settings| serde_json::to_value(settings).unwrap_or_default();
     differences("", &value(started), &value(now), &mut keys);
-    keys.retain(|key| key != "model" && key != "tenant" && !key.starts_with("jwt."));
+    keys.retain(|key| key != "model" && key != "tenant" && key != "log.level" && !key.starts_with("jwt."));
     keys
 }
 
@@ -56,8 +56,9 @@ mod tests {
         let several = changed(|now| {
             now.models.push(ModelSettings::named("m"));
             now.sessions.cuts.max = Duration::from_secs(9);
+            now.log.format = crate::config::LogFormat::Json;
             now.log.level = "debug".into();
         });
-        assert_eq!(several, ["log.level", "sessions.cuts.max"]);
+        assert_eq!(several, ["log.format", "sessions.cuts.max"]);
     }
 }

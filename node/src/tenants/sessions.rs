@@ -10,6 +10,7 @@ use starling_actors::{
     Dialect, NodeStatus, Observation, Observer, OpenRequest, ResumeRequest, SessionClosed, SessionEvent,
 };
 use starling_protocol::control::SessionReport;
+use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Segment, SessionId};
 
@@ -23,14 +24,21 @@ const FRAME_BYTES: u64 = 2;
 pub struct TenantSessions {
     tenant: Arc<Tenant>,
     sessions: Arc<dyn Sessions>,
+    /// What the request is a part of that the sessions are opened for.
+    trace: Option<TraceContext>,
     observer: Arc<dyn Observer>,
 }
 
 impl TenantSessions {
-    /// The sessions as `tenant` has them.
+    /// The sessions as `tenant` has them. They are part of `trace`, unless they name another.
     #[must_use]
-    pub fn new(tenant: Arc<Tenant>, sessions: Arc<dyn Sessions>, observer: Arc<dyn Observer>) -> Self {
-        Self { tenant, sessions, observer }
+    pub fn new(
+        tenant: Arc<Tenant>,
+        sessions: Arc<dyn Sessions>,
+        trace: Option<TraceContext>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self { tenant, sessions, trace, observer }
     }
 
     /// Counts a session that is refused before the node hears of it.
@@ -67,6 +75,7 @@ impl Sessions for TenantSessions {
         let model = self.model(request.model.take());
         request.model = model.inspect_err(|body| self.note_refused(dialect, body))?;
         request.tenant = self.tenant.name().to_owned();
+        request.trace = request.trace.or_else(|| self.trace.clone());
         let session = request.session;
         match Pass::new(&self.tenant, session, false) {
             Ok(pass) => Ok(pass.counting(self.sessions.open(request).await?)),
@@ -88,6 +97,7 @@ impl Sessions for TenantSessions {
 
     async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
         request.tenant = self.tenant.name().to_owned();
+        request.trace = request.trace.or_else(|| self.trace.clone());
         let pass = Pass::new(&self.tenant, request.session, true)?;
         Ok(pass.counting(self.sessions.resume(request).await?))
     }

@@ -20,6 +20,13 @@ use Language::{JavaScript, Python};
 impl Language {
     /// A program by its path below `clients/`.
     pub fn program(self, path: &str) -> Command {
+        let mut command = self.interpreter();
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients").join(path));
+        command
+    }
+
+    /// What runs such programs, with their packages.
+    pub fn interpreter(self) -> Command {
         let packages = home().root().join("clients").join(match self {
             Python => "python",
             JavaScript => "node",
@@ -30,8 +37,7 @@ impl Language {
             Python => "python3",
             JavaScript => "node",
         });
-        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
-        command.arg(clients.join(path)).stdin(Stdio::null()).env("PYTHONPATH", packages);
+        command.stdin(Stdio::null()).env("PYTHONPATH", packages);
         // What is beside the programs is the checkout's, not for caches.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command

@@ -44,7 +44,9 @@ pub fn starling() -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         // A developer's own settings are not the test's.
-        if name.to_string_lossy().starts_with("STARLING_") && name != "STARLING_HOME" {
+        let shown = name.to_string_lossy();
+        let set = ["STARLING_", "OTEL_", "TRACEPARENT", "TRACESTATE"];
+        if set.iter().any(|set| shown.starts_with(set)) && name != "STARLING_HOME" {
             command.env_remove(name);
         }
     }
@@ -84,7 +86,14 @@ impl Program {
 
     /// The same, on an address of the caller's choice.
     pub async fn serve_at(http: &str, arguments: &[&str], hosts: usize) -> Self {
-        let mut program = Self::start_at(http, arguments).await;
+        let mut program = Self::start_at(http, arguments, &[]).await;
+        program.ready(hosts).await;
+        program
+    }
+
+    /// Waits until it is ready, with so many decoder hosts.
+    pub async fn ready(&mut self, hosts: usize) {
+        let program = self;
         poll("readiness", async || {
             if let Some(status) = program.child.try_wait().expect("can be asked") {
                 panic!("the node ended with {status}:\n{}", program.log());
@@ -99,21 +108,26 @@ impl Program {
             (ready && sum >= hosts).then_some(())
         })
         .await;
-        program
     }
 
     /// Starts `serve` and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", arguments).await
+        Self::start_at("127.0.0.1:0", arguments, &[]).await
     }
 
-    async fn start_at(http: &str, arguments: &[&str]) -> Self {
+    /// The same, with these variables set.
+    pub async fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_at("127.0.0.1:0", arguments, variables).await
+    }
+
+    async fn start_at(http: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let mut command = starling();
         command
             .args(["serve", "--http", http, "--vosk", "127.0.0.1:0", "--log-format", "json"])
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -39,6 +39,7 @@ fn replies() -> Vec<LeaseReply> {
             to: DecodeOffset(1_600),
             cause: CutCause::Endpoint,
             utterance: Utterance::default(),
+            busy_us: 0,
         }),
         LeaseReply::Retiring,
         LeaseReply::Lost { cause: LeaseLost::Crashed { suspect: true } },

@@ -20,6 +20,7 @@ use crate::node::supervisor::NodeMessage;
 use crate::observe::Observer;
 use crate::pool::{ModelPoolActor, OthersKnown, PoolArguments, PoolMessage};
 use crate::task::AbortOnDrop;
+use crate::trace::Tracing;
 
 /// How often a node without hosts looks whether a peer serves what it is to serve from now on. They gossip once a second.
 const LOOK_FOR_PEERS: Duration = Duration::from_millis(250);
@@ -29,6 +30,7 @@ pub(in crate::node) struct PoolContext {
     pub(in crate::node) launcher: Arc<dyn HostLauncher>,
     pub(in crate::node) limits: SessionLimits,
     pub(in crate::node) observer: Arc<dyn Observer>,
+    pub(in crate::node) tracing: Tracing,
     pub(in crate::node) clock: Clock,
     pub(in crate::node) peers: Option<Arc<dyn Peers>>,
     /// Names for leases on peers.
@@ -73,6 +75,7 @@ impl Model {
             launcher: Arc::clone(&context.launcher),
             clock: context.clock,
             observer: Arc::clone(&context.observer),
+            tracing: context.tracing.clone(),
             others: context.others(&arguments),
             reservation_names: Arc::clone(&context.reservation_names),
             ready: Some(ready),

@@ -35,6 +35,7 @@ fn copy() -> SessionCopy {
         committed: DecodeOffset(0),
         audio_from: SourceOffset(0),
         ended: false,
+        recent: Vec::new(),
     };
     SessionCopy::begin(start)
 }
@@ -168,11 +169,13 @@ fn a_copy_takes_nothing_that_does_not_adjoin() {
         let last = final_of(segment, from, to);
         let needed_from = last.to;
         let to = DecodeOffset(needed_from.0);
+        let (answered, times) = (false, None);
         ToReplica::Commit(Box::new(starling_protocol::replica::Commit {
             last,
             to,
-            answered: false,
+            answered,
             needed_from,
+            times,
         }))
     };
     for (message, why) in [

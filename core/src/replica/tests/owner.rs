@@ -32,6 +32,7 @@ pub(super) fn facts() -> SessionFacts {
         },
         linger_ms: 60_000,
         trace: None,
+        root: None,
     }
 }
 
@@ -89,6 +90,7 @@ impl Owner {
                 committed: DecodeOffset(self.committed),
                 audio_from: SourceOffset(self.committed),
                 ended: false,
+                recent: Vec::new(),
             })),
             CopyItem::Kept { segment } => ToReplica::Kept(Box::new(self.finals[segment.0 as usize].clone())),
             CopyItem::Audio { from, to } => {
@@ -105,6 +107,7 @@ impl Owner {
                     to: DecodeOffset(to),
                     answered: self.answered[segment.0 as usize],
                     needed_from: SourceOffset(to),
+                    times: None,
                 }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },

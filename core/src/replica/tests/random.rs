@@ -212,6 +212,7 @@ proptest! {
             committed: DecodeOffset(kept * 10),
             audio_from: SourceOffset(kept * 10),
             ended: false,
+            recent: Vec::new(),
         };
         let mut copy = SessionCopy::begin(start);
         let (mut end, mut next, mut final_end) = (kept * 10, kept, kept * 10);
@@ -239,6 +240,7 @@ proptest! {
                         to: DecodeOffset(to),
                         answered: answered && fits && entries > 0,
                         needed_from: SourceOffset(to),
+                        times: None,
                     }))
                 }
                 Told::Confirmed(through) => ToReplica::Confirmed { through: Segment(through) },

@@ -1,0 +1,302 @@
+//! A session, as its owner tells of it.
+//!
+//! Owns: what has begun and is not over, the choice of what is kept. Must never: hold more than a bounded number of spans, or tell
+//! of the root while another owner may.
+
+mod faults;
+mod segments;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_core::Timestamp;
+use starling_core::replica::Tries;
+use starling_protocol::lease::TraceContext;
+use starling_protocol::trace::{SegmentTimes, SpanContext, SpanId, TraceRoot};
+use starling_protocol::{Attempt, Epoch, NodeName, SessionId};
+
+pub(crate) use self::faults::Lost;
+use self::faults::{Failover, Moving};
+pub(crate) use self::segments::Cut;
+use self::segments::Pending;
+use super::sink::Sink;
+use super::{Span, SpanEvent, Tracer, Value, Wall, ids};
+
+/// What happened to the session as a whole and is told with its root, which is the last to go. More is counted only.
+const ROOT_EVENTS: usize = 32;
+
+/// What is told of a session that begins here, or goes on here.
+pub(crate) struct Begin<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) tenant: &'a str,
+    pub(crate) dialect: &'static str,
+    pub(crate) model: &'a str,
+    pub(crate) epoch: Epoch,
+    /// The client's trace, or the session's where another node has told of it before.
+    pub(crate) context: Option<&'a TraceContext>,
+    pub(crate) arrival: Option<Arrival>,
+}
+
+/// How a session came here that lived elsewhere before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrival {
+    /// `None` where nobody has told of the session before.
+    pub(crate) root: Option<TraceRoot>,
+    pub(crate) recent: Vec<SegmentTimes>,
+    /// When its client came.
+    pub(crate) since: Timestamp,
+    /// Whose copy it goes on from.
+    pub(crate) from: Option<NodeName>,
+    /// Whether its owner gave it away; else the owner is lost.
+    pub(crate) handed_over: bool,
+}
+
+/// How a session ended.
+pub(crate) struct End {
+    pub(crate) outcome: &'static str,
+    pub(crate) error: Option<&'static str>,
+    pub(crate) audio: Duration,
+    pub(crate) segments: u64,
+    /// Whether it goes on at another node, or may.
+    pub(crate) elsewhere: bool,
+}
+
+/// See the module.
+pub(crate) struct SessionTrace {
+    sink: Sink,
+    wall: Wall,
+    /// The session's own span.
+    own: SpanContext,
+    root: TraceRoot,
+    state: Arc<str>,
+    subject: Vec<(&'static str, Value)>,
+    dialect: &'static str,
+    epoch: Epoch,
+    attempt: Attempt,
+    /// When it came to this node.
+    began: Timestamp,
+    admitted: bool,
+    events: VecDeque<SpanEvent>,
+    /// When the open segment's first audio came.
+    heard: Option<Timestamp>,
+    pending: VecDeque<Pending>,
+    recent: VecDeque<SegmentTimes>,
+    /// When the decoder last said something.
+    spoke: Option<Timestamp>,
+    failover: Option<Failover>,
+    moving: Option<Moving>,
+    arrival: Option<Arrival>,
+    copying: HashMap<Tries, (NodeName, Timestamp)>,
+    durable: bool,
+}
+
+impl SessionTrace {
+    /// Begins to tell of a session.
+    pub(crate) fn begin(tracer: Arc<dyn Tracer>, now: Timestamp, begin: Begin<'_>) -> Box<Self> {
+        let Begin { session, tenant, dialect, model, epoch, context, arrival } = begin;
+        let told = context.and_then(SpanContext::of);
+        let wall = Wall::read(now);
+        let known = arrival.as_ref().and_then(|arrival| arrival.root).zip(told);
+        let (own, root) = match known {
+            Some((root, own)) => (own, root),
+            None => {
+                let trace = told.map_or_else(|| ids::trace_of(session), |parent| parent.trace);
+                let sampled = tracer.samples(trace, told);
+                let since = arrival.as_ref().map_or(now, |arrival| arrival.since);
+                let root =
+                    TraceRoot { parent: told.map(|parent| parent.span), started_us: wall.micros(since) };
+                (SpanContext { trace, span: ids::root_of(trace, session), sampled }, root)
+            }
+        };
+        let mut subject = vec![("session.id", session.to_string().into()), ("model", model.into())];
+        if !tenant.is_empty() {
+            subject.push(("tenant", tenant.into()));
+        }
+        let mut trace = Box::new(Self {
+            sink: Sink::new(tracer, own.sampled),
+            wall,
+            own,
+            root,
+            state: context.map_or("", |context| context.tracestate.as_str()).into(),
+            subject,
+            dialect,
+            epoch,
+            attempt: Attempt(0),
+            began: now,
+            admitted: arrival.is_some(),
+            events: VecDeque::new(),
+            heard: None,
+            pending: VecDeque::new(),
+            recent: VecDeque::new(),
+            spoke: None,
+            failover: None,
+            moving: None,
+            arrival: None,
+            copying: HashMap::new(),
+            durable: false,
+        });
+        if let Some(arrival) = arrival {
+            trace.arrived(now, arrival);
+        }
+        trace
+    }
+
+    /// What others are told, for their spans to be children of the session's.
+    pub(crate) fn context(&self) -> TraceContext {
+        let own = SpanContext { sampled: self.sink.keeps(), ..self.own };
+        TraceContext { traceparent: own.to_string(), tracestate: self.state.to_string() }
+    }
+
+    pub(crate) const fn root(&self) -> TraceRoot {
+        self.root
+    }
+
+    pub(crate) const fn recent(&self) -> &VecDeque<SegmentTimes> {
+        &self.recent
+    }
+
+    /// A decoder was found for a session that begins.
+    pub(crate) fn admitted(&mut self, now: Timestamp, waited: Duration) {
+        self.admitted = true;
+        let span = self.span("admission", ids::fresh(), self.began, now);
+        self.sink.put(span.with("queue_wait_s", waited));
+    }
+
+    /// None was: the session is over before it began.
+    pub(crate) fn refused(&mut self, now: Timestamp, error: &'static str) {
+        let span = self.span("admission", ids::fresh(), self.began, now);
+        self.sink.put(span.failed(error));
+        let end = End {
+            outcome: "refused",
+            error: Some(error),
+            audio: Duration::ZERO,
+            segments: 0,
+            elsewhere: false,
+        };
+        self.put_root(now, &end);
+    }
+
+    /// A connection speaks for the session; `resumed` when it is not the first.
+    pub(crate) fn attached(&mut self, now: Timestamp, epoch: Epoch, resumed: bool) {
+        self.epoch = epoch;
+        if !resumed {
+            return;
+        }
+        let arrival = self.arrival.take();
+        let since = arrival.as_ref().map_or(now, |arrival| arrival.since);
+        let mut span = self.span("resume", ids::fresh(), since, now).with("taken_over", arrival.is_some());
+        if let Some(Arrival { from, handed_over, .. }) = arrival {
+            span = span.with("handed_over", handed_over);
+            if let Some(from) = from {
+                span = span.with("from_node", &from);
+            }
+        }
+        self.sink.put(span);
+    }
+
+    /// Another node asked for the session, and goes on with it.
+    pub(crate) fn handed_over(&mut self, now: Timestamp, epoch: Epoch) {
+        let span = self.span("hand_over", ids::fresh(), now, now);
+        self.sink.put(span.with("to_epoch", epoch.0));
+    }
+
+    /// A node is asked to keep a copy.
+    pub(crate) fn copying(&mut self, now: Timestamp, tries: Tries, node: NodeName) {
+        self.copying.insert(tries, (node, now));
+    }
+
+    /// It does not, or not any more.
+    pub(crate) fn copy_failed(&mut self, now: Timestamp, tries: Tries) {
+        if let Some((node, since)) = self.copying.remove(&tries) {
+            let span = self.replication(since, now, &node);
+            self.sink.put(span.failed("no_copy"));
+        }
+    }
+
+    /// These nodes have copies now.
+    pub(crate) fn copied(&mut self, now: Timestamp, durable: bool, view: u64, keepers: &[NodeName]) {
+        let (whole, copying) =
+            self.copying.drain().partition(|(_, (node, _))| durable && keepers.contains(node));
+        self.copying = copying;
+        let whole: HashMap<Tries, (NodeName, Timestamp)> = whole;
+        for (node, since) in whole.into_values() {
+            let span = self.replication(since, now, &node);
+            self.sink.put(span.with("view", view));
+        }
+        if self.durable && !durable {
+            self.note(now, "left_alone", Vec::new());
+            self.sink.keep();
+        }
+        self.durable = durable;
+    }
+
+    /// The session is over, here at least.
+    pub(crate) fn ended(&mut self, now: Timestamp, end: &End) {
+        self.break_off(now, if end.elsewhere { "superseded" } else { "session_ended" });
+        if end.elsewhere {
+            // Whoever goes on with it tells the rest.
+            return;
+        }
+        if end.error.is_some_and(|error| FAULTS.contains(&error)) {
+            self.sink.keep();
+        }
+        self.release_all(now, end.segments);
+        self.put_root(now, end);
+    }
+
+    fn put_root(&mut self, now: Timestamp, end: &End) {
+        let mut root = self.span("session", self.own.span, self.began, now);
+        root.parent = self.root.parent;
+        root.parent_is_remote = root.parent.is_some();
+        root.is_served = true;
+        root.start = Duration::from_micros(self.root.started_us).min(root.end);
+        root.events = std::mem::take(&mut self.events).into();
+        let mut root = root
+            .with("attempt", u64::from(self.attempt.0))
+            .with("dialect", self.dialect)
+            .with("outcome", end.outcome)
+            .with("audio_s", end.audio)
+            .with("segments", end.segments);
+        if self.sink.passed_over() > 0 {
+            root = root.with("spans_passed_over", self.sink.passed_over());
+        }
+        self.sink.put(match end.error {
+            Some(error) => root.failed(error),
+            None => root,
+        });
+    }
+
+    /// Keeps in mind what is told with the root.
+    fn note(&mut self, now: Timestamp, name: &'static str, attributes: Vec<(&'static str, Value)>) {
+        if self.events.len() < ROOT_EVENTS {
+            self.events.push_back(SpanEvent { name, at: self.wall.of(now), attributes });
+        }
+    }
+
+    fn replication(&self, since: Timestamp, now: Timestamp, node: &NodeName) -> Span {
+        self.span("replication", ids::fresh(), since, now).with("keeper_node", node)
+    }
+
+    fn span(&self, name: &'static str, id: SpanId, from: Timestamp, to: Timestamp) -> Span {
+        let mut attributes = self.subject.clone();
+        attributes.push(("epoch", self.epoch.0.into()));
+        Span {
+            trace: self.own.trace,
+            id,
+            parent: Some(self.own.span),
+            parent_is_remote: false,
+            state: Arc::clone(&self.state),
+            name,
+            is_served: false,
+            start: self.wall.of(from),
+            end: self.wall.of(to.max(from)),
+            attributes,
+            events: Vec::new(),
+            error: None,
+        }
+    }
+}
+
+/// Ends that are the cluster's fault and not the client's: such sessions are kept.
+const FAULTS: [&str; 2] = ["shutting_down", "decoders_fail"];
