@@ -46,7 +46,7 @@ pub use node::{
     Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
     ServeError, SessionLimits, StandbyPolicy, StartError,
 };
-pub use observe::{Observation, Observer, SilentObserver};
+pub use observe::{Observation, Observer, SessionNews, SilentObserver};
 pub use replica::{CopyArguments, CopyPeers, TokenSealer};
 pub use reservations::{NoAnswer, Reservations};
 pub use session::{

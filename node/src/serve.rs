@@ -21,13 +21,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
+use crate::cluster::{
+    self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts, Feed, Observers,
+    Watcher,
+};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, audiosocket_service, http_router, quic, vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, PageSettings, audiosocket_service, http_router, quic, vosk_router,
+    wyoming_service,
 };
 use crate::metrics::Metrics;
 use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
@@ -68,16 +72,21 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str())));
+    let feed = Arc::<Feed>::default();
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
-    let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
+    let observer =
+        Observers(vec![Arc::clone(&metrics) as Arc<dyn Observer>, Arc::clone(&feed) as Arc<dyn Observer>]);
+    let observer = Arc::new(observer) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
         if sockets.gossip.is_some() {
             tracing::info!("no cluster secret is set: any process of this machine can join");
         }
         Secret::well_known()
     });
-    let cluster =
-        Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
+    let cluster = Arc::new(
+        Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), Arc::clone(&observer))
+            .await?,
+    );
     let live = |node: &NodeHandle| {
         let live =
             LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread);
@@ -102,11 +111,13 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
             };
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
-            let node = start(&settings, &served, Arc::clone(&metrics), Some(peers), copies).await?;
+            let node = start(&settings, &served, observer, Some(peers), copies).await?;
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
-            let control = ControlPlane::start(id, control, &trust, node.clone(), models, &cluster).await?;
+            let control =
+                ControlPlane::start(id, control, &trust, node.clone(), models, Arc::clone(&feed), &cluster)
+                    .await?;
             keepers.ask_over(control.handle());
             cluster.operate_over(control.handle());
             reservations.reach_by(control.handle());
@@ -116,7 +127,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         }
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
-            let node = start(&settings, &served, Arc::clone(&metrics), None, copies).await?;
+            let node = start(&settings, &served, observer, None, copies).await?;
             let live = live(&node);
             (node, live)
         }
@@ -126,6 +137,13 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home) -> Result<(
         sessions: Arc::new(WatchedSessions::new(Arc::clone(&sessions), settings.sessions.max_audio)),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
+        watcher: Watcher::new(Arc::clone(&cluster), Arc::clone(&sessions), feed),
+        page: PageSettings {
+            quic_port: sockets.quic.as_ref().and_then(|socket| socket.local_addr().ok()).map(|at| at.port()),
+            certificate: certificate.clone(),
+            chaos: settings.chaos.enabled,
+            viewer_url: settings.tracing.viewer_url.clone(),
+        },
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
@@ -239,13 +257,13 @@ async fn stop(
 async fn start(
     settings: &Settings,
     served: &[ModelArguments],
-    metrics: Arc<Metrics>,
+    observer: Arc<dyn Observer>,
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
     let models = as_decoded(settings, served.to_vec());
     let mut arguments =
-        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics, copies);
+        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), observer, copies);
     arguments.peers = peers;
     NodeHandle::start(arguments)
         .await

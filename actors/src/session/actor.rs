@@ -172,6 +172,8 @@ pub(crate) struct SessionState {
 /// When things came, for what is counted.
 #[derive(Debug, Default)]
 pub(super) struct Times {
+    /// When the session began on this node.
+    pub(super) begun: Timestamp,
     pub(super) first_audio: Option<Timestamp>,
     pub(super) first_partial: bool,
     pub(super) lost: Option<Timestamp>,
@@ -224,7 +226,7 @@ impl Actor for SessionActor {
             partial_text: String::new(),
             refusal: None,
             entries: 0,
-            times: Times::default(),
+            times: Times { begun: now, ..Times::default() },
             timer: None,
         };
         if let Some(restored) = restored {

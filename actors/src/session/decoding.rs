@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::actor::{SessionMessage, SessionState};
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::{Ask, Search};
-use crate::observe::Observation;
+use crate::observe::{Observation, SessionNews};
 use crate::pool::LeaseAnswer;
 
 /// One of a session's two decoders, or the search for it.
@@ -159,6 +159,8 @@ impl SessionState {
         if self.first.is(attempt) {
             self.times.lost.get_or_insert(self.arguments.clock.now());
             self.arguments.observer.observe(&Observation::DecoderLost { model, cause });
+            let decoder = self.first.place(&self.arguments.copies.own);
+            self.tell_news(SessionNews::DecoderLost { decoder: decoder.as_ref(), cause });
             info!(%session, attempt = attempt.0, cause = cause.label(), "a session lost its decoder");
         } else if self.standby.is(attempt) {
             self.arguments.observer.observe(&Observation::StandbyLost { model, cause: cause.label() });
@@ -197,6 +199,7 @@ impl SessionState {
                 model: &self.arguments.model,
                 queue_wait: grant.waited,
             });
+            self.tell_news(SessionNews::Began);
         }
         if self.first.is(attempt) {
             self.note_class(&grant.class);

@@ -18,7 +18,7 @@ use super::finals::{Place, make_final};
 use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
 use super::replication::{CommitFacts, KeptFinal};
-use crate::observe::Observation;
+use crate::observe::{Observation, SessionNews};
 
 impl SessionState {
     pub(super) fn perform(&mut self, myself: &ActorRef<SessionMessage>, actions: Vec<SessionAction>) {
@@ -209,6 +209,8 @@ impl SessionState {
         let model = &*self.arguments.model;
         info!(session = %self.arguments.request.session, ?audio, ?took, "a replacement decoder has caught up");
         self.arguments.observer.observe(&Observation::Replayed { model, audio, took });
+        let decoder = self.first.place(&self.arguments.copies.own);
+        self.tell_news(SessionNews::CaughtUp { decoder: decoder.as_ref(), audio, took });
     }
 
     pub(super) fn close_outbox(&mut self) {
@@ -256,6 +258,7 @@ impl SessionState {
                 outcome: label,
                 audio,
             });
+            self.tell_news(SessionNews::Over { outcome: label, report: &self.report() });
         }
         self.close_outbox();
         myself.stop(None);

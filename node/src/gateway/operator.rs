@@ -1,12 +1,11 @@
 //! What an operator and a load balancer ask: models, health, readiness, metrics.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use starling_protocol::control::ModelOffer;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::GatewayState;
-use super::access::Admitted;
+use super::access::{Admitted, Operator};
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
 use crate::sessions::ModelInfo;
@@ -109,9 +108,8 @@ fn entry<'a>(
 
 /// The nodes of the cluster and what they serve, as this one sees them.
 pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
-    let (status, sessions) =
-        tokio::join!(state.sessions.status(), state.cluster.sessions(state.sessions.as_ref()));
-    Json(ClusterReport::new(&state.cluster.view(&status), sessions)).into_response()
+    let (status, told) = tokio::join!(state.sessions.status(), state.cluster.told(state.sessions.as_ref()));
+    Json(ClusterReport::new(&state.cluster.view(&status), told, &status)).into_response()
 }
 
 /// What `POST /v1/cluster/drain` is given.
@@ -127,11 +125,10 @@ const LONGEST_DRAIN_MS: u64 = 24 * 3_600_000;
 
 /// Tells a node of the cluster to go.
 pub(super) async fn drain(
-    State(state): State<GatewayState>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Operator(state): Operator,
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
-    let query = match asked_here(peer, query) {
+    let query = match read(query) {
         Ok(query) => query,
         Err(refused) => return refused.into_response(),
     };
@@ -142,7 +139,12 @@ pub(super) async fn drain(
         return HttpError::from(ErrorBody::field("deadline_ms", deadline_ms.to_string(), allowed))
             .into_response();
     }
-    match state.cluster.drain(&query.node, Duration::from_millis(deadline_ms)).await {
+    drained(&state, &query.node, Duration::from_millis(deadline_ms)).await
+}
+
+/// Lets a node go, and says whether it will.
+pub(super) async fn drained(state: &GatewayState, node: &str, deadline: Duration) -> Response {
+    match state.cluster.drain(node, deadline).await {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
         Err(DrainError::Unknown(error)) => no_such_node(&error).into_response(),
         Err(error @ DrainError::Unanswered { .. }) => {
@@ -171,11 +173,10 @@ struct Outcomes {
 
 /// Has the nodes of the cluster serve a model, too or in place of the one of its name.
 pub(super) async fn add_model(
-    State(state): State<GatewayState>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Operator(state): Operator,
     query: Result<Query<ModelQuery>, QueryRejection>,
 ) -> Response {
-    let query = match asked_here(peer, query) {
+    let query = match read(query) {
         Ok(query) => query,
         Err(refused) => return refused.into_response(),
     };
@@ -191,23 +192,13 @@ pub(super) async fn add_model(
     }
 }
 
-fn no_such_node(error: &UnknownNode) -> HttpError {
+pub(super) fn no_such_node(error: &UnknownNode) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
 }
 
-fn asked_here<T>(peer: SocketAddr, query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
-    only_loopback(peer)?;
+fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
     let wrong = |rejection: QueryRejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
     query.map(|Query(query)| query).map_err(|rejection| wrong(rejection).into())
-}
-
-/// Who changes anything has to be on this machine, as long as nobody can prove who they are.
-fn only_loopback(peer: SocketAddr) -> Result<(), HttpError> {
-    if peer.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let message = "this is for operators on the node's own machine (a loopback address)";
-    Err(HttpError::new(StatusCode::FORBIDDEN, ErrorBody::new(ErrorCode::BadRequest, message)))
 }
 
 /// The process answers: that is all it says.
@@ -277,13 +268,14 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /healthz, /readyz or /metrics";
+    let allowed = "/, /v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /v1/cluster/events, /v1/sessions, /healthz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
     let allowed = match uri.path() {
         "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/cluster/drain" => "POST",
+        path if path.starts_with("/v1/cluster/chaos/") => "POST",
         "/client/dynamic/reference" => "POST",
         "/client/dynamic/recognize" => "PUT or POST",
         "/v1/models" | "/v1/listen" => "GET or POST",
