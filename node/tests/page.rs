@@ -121,7 +121,10 @@ async fn event(stream: &mut BufReader<TcpStream>) -> (String, String) {
 async fn whoever_looks_on_sees_the_cluster_and_the_stream_ends_with_the_node() {
     let node = FakeNode::start().await;
     let mut stream = TcpStream::connect(node.http).await.expect("connects");
-    stream.write_all(b"GET /v1/cluster/events HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.expect("asks");
+    stream
+        .write_all(b"GET /v1/cluster/events HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("asks");
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

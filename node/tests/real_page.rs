@@ -83,3 +83,21 @@ async fn a_page_is_read_along_while_a_decoder_and_its_node_are_killed() {
         "{told}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_speaks_webtransport_where_the_node_does() {
+    let folder = TempDir::new().expect("a folder");
+    let certificate = Certificate::in_folder(folder.path()).await;
+    let settings = folder.path().join("cluster.toml");
+    std::fs::write(&settings, certificate.settings()).expect("written");
+    let settings = settings.display().to_string();
+    let program = Program::serve(&["--config", &settings, "--model", "moonshine-tiny-en"], 1).await;
+    let audio = folder.path().join("audio.wav");
+    let mut command = Language::JavaScript.program("checks/browser/the-page.mjs");
+    command.args(["--calm", "--audio"]).arg(&audio).arg(format!("http://{}", program.http)).arg(recording());
+    let told = told(began(command)).await;
+    let undisturbed = segments(&program.url(), &audio).await.join(" ");
+    assert_eq!(told["json"]["text"], undisturbed, "{told}");
+    assert!(told["where"].as_str().expect("a text").contains("WebTransport"), "{told}");
+    assert_eq!(told["errors"], serde_json::json!([]), "{told}");
+}

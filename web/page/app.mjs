@@ -147,6 +147,8 @@ function saveKey(event) {
 
 function App() {
   const { view, facts, unreachable, models, options, cluster } = state;
+  // The one that the page came from may be gone.
+  const contact = cluster.connected ? cluster.from : facts?.node;
   const operators = (what) => html`<${OperatorsOnly} what=${what} keys=${facts?.keys} onKey=${askForKey} />`;
   const shut = facts?.role === 'nobody';
   return html`
@@ -155,7 +157,7 @@ function App() {
       <a class="brand" href="#talk" aria-label="Starling, to the talk view"><${Logo} /><span>Starling</span></a>
       <nav aria-label="Views">${VIEWS.map(([name, label, icon]) => html`<a key=${name} href=${`#${name}`} aria-current=${view === name ? 'page' : null}><${Icon} name=${icon} /><span>${label}</span></a>`)}</nav>
       <div class="me">
-        ${facts && html`<${Pill} tone=${unreachable ? 'bad' : 'good'}>${facts.node}<//>`}
+        ${facts && html`<${Pill} tone=${unreachable ? 'bad' : 'good'}>${contact}<//>`}
         ${facts?.keys && html`<button type="button" class="act" aria-label="Key" title="Key" onClick=${askForKey}><${Icon} name="key" /></button>`}
       </div>
     </div></header>

@@ -71,7 +71,7 @@ impl Observer for Feed {
                     session: Some(session),
                     ..NodeEvent::default()
                 };
-                self.add(of_session(event, news));
+                self.add(of_session(&event, news));
                 // One that was superseded goes on elsewhere.
                 if let SessionNews::Over { outcome, report } = news
                     && outcome != "superseded"
@@ -98,7 +98,7 @@ impl Observer for Feed {
     }
 }
 
-fn of_session(event: NodeEvent, news: SessionNews<'_>) -> NodeEvent {
+fn of_session(event: &NodeEvent, news: SessionNews<'_>) -> NodeEvent {
     let of_kind = |kind: &str| NodeEvent { kind: kind.to_owned(), ..event.clone() };
     match news {
         SessionNews::Began => of_kind("session_began"),
