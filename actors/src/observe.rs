@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use starling_core::pool::HostEnd;
 use starling_core::session::LossCause;
-use starling_protocol::CutCause;
+use starling_protocol::control::SessionReport;
 use starling_protocol::native::ErrorCode;
+use starling_protocol::{CutCause, NodeName, SessionId};
 
 use crate::session::Dialect;
 
@@ -210,6 +211,15 @@ pub enum Observation<'a> {
         /// From the loss.
         took: Duration,
     },
+    /// Something became of a session, for whoever follows single ones.
+    SessionNews {
+        /// Which session.
+        session: SessionId,
+        /// Its model.
+        model: &'a str,
+        /// What.
+        news: SessionNews<'a>,
+    },
     /// A segment could not be decoded.
     SegmentGivenUp {
         /// The model.
@@ -252,5 +262,37 @@ pub enum Observation<'a> {
         model: &'a str,
         /// Why, in its own words.
         message: &'a str,
+    },
+}
+
+/// What became of a session.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionNews<'a> {
+    /// It has its first decoder.
+    Began,
+    /// It lives here now; it lived on another node before.
+    TakenOver,
+    /// It lost its decoder.
+    DecoderLost {
+        /// The node that decoded.
+        decoder: Option<&'a NodeName>,
+        /// Why.
+        cause: LossCause,
+    },
+    /// Another decoder has caught up.
+    CaughtUp {
+        /// The node that decodes.
+        decoder: Option<&'a NodeName>,
+        /// How much was decoded again.
+        audio: Duration,
+        /// From the loss.
+        took: Duration,
+    },
+    /// It is over.
+    Over {
+        /// As [`Observation::SessionEnded`] has it.
+        outcome: &'static str,
+        /// How it was then.
+        report: &'a SessionReport,
     },
 }

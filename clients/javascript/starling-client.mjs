@@ -21,7 +21,9 @@
  *   gap          from, to                        audio that will have no text: every server lost it, and it is not held here
  *   durable      durable                         whether the servers hold acknowledged audio twice has changed
  *   notice       code, message                   the server has something to say; the session goes on
- *   reconnected  seconds, restarted              a lost connection was replaced; restarted: servers had lost the session
+ *   lost         server, node, message           the connection is gone, and another is looked for; `node` is the server's name
+ *   reconnected  seconds, restarted, server, node   a lost connection was replaced; restarted: servers had lost the session
+ *   moved        server, node                    the server stops, and another goes on: nothing was lost on the way
  *   done         segments, frames                every final has come; nothing follows
  */
 
@@ -181,6 +183,18 @@ export class Session {
     this.model = null;
     /** Whether acknowledged audio is in two copies. */
     this.durable = false;
+    /** The server that the session is on, and the name that its node has. */
+    this.server = this.node = null;
+  }
+
+  /** The session's id, as servers know it. */
+  get id() {
+    return this.#first.session;
+  }
+
+  /** Seconds of audio that no server has acknowledged. */
+  get behind() {
+    return (this.#written - this.#acked) / this.#rate;
   }
 
   /** Opens the session; throws a StarlingError when no server takes it. */
@@ -276,14 +290,16 @@ export class Session {
     if (this.#link !== link) return this.#link;
     link.drop();
     this.#link = null;
-    this.#lostAt ??= now();
+    // In the normal order of things: the node that takes a session over tells the one before so.
+    const inOrder = this.#leaving && this.#asking;
+    if (!inOrder) this.#noteLost(cause);
     if (now() - this.#liveSince >= HEALTHY_AFTER_MS) this.#healthy();
     if (this.#leaving) {
-      // In the normal order of things: the node that takes a session over tells the one before so.
       this.#leaveUntil = this.#asking ? 0 : -1;
       this.#wake();
       await this.#leaving;
       if (this.#link || this.#over) return this.#link;
+      this.#noteLost(cause);
     }
     this.#tryingSince ??= now();
     return this.#reach(cause);
@@ -582,6 +598,9 @@ export class Session {
     if (this.#urls.includes(server)) this.#rotation = this.#urls.indexOf(server);
     this.#home = server;
     this.#homeStops = false;
+    const moved = this.server !== null && this.server !== server;
+    this.server = server;
+    this.node = ready.node || null;
     this.#liveSince = now();
     this.#epoch = this.#liveEpoch = ready.epoch;
     this.#token = ready.token;
@@ -599,9 +618,12 @@ export class Session {
     }
     this.#noteDurable(ready.durable);
     if (this.#lostAt !== null) {
-      this.#deliver({ type: 'reconnected', seconds: (now() - this.#lostAt) / 1_000, restarted: this.#restarted });
+      const seconds = (now() - this.#lostAt) / 1_000;
+      this.#deliver({ type: 'reconnected', seconds, restarted: this.#restarted, server: this.server, node: this.node });
       this.#lostAt = null;
       this.#restarted = false;
+    } else if (moved) {
+      this.#deliver({ type: 'moved', server: this.server, node: this.node });
     }
     this.#trim();
     this.#wake();
@@ -713,6 +735,12 @@ export class Session {
   #healthy() {
     this.#attempts = this.#superseded = 0;
     this.#tryingSince = null;
+  }
+
+  #noteLost(cause) {
+    if (this.#lostAt !== null) return;
+    this.#lostAt = now();
+    this.#deliver({ type: 'lost', server: this.server, node: this.node, message: cause.message });
   }
 
   #noteDurable(durable) {

@@ -27,23 +27,30 @@ mod control;
 mod copies;
 mod data;
 mod directory;
+mod feed;
 mod load;
 mod models;
 mod name;
 mod operate;
 mod report;
 mod reservations;
+mod story;
 mod trust;
+mod watcher;
 
 pub use control::{ControlPlane, bind as bind_control};
 pub use copies::ClusterCopies;
 pub use data::{DataPlane, bind as bind_data};
 pub use directory::Directory;
+pub use feed::{Feed, Observers};
 pub use models::ModelOutcome;
-pub use operate::{DrainError, UnknownNode};
-pub use report::{ClusterReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
+pub(crate) use operate::entry;
+pub use operate::{DrainError, KillError, Told, UnknownNode};
+pub use report::{ClusterReport, HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 pub use reservations::ControlReservations;
+pub use story::ClusterEvent;
 pub use trust::{token_key, trust};
+pub use watcher::{Scene, Watcher};
 
 /// How often the others are told how loaded this node is.
 const TELL_EVERY: Duration = Duration::from_secs(1);

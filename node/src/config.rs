@@ -16,6 +16,7 @@ mod jwt;
 pub mod keys;
 pub mod load;
 mod locate;
+mod page;
 pub mod secret;
 mod tenant;
 mod units;
@@ -25,6 +26,7 @@ pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
 pub use jwt::JwtSettings;
 pub use load::{Flag, Loaded, load};
+pub use page::{ChaosSettings, TRACE_ID, TracingSettings};
 pub use secret::Secret;
 pub use tenant::TenantSettings;
 
@@ -54,6 +56,10 @@ pub struct Settings {
     pub log: LogSettings,
     /// What is counted.
     pub metrics: MetricsSettings,
+    /// Where traces are shown.
+    pub tracing: TracingSettings,
+    /// What may be broken on purpose.
+    pub chaos: ChaosSettings,
     /// How the node stops.
     pub shutdown: ShutdownSettings,
     /// What is served; empty for the default models that are prepared.

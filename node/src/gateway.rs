@@ -25,9 +25,10 @@ use self::access::Admitted;
 pub use self::audiosocket::{Calls, audiosocket_service};
 pub use self::health::Startup;
 pub(crate) use self::origin::is_origin;
+pub use self::page::PageSettings;
 pub use self::rounds::Rounds;
 pub use self::wyoming::wyoming_service;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Watcher};
 use crate::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
@@ -36,7 +37,9 @@ use crate::tenants::{Tenant, Tenants};
 mod access;
 mod audio;
 mod audiosocket;
+mod chaos;
 mod deepgram;
+mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gstreamer;
@@ -46,6 +49,7 @@ mod native;
 mod openai;
 mod operator;
 mod origin;
+mod page;
 pub mod quic;
 mod realtime;
 mod reply;
@@ -89,6 +93,10 @@ pub struct Gateway {
     pub tenants: Arc<Tenants>,
     /// The nodes it works with.
     pub cluster: Arc<Cluster>,
+    /// The same, live.
+    pub watcher: Arc<Watcher>,
+    /// What the page is told.
+    pub page: PageSettings,
     /// How connections are treated.
     pub settings: GatewaySettings,
     /// How long a native session outlives its connection.
@@ -154,7 +162,12 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/livez", get(health::alive))
         .route("/startupz", get(health::started))
         .route("/readyz", get(health::ready))
+        .route("/v1/cluster/events", get(events::events))
+        .route("/v1/cluster/chaos/kill", post(chaos::kill))
+        .route("/v1/cluster/chaos/drain", post(chaos::drain))
+        .route("/v1/sessions", get(events::sessions))
         .route("/metrics", get(operator::metrics))
+        .merge(page::router())
         .merge(gstreamer::router())
         .merge(deepgram::router())
         .merge(realtime::router())
@@ -168,7 +181,7 @@ pub fn http_router(state: GatewayState) -> Router {
 
 /// vosk-server's protocol, on any path.
 pub fn vosk_router(state: GatewayState) -> Router {
-    let looked_at = from_fn_with_state(state.clone(), access::look);
+    let looked_at = from_fn_with_state(state.clone(), access::look_at_client);
     let routes = Router::new().fallback(any(vosk_stream)).layer(looked_at);
     origin::guarded(routes, &state).with_state(state)
 }

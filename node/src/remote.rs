@@ -134,7 +134,8 @@ fn authority(server: &str) -> anyhow::Result<(String, Option<String>)> {
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     // Whoever read it may have gone: `status --watch | head`.
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(Exit::Os, error))
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::new(Exit::Os, error))
 }
 
 #[cfg(test)]

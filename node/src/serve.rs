@@ -21,13 +21,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts};
+use crate::cluster::{
+    self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts, Feed, Observers,
+    Watcher,
+};
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
+<<<<<<< HEAD
     Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic, vosk_router,
+=======
+    Calls, Gateway, GatewayState, PageSettings, audiosocket_service, http_router, quic, vosk_router,
+>>>>>>> page
     wyoming_service,
 };
 use crate::measured::MeasuredSessions;
@@ -71,23 +78,37 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
+<<<<<<< HEAD
     let options =
         MetricsOptions { legacy_names: settings.metrics.legacy_names, disk: home.root().to_owned() };
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str()), options));
     if let Some(ends) = file_ends_unix_s(&settings.cluster.cert_file) {
         metrics.note_cluster_certificate(ends);
     }
+=======
+    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str())));
+    let feed = Arc::<Feed>::default();
+>>>>>>> page
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
-    let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
+    let observer =
+        Observers(vec![Arc::clone(&metrics) as Arc<dyn Observer>, Arc::clone(&feed) as Arc<dyn Observer>]);
+    let observer = Arc::new(observer) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
         if sockets.gossip.is_some() {
             tracing::info!("no cluster secret is set: any process of this machine can join");
         }
         Secret::well_known()
     });
+<<<<<<< HEAD
     let cluster =
         Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
     let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
+=======
+    let cluster = Arc::new(
+        Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), Arc::clone(&observer))
+            .await?,
+    );
+>>>>>>> page
     let live = |node: &NodeHandle| {
         let live =
             LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread, log);
@@ -112,12 +133,18 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             };
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
+<<<<<<< HEAD
             let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
             let node = start(&settings, &served, told, Some(peers), copies).await?;
+=======
+            let node = start(&settings, &served, observer, Some(peers), copies).await?;
+>>>>>>> page
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
-            let control = ControlPlane::start(id, control, &trust, node.clone(), models, &cluster).await?;
+            let control =
+                ControlPlane::start(id, control, &trust, node.clone(), models, Arc::clone(&feed), &cluster)
+                    .await?;
             keepers.ask_over(control.handle());
             cluster.operate_over(control.handle());
             reservations.reach_by(control.handle());
@@ -127,8 +154,12 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         }
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
+<<<<<<< HEAD
             let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
             let node = start(&settings, &served, told, None, copies).await?;
+=======
+            let node = start(&settings, &served, observer, None, copies).await?;
+>>>>>>> page
             let live = live(&node);
             (node, live)
         }
@@ -145,6 +176,13 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         sessions: Arc::new(WatchedSessions::new(measured, settings.sessions.max_audio)),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
+        watcher: Watcher::new(Arc::clone(&cluster), Arc::clone(&sessions), feed),
+        page: PageSettings {
+            quic_port: sockets.quic.as_ref().and_then(|socket| socket.local_addr().ok()).map(|at| at.port()),
+            certificate: certificate.clone(),
+            chaos: settings.chaos.enabled,
+            viewer_url: settings.tracing.viewer_url.clone(),
+        },
         settings: settings.gateway.clone(),
         linger: settings.sessions.linger,
         idle: settings.sessions.idle,
@@ -264,13 +302,17 @@ async fn stop(
 async fn start(
     settings: &Settings,
     served: &[ModelArguments],
+<<<<<<< HEAD
     (metrics, tracing): (Arc<Metrics>, Tracing),
+=======
+    observer: Arc<dyn Observer>,
+>>>>>>> page
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
     let models = as_decoded(settings, served.to_vec());
     let mut arguments =
-        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), metrics, copies);
+        NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), observer, copies);
     arguments.peers = peers;
     arguments.tracing = tracing;
     NodeHandle::start(arguments)

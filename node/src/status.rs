@@ -1,16 +1,20 @@
 //! `starling status`: the cluster, as one of its nodes sees it.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::http::Method;
 use tokio::time::interval;
 
+use self::screen::{Terminal, screen};
 use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
 use crate::keys::KeyArguments;
 use crate::remote::{Answer, Remote, TrustArguments, print};
+
+mod screen;
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -18,8 +22,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How often `--watch` looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Clears the terminal and begins at its top.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// A screen of its own, so that what was on the terminal comes back afterwards; no cursor on it.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// A terminal that does not say how large it is.
+const USUAL_SIZE: (usize, usize) = (80, 24);
 
 /// What `status` is given.
 #[derive(Debug, clap::Args)]
@@ -33,7 +41,7 @@ pub struct StatusArguments {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArguments,
-    /// Show it anew each second, until Ctrl-C
+    /// Show it anew each second, until Ctrl-C: on a terminal as a screen of its own
     #[arg(long)]
     pub watch: bool,
     /// As JSON; with --watch one line each time
@@ -52,16 +60,64 @@ pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
         let answer = fetched(&remote).await?;
         return print(&if arguments.json { pretty(&answer)? } else { table(&parsed(&answer)?) });
     }
+    if !arguments.json && std::io::stdout().is_terminal() {
+        print(ENTER)?;
+        let watched = tokio::select! {
+            watched = draw(&remote) => watched,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        };
+        print(LEAVE)?;
+        return watched;
+    }
     let mut looks = interval(LOOK_EVERY);
     loop {
         looks.tick().await;
         match fetched(&remote).await {
             Ok(answer) if arguments.json => print(&format!("{}\n", String::from_utf8_lossy(&answer)))?,
-            Ok(answer) => print(&format!("{CLEAR}{}", table(&parsed(&answer)?)))?,
+            Ok(answer) => print(&format!("{}\n", table(&parsed(&answer)?)))?,
             // The node that is asked may be the one that is restarted.
             Err(failure) => eprintln!("starling: {failure}"),
         }
     }
+}
+
+/// Draws the screen anew each second.
+async fn draw(remote: &Remote) -> Result<(), Failure> {
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let (columns, rows) = size();
+        let terminal = Terminal { columns, rows, colours };
+        let text = match fetched(remote).await {
+            Ok(answer) => screen(&parsed(&answer)?, &time_of_day(), terminal),
+            // What was seen last stays, with what is wrong below it.
+            Err(failure) => {
+                let problem: String = format!("  {failure}").chars().take(columns).collect();
+                print(&format!("\x1b[{rows};1H\x1b[K{problem}"))?;
+                continue;
+            }
+        };
+        // Each line clears its rest, and the last what is below: nothing flickers.
+        print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
+    }
+}
+
+/// The terminal's columns and rows.
+pub(crate) fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    let Ok(size) = size.or_else(|_| rustix::termios::tcgetwinsize(std::io::stderr())) else {
+        return USUAL_SIZE;
+    };
+    match (usize::from(size.ws_col), usize::from(size.ws_row)) {
+        (0, _) | (_, 0) => USUAL_SIZE,
+        size => size,
+    }
+}
+
+fn time_of_day() -> String {
+    let seconds = starling_actors::unix_now().as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
 fn pretty(answer: &[u8]) -> Result<String, Failure> {

@@ -118,6 +118,14 @@ impl Certificate {
         Ok(config)
     }
 
+    /// The hash of the one that is in force, without its chain.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let leaf = current.1.cert.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
+        Sha256::digest(leaf).into()
+    }
+
     /// Reads the files again if they have changed; whether they had.
     ///
     /// # Errors

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use starling_actors::Clock;
 use starling_client::{
     ApiKey, AudioFormat, AudioSender, Client, ClientConfig, Event, Events, Final, OpenError, SessionConfig,
     SessionError, SessionOptions, TraceContext,
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::display::Display;
+use self::display::{Display, Summary};
 use self::recording::Recording;
 use crate::cli::{OutputFormat, TranscribeArguments};
 use crate::exit::{Exit, Failure};
@@ -49,6 +50,8 @@ struct Received {
     segments: Vec<Final>,
     gaps: Vec<Gap>,
     frames: u64,
+    /// Connections that were lost and replaced.
+    failovers: usize,
 }
 
 /// Transcribes each file in turn; goes on when one fails.
@@ -125,6 +128,7 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
         session: None,
         trace: trace(),
     };
+    let began = Clock::start();
     let session = client.open(config).await.map_err(open_failure)?;
     let model = session.opened().model.clone();
     let (sender, events) = session.split();
@@ -135,8 +139,14 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
     let (sent, received) = tokio::join!(sending, receive(events, &mut display, rate));
     display.end();
     // What the server says of the session's end explains a broken sending better than the sending can.
-    let Received { segments, gaps, frames } = received?;
+    let Received { segments, gaps, frames, failovers } = received?;
     sent?;
+    display.sum_up(&Summary {
+        audio: frames as f64 / rate,
+        took: began.now().0.as_secs_f64(),
+        failovers,
+        missing: gaps.iter().map(|gap| gap.end - gap.start).sum(),
+    });
     let gap_count = gaps.len();
     let texts: Vec<&str> =
         segments.iter().map(|last| last.text.as_str()).filter(|text| !text.is_empty()).collect();
@@ -155,7 +165,7 @@ async fn one(client: &Client, file: &Path, arguments: &TranscribeArguments) -> R
 }
 
 async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result<Received, Failure> {
-    let (mut segments, mut gaps) = (Vec::new(), Vec::new());
+    let (mut segments, mut gaps, mut failovers) = (Vec::new(), Vec::new(), 0);
     while let Some(event) = events.next().await {
         match event.map_err(session_failure)? {
             Event::Partial { text, until, .. } => display.partial(&text, until.0 as f64 / rate),
@@ -179,10 +189,13 @@ async fn receive(mut events: Events, display: &mut Display, rate: f64) -> Result
             }
             Event::Warning { message, .. } => display.note(&message),
             Event::Reconnected { gap, .. } => {
+                failovers += 1;
                 display
                     .note(&format!("the connection was lost and replaced after {:.1} s", gap.as_secs_f64()));
             }
-            Event::Done { frames, .. } => return Ok(Received { segments, gaps, frames: frames.0 }),
+            Event::Done { frames, .. } => {
+                return Ok(Received { segments, gaps, frames: frames.0, failovers });
+            }
             Event::Durable(durable) => tracing::debug!(durable, "what the servers hold"),
             _ => {}
         }

@@ -44,6 +44,7 @@ async fn ready(socket: &mut Socket, hello: &Hello) {
         resumed: false,
         durable: false,
         linger_ms: 60_000,
+        node: String::new(),
     };
     say(socket, &ready).await;
 }

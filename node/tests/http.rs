@@ -270,6 +270,7 @@ async fn a_node_on_its_own_is_a_cluster_of_one() {
     assert!(me["generation"].as_u64() > Some(1_700_000_000_000), "{me}");
     let model = serde_json::json!({
         "name": "fake", "nodes": 1, "slots": { "total": 8, "busy": 3, "idle": 5 }, "real_time_factor": 0.25,
+        "hosts": { "ready": 2, "total": 2 },
     });
     assert_eq!(cluster["models"], serde_json::json!([model]));
     assert_eq!(me["models"], cluster["models"]);

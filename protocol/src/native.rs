@@ -284,6 +284,9 @@ pub enum ServerMessage {
         durable: bool,
         /// How long the session is kept for a client that has gone, in milliseconds.
         linger_ms: u64,
+        /// The name of the node that the session lives on from now on; empty where it has none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        node: String,
     },
     /// Where copies of the session are now. Takes the place of what `ready` or an earlier `view` said; what is acknowledged
     /// from here on counts on it.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 use starling_core::host_watch::{Accusation, HostWatch, ROUND};
 use starling_core::pool::{HostEnd, HostId, PoolEvent};
 use starling_protocol::LeaseId;
@@ -64,6 +64,8 @@ pub(crate) enum HostMessage {
     Stop,
     /// End it now.
     Kill,
+    /// The same, with nobody told beforehand: what follows is what follows on a crash. Answered with its process and `leases`.
+    Crash { leases: usize, reply: RpcReplyPort<Option<(u32, usize)>> },
     /// Its last frames have been waited for long enough.
     Report,
 }
@@ -191,6 +193,12 @@ impl Actor for HostSupervisor {
                     state.verdict = Some((HostEnd::LoadFailed, Vec::new()));
                 }
                 state.kill.notify_one();
+            }
+            HostMessage::Crash { leases, reply } => {
+                let pid = state.pid.filter(|_| state.ended.is_none());
+                warn!(host = state.id.0, model = state.model, pid, "decoder host is killed on purpose");
+                state.kill.notify_one();
+                let _ = reply.send(pid.map(|pid| (pid, leases)));
             }
             HostMessage::LinkClosed(result) => {
                 if let Err(error) = result {

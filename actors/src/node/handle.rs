@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use starling_core::lineup::Stage;
-use starling_protocol::control::{ReplicaReply, SessionReport};
+use starling_protocol::control::{KilledDecoder, ReplicaReply, SessionReport};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Epoch, SessionId};
@@ -230,6 +230,21 @@ impl NodeHandle {
     ) -> Result<Vec<ModelChange>, ServeError> {
         let answer = ask(&self.supervisor, |reply| NodeMessage::Models(message(reply))).await;
         answer.unwrap_or(Err(ServeError::Gone))
+    }
+
+    /// Kills the busiest decoder host of a model, or of all, with no word to anybody: what follows is what follows on a crash.
+    /// `None` if there is none.
+    pub async fn kill_decoder(&self, model: Option<&str>) -> Option<KilledDecoder> {
+        for entry in self.pools().await {
+            if model.is_some_and(|model| *model != *entry.name) {
+                continue;
+            }
+            if let Some((pid, leases)) = ask(&entry.pool, PoolMessage::KillOne).await.flatten() {
+                let leases = u32::try_from(leases).unwrap_or(u32::MAX);
+                return Some(KilledDecoder { model: entry.name.to_string(), pid, leases });
+            }
+        }
+        None
     }
 
     /// What new sessions get, the default first. Changes while the node runs.

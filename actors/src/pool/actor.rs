@@ -188,6 +188,7 @@ impl Actor for ModelPoolActor {
                 // Whoever asked may have gone.
                 let _ = reply.send(state.snapshot());
             }
+            PoolMessage::KillOne(reply) => state.kill_one(reply),
             PoolMessage::Stop(reply) => {
                 for host in state.hosts.values() {
                     let _ = host.cast(HostMessage::Stop);
@@ -406,6 +407,17 @@ impl PoolState {
             self.tell_host(lease.host, HostMessage::Unbind { lease: id });
             self.tell_host(lease.host, HostMessage::Tell(ToHost::Close { lease: id }));
             let _ = myself.cast(PoolMessage::Released { lease: id });
+        }
+    }
+
+    /// The host is not told to go, and the machine hears of it as of any other end.
+    fn kill_one(&self, reply: RpcReplyPort<Option<(u32, usize)>>) {
+        let leases = |id: HostId| self.leases.values().filter(|lease| lease.host == id).count();
+        // Those that have a class are, or were, ready.
+        let busiest = self.classes.keys().map(|id| (leases(*id), *id)).max();
+        match busiest.and_then(|(leases, id)| Some((leases, self.hosts.get(&id)?))) {
+            Some((leases, host)) => drop(host.cast(HostMessage::Crash { leases, reply })),
+            None => drop(reply.send(None)),
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum PoolMessage {
     LoadFailed { message: String },
     /// How is it?
     Snapshot(RpcReplyPort<PoolSnapshot>),
+    /// End the busiest host as a crash would; answered with its process and how many it decoded for, if there is one.
+    KillOne(RpcReplyPort<Option<(u32, usize)>>),
     /// End all hosts; answered when they are gone.
     Stop(RpcReplyPort<()>),
 }

@@ -184,6 +184,8 @@ pub(crate) struct SessionState {
 /// When things came, for what is counted.
 #[derive(Debug, Default)]
 pub(super) struct Times {
+    /// When the session began on this node.
+    pub(super) begun: Timestamp,
     pub(super) first_audio: Option<Timestamp>,
     pub(super) first_partial: bool,
     /// When the decoder was lost that has no successor yet, and why.
@@ -256,7 +258,7 @@ impl Actor for SessionActor {
             partial_text: String::new(),
             refusal: None,
             entries: 0,
-            times: Times::default(),
+            times: Times { begun: now, ..Times::default() },
             timer: None,
             trace,
             root,

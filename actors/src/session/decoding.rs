@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use super::actor::{SessionMessage, SessionState};
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::{Ask, Search};
-use crate::observe::Observation;
+use crate::observe::{Observation, SessionNews};
 use crate::pool::LeaseAnswer;
 use crate::trace::Lost;
 
@@ -177,6 +177,8 @@ impl SessionState {
             let owed = self.machine.journal().decodable() > self.machine.decoded_until();
             let lost = Lost { attempt, cause: cause.label(), node: &node, buffered, owed };
             self.trace(|trace, now| trace.lost(now, &lost));
+            let decoder = self.first.place(&self.arguments.copies.own);
+            self.tell_news(SessionNews::DecoderLost { decoder: decoder.as_ref(), cause });
         } else if self.standby.is(attempt) {
             self.arguments.observer.observe(&Observation::StandbyLost { model, cause: cause.label() });
             debug!(attempt = attempt.0, cause = cause.label(), "a session lost its standby");
@@ -216,6 +218,7 @@ impl SessionState {
                 queue_wait: grant.waited,
             });
             self.trace(|trace, now| trace.admitted(now, grant.waited));
+            self.tell_news(SessionNews::Began);
         }
         if self.first.is(attempt) {
             self.note_class(&grant.class);

@@ -6,13 +6,14 @@ use ractor::ActorRef;
 use starling_core::replica::{CopyItem, SessionCopy};
 use starling_core::session::SessionEvent as Event;
 use starling_protocol::control::{CopySummary, SessionReport};
+use starling_protocol::lease::TraceContext;
 use starling_protocol::replica::MAX_COPY_AUDIO_BYTES;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 use tokio::sync::oneshot;
 
 use super::actor::{RestoredSession, SessionMessage, SessionState};
 use super::replication::KeptFinal;
-use crate::observe::{Observation, TAKEN_OVER};
+use crate::observe::{Observation, SessionNews, TAKEN_OVER};
 
 impl SessionState {
     /// Takes up what a copy holds. The session was admitted before, elsewhere.
@@ -34,6 +35,7 @@ impl SessionState {
         self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
         let buffered = self.buffered();
         self.trace(|trace, now| trace.came_with(now, buffered));
+        self.tell_news(SessionNews::TakenOver);
         self.begin_copies(myself, view, holders);
     }
 
@@ -60,6 +62,7 @@ impl SessionState {
     pub(super) fn report(&self) -> SessionReport {
         let rates = &self.arguments.config.rates;
         let behind = self.machine.journal().decodable().since(self.machine.decoded_until());
+        let age = self.arguments.clock.now().since(self.times.begun);
         SessionReport {
             session: self.arguments.request.session,
             dialect: self.arguments.request.dialect.label().to_owned(),
@@ -72,7 +75,16 @@ impl SessionState {
             attempt: self.machine.attempt().0,
             epoch: self.machine.last_epoch(),
             lag_ms: behind * 1_000 / rates.decode_hz(),
+            tenant: self.arguments.request.tenant.clone(),
+            audio_ms: self.machine.journal().received().0 * 1_000 / rates.source_hz(),
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            trace_id: self.arguments.request.trace.as_ref().and_then(TraceContext::trace_id),
         }
+    }
+
+    pub(super) fn tell_news(&self, news: SessionNews<'_>) {
+        let (session, model) = (self.arguments.request.session, &*self.arguments.model);
+        self.arguments.observer.observe(&Observation::SessionNews { session, model, news });
     }
 
     /// How far it goes, in the words of copies.

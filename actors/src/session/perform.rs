@@ -18,7 +18,7 @@ use super::finals::{Place, make_final};
 use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
 use super::replication::{CommitFacts, KeptFinal};
-use crate::observe::Observation;
+use crate::observe::{Observation, SessionNews};
 use crate::trace::{Cut, End};
 
 impl SessionState {
@@ -229,6 +229,8 @@ impl SessionState {
         let model = &*self.arguments.model;
         info!(?audio, ?took, "a replacement decoder has caught up");
         self.arguments.observer.observe(&Observation::Replayed { model, cause, audio, took });
+        let decoder = self.first.place(&self.arguments.copies.own);
+        self.tell_news(SessionNews::CaughtUp { decoder: decoder.as_ref(), audio, took });
     }
 
     pub(super) fn close_outbox(&mut self) {
@@ -285,6 +287,7 @@ impl SessionState {
             let ended = Observation::SessionEnded { dialect, model, outcome: label };
             self.arguments.observer.observe(&ended);
             self.census.ended();
+            self.tell_news(SessionNews::Over { outcome: label, report: &self.report() });
         }
         self.close_outbox();
         myself.stop(None);

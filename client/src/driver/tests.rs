@@ -156,6 +156,7 @@ impl Server {
                 resumed: hello.resume.is_some(),
                 durable: false,
                 linger_ms: 60_000,
+                node: String::new(),
             };
             (epoch, ready)
         };

@@ -71,6 +71,7 @@ impl Bench {
             resumed: epoch > 1,
             durable: false,
             linger_ms: 60_000,
+            node: String::new(),
         }
     }
 

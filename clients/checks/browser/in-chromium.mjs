@@ -8,26 +8,14 @@
  *   --loss              a connection will be lost: the last third is said once another has replaced it, however slow the machine
  */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { chromium } from 'playwright-core';
+import { opened } from './chromium.mjs';
 
-/** As `cargo xtask setup` looks for it. */
-const NAMES = ['chromium', 'google-chrome', 'chromium-browser'];
-/** Only a page of this program's is opened, and containers have no sandbox to give. */
-const FLAGS = ['no-sandbox', 'no-first-run', 'disable-gpu', 'disable-background-networking', 'disable-component-update'];
 /** Longer than a recording takes on a machine that is busy. */
 const PATIENCE_MS = 80_000;
-
-function program() {
-  const paths = process.env.PATH.split(delimiter).flatMap((folder) => NAMES.map((name) => join(folder, name)));
-  const found = NAMES.map((name) => paths.find((path) => path.endsWith(`/${name}`) && existsSync(path))).find(Boolean);
-  if (!found) throw new Error(`none of ${NAMES.join(', ')} is there; on Debian: apt install chromium`);
-  return found;
-}
 
 /** The page with what it needs, under an origin of this machine's, which nodes admit. */
 async function served(recording) {
@@ -55,7 +43,7 @@ const { values, positionals } = parseArgs({
 });
 const urls = positionals.slice(0, -1);
 const server = await served(positionals.at(-1));
-const browser = await chromium.launch({ executablePath: program(), args: FLAGS.map((flag) => `--${flag}`) });
+const browser = await opened();
 try {
   const page = await browser.newPage();
   page.on('pageerror', (error) => console.error(`the page: ${error.stack ?? error.message}`));

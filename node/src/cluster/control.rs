@@ -20,7 +20,7 @@ use starling_protocol::control::{
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use super::Cluster;
+use super::{Cluster, Feed};
 use crate::build;
 use crate::config::ClusterSettings;
 use crate::config::load::variable_of;
@@ -60,6 +60,7 @@ impl ControlPlane {
         trust: &Trust,
         node: NodeHandle,
         models: Arc<LiveModels>,
+        feed: Arc<Feed>,
         cluster: &Cluster,
     ) -> Result<Self, Failure> {
         let unusable = |error| Failure::new(Exit::Usage, anyhow!("{error}"));
@@ -71,6 +72,7 @@ impl ControlPlane {
             services: Arc::new(Services {
                 node,
                 models,
+                feed,
                 drain: cluster.drain_sender(),
                 clock: Clock::start(),
             }),
@@ -136,6 +138,7 @@ fn members(view: &ClusterView) -> Vec<Member> {
 struct Services {
     node: NodeHandle,
     models: Arc<LiveModels>,
+    feed: Arc<Feed>,
     /// Told when a peer's operator wants this node to go.
     drain: watch::Sender<Option<Duration>>,
     clock: Clock,
@@ -144,7 +147,7 @@ struct Services {
 impl ControlServices for Services {
     fn node(&self, from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
         let (node, uptime, drain) = (self.node.clone(), self.clock.now(), self.drain.clone());
-        let models = Arc::clone(&self.models);
+        let (models, feed) = (Arc::clone(&self.models), Arc::clone(&self.feed));
         async move {
             match request {
                 NodeRequest::Drain { deadline_ms } => {
@@ -157,6 +160,11 @@ impl ControlServices for Services {
                     // Done to its end, however long the peer waits.
                     let taken = tokio::spawn(async move { models.answer(&offer).await });
                     taken.await.unwrap_or_else(|error| NodeReply::ModelRefused { reason: error.to_string() })
+                }
+                NodeRequest::Recent { after } => NodeReply::Recent(Box::new(feed.recent(after))),
+                NodeRequest::KillDecoder { model } => {
+                    tracing::warn!(%from, model, "a peer asks this node to kill a decoder");
+                    models.kill_decoder(model.as_deref()).await
                 }
                 NodeRequest::Status => NodeReply::Status(Box::new(report(&node, uptime.0.as_millis()).await)),
                 _ => NodeAgent::unknown(),
@@ -195,6 +203,8 @@ async fn report(node: &NodeHandle, uptime_ms: u128) -> NodeReport {
         total_slots: count(model.slots_total),
         idle_slots: count(model.slots_idle),
         real_time_factor: model.real_time_factor.unwrap_or_default() as f32,
+        hosts_ready: count(model.hosts_ready),
+        hosts_total: count(model.hosts_total),
     });
     NodeReport {
         version: build::VERSION.to_owned(),

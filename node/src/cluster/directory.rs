@@ -2,7 +2,7 @@
 //!
 //! Owns: the reading of what the others gossip, for whoever places a decoder. Must never: choose among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -20,7 +20,12 @@ pub struct Directory {
     view: OnceLock<watch::Receiver<Arc<ClusterView>>>,
     /// This node's own determinism classes, by model: as they are gossiped, with what its hosts call them.
     classes: RwLock<Classes>,
+    /// Where nodes take clients, or took them: pages that came from there are still open when a node is gone.
+    pages: RwLock<BTreeSet<SocketAddr>>,
 }
+
+/// Addresses of nodes that are remembered: far more than a cluster has within a node's run.
+const MOST_PAGES: usize = 4_096;
 
 type Classes = BTreeMap<String, BTreeMap<u64, String>>;
 
@@ -31,7 +36,7 @@ impl Directory {
         let _ = self.view.set(view);
     }
 
-    /// Takes note of what this node's own hosts decode alike with.
+    /// Takes note of what this node's own hosts decode alike with, and of where the others serve pages.
     pub(super) fn learn(&self, status: &NodeStatus) {
         let mut known = Classes::new();
         for model in &status.models {
@@ -42,6 +47,16 @@ impl Directory {
         }
         // Whoever panicked with it had read it.
         *self.classes.write().unwrap_or_else(PoisonError::into_inner) = known;
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() < MOST_PAGES {
+            pages.extend(self.http_addresses().into_iter().map(|(_, address)| address));
+        }
+    }
+
+    /// Whether a node of the cluster takes clients there, or did.
+    #[must_use]
+    pub fn has_served(&self, address: SocketAddr) -> bool {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).contains(&address)
     }
 
     /// Where a peer's data plane is.
@@ -97,6 +112,17 @@ impl Directory {
     pub fn http_of(&self, node: &NodeName) -> Option<SocketAddr> {
         let view = self.view.get()?.borrow().clone();
         view.get(node)?.load.as_ref()?.addresses.http
+    }
+
+    /// Nodes of the cluster and where clients reach them, as far as is known.
+    #[must_use]
+    pub fn http_addresses(&self) -> Vec<(NodeName, SocketAddr)> {
+        let Some(view) = self.view.get() else { return Vec::new() };
+        let view = view.borrow().clone();
+        let reached = view
+            .active()
+            .filter_map(|member| Some((member.id.name.clone(), member.load.as_ref()?.addresses.http?)));
+        reached.collect()
     }
 
     fn candidate(&self, member: &Member, model: &str, wanted: Option<u32>) -> Option<Candidate> {

@@ -8,17 +8,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use starling_actors::control::ControlHandle;
 use starling_protocol::NodeName;
-use starling_protocol::control::{NodeAgent, NodeReply, NodeRequest, SessionReport};
+use starling_protocol::control::{KilledDecoder, NodeAgent, NodeReply, NodeRequest, SessionReport};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::Cluster;
-use super::report::SessionEntry;
+use super::report::{HostsReport, SessionEntry};
 use crate::models::LiveModels;
 use crate::sessions::Sessions;
 
 /// A node that does not answer for so long is left out: whoever asks wants to see the rest.
-const ANSWER: Duration = Duration::from_millis(500);
+pub(super) const ANSWER: Duration = Duration::from_millis(500);
 
 /// A node that is asked to drain answers at once.
 const DRAIN_ANSWER: Duration = Duration::from_secs(2);
@@ -53,6 +53,39 @@ pub enum DrainError {
         /// Why.
         problem: String,
     },
+}
+
+/// No decoder host was killed.
+#[derive(Debug, Error)]
+pub enum KillError {
+    /// See [`UnknownNode`].
+    #[error(transparent)]
+    Unknown(#[from] UnknownNode),
+    /// The node does not want to, or has none.
+    #[error("node {name} kills no decoder: {reason}")]
+    Refused {
+        /// Who.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// It did not say whether it has.
+    #[error("node {name} does not answer: {problem}")]
+    Unanswered {
+        /// Who.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// What nodes tell of themselves when they are asked, beyond what they gossip.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Their sessions.
+    pub sessions: Vec<SessionEntry>,
+    /// Of each peer and model: its decoder hosts.
+    pub hosts: Vec<(String, String, HostsReport)>,
 }
 
 /// There is no such node, or it can't be asked. Nothing has changed.
@@ -91,23 +124,55 @@ impl Cluster {
         self.operating.drain.clone()
     }
 
-    /// The sessions of all nodes that answer.
-    pub async fn sessions(self: &Arc<Self>, own: &dyn Sessions) -> Vec<SessionEntry> {
+    /// What all nodes that answer tell of themselves.
+    pub async fn told(&self, own: &dyn Sessions) -> Told {
         let owner = self.node().name.clone();
         let asked = self.operating.control.get().map_or_else(Vec::new, |control| {
             control.peers().into_iter().map(|peer| (control.clone(), peer)).collect()
         });
         let others = asked.into_iter().map(|(control, peer)| async move {
             match control.request::<NodeAgent>(&peer, &NodeRequest::Status, ANSWER).await {
-                Ok(NodeReply::Status(report)) => entries(&peer.name, report.sessions),
-                _ => Vec::new(),
+                Ok(NodeReply::Status(report)) => Some((peer.name, *report)),
+                _ => None,
             }
         });
         let (own, others) = tokio::join!(own.session_reports(MOST_SESSIONS), join_all(others));
-        let mut all = entries(&owner, own);
-        all.extend(others.into_iter().flatten());
-        all.sort_by(|a, b| (&a.owner, &a.session).cmp(&(&b.owner, &b.session)));
-        all
+        let mut told = Told { sessions: entries(&owner, own), hosts: Vec::new() };
+        for (peer, report) in others.into_iter().flatten() {
+            told.sessions.extend(entries(&peer, report.sessions));
+            let hosts = report.models.into_iter().map(|model| {
+                let hosts = HostsReport { ready: model.hosts_ready.into(), total: model.hosts_total.into() };
+                (peer.to_string(), model.model, hosts)
+            });
+            told.hosts.extend(hosts);
+        }
+        told.sessions.sort_by(|a, b| (&a.owner, &a.session).cmp(&(&b.owner, &b.session)));
+        told
+    }
+
+    /// Kills a decoder host of a node.
+    ///
+    /// # Errors
+    /// See [`KillError`].
+    pub async fn kill_decoder(&self, name: &str, model: Option<String>) -> Result<KilledDecoder, KillError> {
+        let unanswered = |problem: String| KillError::Unanswered { name: name.to_owned(), problem };
+        let reply = if name == self.node().name.as_str() {
+            let models = self.operating.models.get();
+            models.ok_or_else(|| unanswered("it has none".to_owned()))?.kill_decoder(model.as_deref()).await
+        } else {
+            let control = self.operating.control.get();
+            let peers = control.map(ControlHandle::peers).unwrap_or_default();
+            let found = control.zip(peers.iter().find(|peer| peer.name.as_str() == name));
+            let Some((control, peer)) = found else { return Err(self.unknown_node(name).into()) };
+            let request = NodeRequest::KillDecoder { model };
+            let asked = control.request::<NodeAgent>(peer, &request, DRAIN_ANSWER).await;
+            asked.map_err(|problem| unanswered(problem.to_string()))?
+        };
+        match reply {
+            NodeReply::DecoderKilled(killed) => Ok(killed),
+            NodeReply::KillRefused { reason } => Err(KillError::Refused { name: name.to_owned(), reason }),
+            other => Err(unanswered(format!("it said {other:?}"))),
+        }
     }
 
     /// Tells a node of the cluster to go.
@@ -142,7 +207,12 @@ impl Cluster {
 }
 
 fn entries(owner: &NodeName, reports: Vec<SessionReport>) -> Vec<SessionEntry> {
-    let entry = |report: SessionReport| SessionEntry {
+    reports.into_iter().map(|report| entry(owner, report)).collect()
+}
+
+/// A session as operators are told of it.
+pub(crate) fn entry(owner: &NodeName, report: SessionReport) -> SessionEntry {
+    SessionEntry {
         session: report.session.to_string(),
         owner: owner.to_string(),
         dialect: report.dialect,
@@ -155,6 +225,9 @@ fn entries(owner: &NodeName, reports: Vec<SessionReport>) -> Vec<SessionEntry> {
         attempt: report.attempt,
         epoch: report.epoch.0,
         lag_ms: report.lag_ms,
-    };
-    reports.into_iter().map(entry).collect()
+        tenant: report.tenant,
+        audio_ms: report.audio_ms,
+        age_ms: report.age_ms,
+        trace_id: report.trace_id,
+    }
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use starling_actors::{ClusterView, Member, MemberState};
+use starling_actors::{ClusterView, Member, MemberState, NodeStatus};
 use starling_protocol::gossip::{LoadRecord, ModelLoad, Roles};
 use starling_protocol::{NodeId, NodeName};
+
+use super::operate::Told;
 
 /// All that one node knows of the cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct ClusterReport {
 }
 
 /// One session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEntry {
     /// Its id.
     pub session: String,
@@ -50,6 +52,18 @@ pub struct SessionEntry {
     pub epoch: u64,
     /// Audio received and not decoded, in milliseconds.
     pub lag_ms: u64,
+    /// Whose it is; empty where nobody has a name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// Audio received, in milliseconds.
+    #[serde(default)]
+    pub audio_ms: u64,
+    /// How long it has lived on its owner, in milliseconds.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// Its trace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 /// One node.
@@ -86,6 +100,18 @@ pub struct ModelReport {
     pub slots: SlotsReport,
     /// CPU seconds for each second of audio, of several nodes the mean by their slots; `None` before any audio.
     pub real_time_factor: Option<f64>,
+    /// Decoder hosts; of those nodes that told of them.
+    #[serde(default)]
+    pub hosts: HostsReport,
+}
+
+/// Decoder hosts of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsReport {
+    /// Those that are ready.
+    pub ready: u64,
+    /// Those that there are to be.
+    pub total: u64,
 }
 
 /// Slots of a model.
@@ -100,14 +126,32 @@ pub struct SlotsReport {
 }
 
 impl ClusterReport {
-    /// What `view` has, and these sessions.
+    /// What `view` has, what nodes told, and of the node itself what `status` says.
     #[must_use]
-    pub fn new(view: &ClusterView, sessions: Vec<SessionEntry>) -> Self {
-        Self {
-            node: view.me.name.to_string(),
+    pub fn new(view: &ClusterView, told: Told, status: &NodeStatus) -> Self {
+        let me = view.me.name.to_string();
+        let mut report = Self {
             nodes: view.members.iter().map(|member| node(member, &view.me)).collect(),
             models: models(view.active().filter_map(|member| member.load.as_deref())),
-            sessions,
+            sessions: told.sessions,
+            node: me.clone(),
+        };
+        let own = status.models.iter().map(|model| {
+            let hosts = HostsReport { ready: model.hosts_ready as u64, total: model.hosts_total as u64 };
+            (me.clone(), model.name.clone(), hosts)
+        });
+        for (node, model, hosts) in told.hosts.into_iter().chain(own) {
+            report.add_hosts(&node, &model, hosts);
+        }
+        report
+    }
+
+    /// A node has two pools of a model while one takes the other's place.
+    fn add_hosts(&mut self, node: &str, model: &str, hosts: HostsReport) {
+        let of_node = self.nodes.iter_mut().filter(|one| one.name == node).flat_map(|one| &mut one.models);
+        for report in of_node.chain(&mut self.models).filter(|report| report.name == model) {
+            report.hosts.ready += hosts.ready;
+            report.hosts.total += hosts.total;
         }
     }
 }
@@ -172,6 +216,7 @@ fn together(loads: &[(&NodeName, &ModelLoad)]) -> Option<ModelReport> {
             idle: sum(|load| load.slots_idle),
         },
         real_time_factor: (weight > 0.0).then(|| weighted / weight),
+        hosts: HostsReport::default(),
     })
 }
 

@@ -107,6 +107,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("sessions.cuts.max", cuts.max >= cuts.pause_after && between(cuts.max, 100, 30_000)),
         ("sessions.cuts.no_speech", cuts.no_speech <= cuts.max && between(cuts.no_speech, 1_000, 30_000)),
         ("log.level", log_level(&settings.log.level)),
+        ("tracing.viewer_url", settings.tracing.is_whole()),
         ("shutdown.drain_deadline", long(settings.shutdown.drain_deadline)),
     ]
 }

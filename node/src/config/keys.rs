@@ -107,6 +107,11 @@ pub const KEYS: &[Key] = &[
     key("log.format", "\"human\" or \"json\""),
     key("log.level", "error, warn, info, debug or trace, or directives such as \"info,starling_node=debug\""),
     key("metrics.legacy_names", "true or false"),
+    key(
+        "tracing.viewer_url",
+        "an address such as \"https://traces.example/trace/{trace_id}\" with {trace_id} in it, or \"\"",
+    ),
+    key("chaos.enabled", "true or false"),
     key("shutdown.drain_deadline", LONG),
     key("model.name", "a model's name, as `starling models list` gives it, once in the file"),
     key("model.hosts", "a whole number from 1 to 64"),

@@ -2,9 +2,10 @@
 //!
 //! Owns: where each dialect's clients carry a key, and how each is refused. Must never: read a body, or let a key into a log.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
@@ -16,7 +17,7 @@ use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
-use super::{GatewayState, deepgram, openai};
+use super::{GatewayState, deepgram, openai, page};
 use crate::tenants::{Identified, Tenant, TenantSessions};
 
 /// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
@@ -69,6 +70,24 @@ impl FromRequestParts<GatewayState> for Admitted {
     }
 }
 
+/// The same for a request that an operator alone may make.
+pub(super) struct Operator(pub(super) GatewayState);
+
+impl FromRequestParts<GatewayState> for Operator {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, HttpError> {
+        let Admitted(state) = Admitted::from_request_parts(parts, state).await?;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        if peer.is_some_and(|peer| state.is_operator(peer)) {
+            return Ok(Self(state));
+        }
+        let message = "this is for operators: with an operator's key, or on the node's own machine (a loopback address) where no \
+                       keys are asked for";
+        Err(ErrorBody::new(ErrorCode::Forbidden, message).into())
+    }
+}
+
 impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
         let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
@@ -87,6 +106,12 @@ impl GatewayState {
         Ok(self.of(tenant))
     }
 
+    /// Whether whoever asks from there may look after the cluster: by a key, or, where none is asked for, by being on this machine.
+    pub(super) fn is_operator(&self, peer: SocketAddr) -> bool {
+        let operator = self.tenant.as_deref().is_some_and(Tenant::is_operator);
+        operator && (self.tenants.asks_for_keys() || peer.ip().to_canonical().is_loopback())
+    }
+
     /// The name of whoever is served; empty where nobody has one.
     pub(super) fn tenant_name(&self) -> &str {
         self.tenant.as_deref().map_or("", Tenant::name)
@@ -94,8 +119,22 @@ impl GatewayState {
 }
 
 /// Looks at a request's key.
-pub(super) async fn look(State(state): State<GatewayState>, mut request: Request, next: Next) -> Response {
-    match admit(&state, request.method(), request.uri(), request.headers()) {
+pub(super) async fn look(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
+    let need = need(request.method(), request.uri().path());
+    looked(&state, need, request, next).await
+}
+
+/// The same where every path is a client's.
+pub(super) async fn look_at_client(
+    State(state): State<GatewayState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    looked(&state, Need::Service, request, next).await
+}
+
+async fn looked(state: &GatewayState, need: Need, mut request: Request, next: Next) -> Response {
+    match admit(state, need, request.uri(), request.headers()) {
         Ok(Some(tenant)) => drop(request.extensions_mut().insert(tenant)),
         Ok(None) => {}
         Err(error) => {
@@ -144,11 +183,10 @@ pub(super) fn admit_request(
 
 fn admit(
     state: &GatewayState,
-    method: &Method,
+    need: Need,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<Tenant>>, HttpError> {
-    let need = need(method, uri.path());
     if need == Need::Nothing {
         return Ok(None);
     }
@@ -171,7 +209,8 @@ fn admit(
 fn need(method: &Method, path: &str) -> Need {
     match path {
         "/healthz" | "/livez" | "/startupz" | "/readyz" => Need::Nothing,
-        "/metrics" => Need::Operation,
+        path if page::is_page(path) => Need::Nothing,
+        "/metrics" | "/v1/sessions" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
         "/v1/transcriptions"
@@ -305,6 +344,9 @@ mod tests {
     fn only_health_is_for_everybody_and_the_cluster_is_its_operators() {
         let of = |path| need(&Method::GET, path);
         assert_eq!(["/healthz", "/livez", "/startupz", "/readyz"].map(of), [Need::Nothing; 4]);
+        assert_eq!([of("/healthz"), of("/readyz"), of("/"), of("/page/x.mjs")], [Need::Nothing; 4]);
+        assert_eq!([of("/v1/sessions"), of("/v1/cluster/events")], [Need::Operation; 2]);
+        assert_eq!(of("/v1/pages"), Need::Service);
         assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
         assert_eq!(
             [of("/v1/models"), of("/nowhere"), of("/v1/clusters"), of("/v1/stream/")],

@@ -169,7 +169,7 @@ async fn converse(
     let Attached { ready, input, output } = attached;
     let session = ready.session;
     let warnings = ready.warnings.clone();
-    writer.say(&ready_message(ready)).await.ok()?;
+    writer.say(&ready_message(ready, state.cluster.node().name.as_str())).await.ok()?;
     for (code, message) in warnings {
         writer.say(&ServerMessage::Warning { code, message }).await.ok()?;
     }
@@ -352,7 +352,7 @@ async fn tell(writer: &mut Writer, event: SessionEvent) -> Result<Option<Closing
     Ok(closing)
 }
 
-fn ready_message(ready: Ready) -> ServerMessage {
+fn ready_message(ready: Ready, node: &str) -> ServerMessage {
     ServerMessage::Ready {
         session: ready.session,
         epoch: ready.epoch,
@@ -363,5 +363,6 @@ fn ready_message(ready: Ready) -> ServerMessage {
         resumed: ready.resumed,
         durable: ready.durable,
         linger_ms: u64::try_from(ready.linger.as_millis()).unwrap_or(u64::MAX),
+        node: node.to_owned(),
     }
 }

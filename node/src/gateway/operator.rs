@@ -1,13 +1,12 @@
 //! What an operator asks: models, the cluster, metrics.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use starling_protocol::control::ModelOffer;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::GatewayState;
-use super::access::Admitted;
+use super::access::{Admitted, Operator};
 use super::health::{self, unready};
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
@@ -112,9 +111,8 @@ fn entry<'a>(
 
 /// The nodes of the cluster and what they serve, as this one sees them.
 pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
-    let (status, sessions) =
-        tokio::join!(state.sessions.status(), state.cluster.sessions(state.sessions.as_ref()));
-    Json(ClusterReport::new(&state.cluster.view(&status), sessions)).into_response()
+    let (status, told) = tokio::join!(state.sessions.status(), state.cluster.told(state.sessions.as_ref()));
+    Json(ClusterReport::new(&state.cluster.view(&status), told, &status)).into_response()
 }
 
 /// What `POST /v1/cluster/drain` is given.
@@ -130,11 +128,10 @@ const LONGEST_DRAIN_MS: u64 = 24 * 3_600_000;
 
 /// Tells a node of the cluster to go.
 pub(super) async fn drain(
-    State(state): State<GatewayState>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Operator(state): Operator,
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
-    let query = match asked_here(peer, query) {
+    let query = match read(query) {
         Ok(query) => query,
         Err(refused) => return refused.into_response(),
     };
@@ -145,7 +142,12 @@ pub(super) async fn drain(
         return HttpError::from(ErrorBody::field("deadline_ms", deadline_ms.to_string(), allowed))
             .into_response();
     }
-    match state.cluster.drain(&query.node, Duration::from_millis(deadline_ms)).await {
+    drained(&state, &query.node, Duration::from_millis(deadline_ms)).await
+}
+
+/// Lets a node go, and says whether it will.
+pub(super) async fn drained(state: &GatewayState, node: &str, deadline: Duration) -> Response {
+    match state.cluster.drain(node, deadline).await {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
         Err(DrainError::Unknown(error)) => no_such_node(&error).into_response(),
         Err(error @ DrainError::Unanswered { .. }) => {
@@ -174,11 +176,10 @@ struct Outcomes {
 
 /// Has the nodes of the cluster serve a model, too or in place of the one of its name.
 pub(super) async fn add_model(
-    State(state): State<GatewayState>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Operator(state): Operator,
     query: Result<Query<ModelQuery>, QueryRejection>,
 ) -> Response {
-    let query = match asked_here(peer, query) {
+    let query = match read(query) {
         Ok(query) => query,
         Err(refused) => return refused.into_response(),
     };
@@ -194,23 +195,13 @@ pub(super) async fn add_model(
     }
 }
 
-fn no_such_node(error: &UnknownNode) -> HttpError {
+pub(super) fn no_such_node(error: &UnknownNode) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
 }
 
-fn asked_here<T>(peer: SocketAddr, query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
-    only_loopback(peer)?;
+fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
     let wrong = |rejection: QueryRejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
     query.map(|Query(query)| query).map_err(|rejection| wrong(rejection).into())
-}
-
-/// Who changes anything has to be on this machine, as long as nobody can prove who they are.
-fn only_loopback(peer: SocketAddr) -> Result<(), HttpError> {
-    if peer.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let message = "this is for operators on the node's own machine (a loopback address)";
-    Err(HttpError::new(StatusCode::FORBIDDEN, ErrorBody::new(ErrorCode::BadRequest, message)))
 }
 
 /// A disk that does not answer, as one over a dead network, is left out.
@@ -249,13 +240,14 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /healthz, /livez, /startupz, /readyz or /metrics";
+    let allowed = "/, /v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /v1/cluster/events, /v1/sessions, /healthz, /livez, /startupz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
     let allowed = match uri.path() {
         "/v1/transcriptions" | "/v1/audio/transcriptions" | "/v1/cluster/drain" => "POST",
+        path if path.starts_with("/v1/cluster/chaos/") => "POST",
         "/client/dynamic/reference" => "POST",
         "/client/dynamic/recognize" => "PUT or POST",
         "/v1/models" | "/v1/listen" => "GET or POST",

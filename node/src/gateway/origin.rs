@@ -17,6 +17,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::GatewayState;
 use super::reply::HttpError;
+use crate::cluster::Directory;
 
 /// Any page.
 pub(crate) const ANY: &str = "*";
@@ -33,7 +34,11 @@ const FOR_BROWSERS: [(HeaderName, HeaderValue); 2] = [
 /// Has routes look at origins.
 pub(super) fn guarded(router: Router<GatewayState>, state: &GatewayState) -> Router<GatewayState> {
     let listed = Arc::new(state.settings.allowed_origins.clone());
-    let tells = move |origin: &HeaderValue, _parts: &_| is_listed(&listed, origin);
+    let directory = state.cluster.directory();
+    // The page of a node that is gone goes on with the others.
+    let tells = move |origin: &HeaderValue, _parts: &_| {
+        is_listed(&listed, origin) || is_of_cluster(&directory, origin)
+    };
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(tells))
         .allow_methods([Method::GET, Method::POST, Method::PUT])
@@ -67,16 +72,33 @@ pub(super) fn check(
     let Some(origin) = origin else { return Ok(()) };
     // Whoever has a key was given it: a page can't send one that it does not know.
     let keyed = state.tenants.asks_for_keys();
-    if keyed || is_listed(&state.settings.allowed_origins, origin) || is_own(origin, host) {
+    let listed = is_listed(&state.settings.allowed_origins, origin);
+    if keyed || listed || is_own(origin, host) || is_of_cluster(&state.cluster.directory(), origin) {
         return Ok(());
     }
     let value = origin.to_str().unwrap_or("unreadable").to_owned();
-    let allowed = "this node's own, or one of gateway.allowed_origins";
+    let allowed = "this node's own, another node's, or one of gateway.allowed_origins";
     Err(ErrorBody { code: ErrorCode::Forbidden, ..ErrorBody::field("origin", value, allowed) })
 }
 
 fn is_listed(listed: &[String], origin: &HeaderValue) -> bool {
     listed.iter().any(|one| one == ANY || one.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+}
+
+/// Whether the page that is served at this host may use the node: not at a name, which anybody may have point here.
+pub(super) fn admits_own_page(state: &GatewayState, host: Option<&HeaderValue>) -> bool {
+    let place = host.and_then(|host| host.to_str().ok());
+    let schemes = ["http", "https"].into_iter();
+    let origins = schemes.filter_map(|scheme| HeaderValue::from_str(&format!("{scheme}://{}", place?)).ok());
+    origins.into_iter().any(|origin| check(state, Some(&origin), host).is_ok())
+}
+
+/// Whether a page is that of a node of the cluster, by the address at which others reach it.
+fn is_of_cluster(directory: &Directory, origin: &HeaderValue) -> bool {
+    let place = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+    // An origin has no port where that is the scheme's own.
+    let address = place.and_then(|place| place.parse().or_else(|_| format!("{place}:80").parse()).ok());
+    address.is_some_and(|address| directory.has_served(address))
 }
 
 /// Whether a page is this node's own, or of this very machine: whoever serves pages there can do worse.

@@ -107,6 +107,18 @@ impl LiveModels {
         Ok(change)
     }
 
+    /// Kills a decoder host of a model, or of any, if the settings allow that; in the words of the control plane.
+    pub async fn kill_decoder(&self, model: Option<&str>) -> NodeReply {
+        if !self.started.chaos.enabled {
+            return NodeReply::KillRefused { reason: "chaos.enabled is false in its settings".to_owned() };
+        }
+        match (self.node.kill_decoder(model).await, model) {
+            (Some(killed), _) => NodeReply::DecoderKilled(killed),
+            (None, Some(model)) => NodeReply::KillRefused { reason: format!("it has no decoder of {model}") },
+            (None, None) => NodeReply::KillRefused { reason: "it has no decoder".to_owned() },
+        }
+    }
+
     /// As [`add`](Self::add), in the words of the control plane.
     pub async fn answer(&self, offer: &ModelOffer) -> NodeReply {
         match self.add(offer).await {

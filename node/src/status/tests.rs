@@ -1,8 +1,7 @@
 use super::*;
-use crate::cluster::{ModelReport, NodeReport, SessionEntry, SlotsReport};
+use crate::cluster::{HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 
-#[test]
-fn a_cluster_is_shown_like_this() {
+fn a_cluster() -> ClusterReport {
     let node = |name: &str, state: &str, zone: &str| NodeReport {
         name: name.to_owned(),
         generation: 1_790_000_000_123,
@@ -19,6 +18,7 @@ fn a_cluster_is_shown_like_this() {
         nodes: 2,
         slots: SlotsReport { total: 16, busy: 3, idle: 13 },
         real_time_factor,
+        hosts: HostsReport::default(),
     };
     let session = |id: &str, copies: &[&str], decoder: Option<&str>| SessionEntry {
         session: id.to_owned(),
@@ -33,10 +33,11 @@ fn a_cluster_is_shown_like_this() {
         attempt: 2,
         epoch: 1,
         lag_ms: 340,
+        ..SessionEntry::default()
     };
     let mut gone = node("node-3", "down", "");
     (gone.roles, gone.version) = (Vec::new(), String::new());
-    let report = ClusterReport {
+    ClusterReport {
         node: "node-1".to_owned(),
         nodes: vec![node("node-1", "alive", "eu-1a"), node("node-2", "draining", "eu-1b"), gone],
         models: vec![model("moonshine-tiny-en", Some(0.0451)), model("vosk-ko-small", None)],
@@ -44,6 +45,34 @@ fn a_cluster_is_shown_like_this() {
             session("6f2c1f5e-08a3-4b0e-9f0d-3f6f0f5f7a11", &["node-2"], Some("node-2")),
             session("9a41c2d0-5b7e-4f8e-8d57-2f0c9a1e4b33", &[], None),
         ],
-    };
-    insta::assert_snapshot!(table(&report));
+    }
+}
+
+#[test]
+fn a_cluster_is_shown_like_this() {
+    insta::assert_snapshot!(table(&a_cluster()));
+}
+
+#[test]
+fn a_terminal_shows_it_like_this() {
+    let mut report = a_cluster();
+    let mut model = report.models[0].clone();
+    model.hosts = HostsReport { ready: 2, total: 2 };
+    report.nodes[0].models = vec![model.clone(), report.models[1].clone()];
+    model.hosts.ready = 1;
+    report.nodes[1].models = vec![model];
+    let plain = Terminal { columns: 120, rows: 40, colours: false };
+    insta::assert_snapshot!(screen(&report, "17:13:41 UTC", plain));
+    for terminal in
+        [plain, Terminal { columns: 40, rows: 7, ..plain }, Terminal { columns: 1, rows: 1, ..plain }]
+    {
+        let text = screen(&report, "17:13:41 UTC", terminal);
+        assert!(text.lines().count() < terminal.rows.max(2), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= terminal.columns), "{text}");
+    }
+    let coloured = screen(&report, "17:13:41 UTC", Terminal { colours: true, ..plain });
+    assert!(coloured.contains("\x1b[32m● alive"), "{coloured}");
+    let uncoloured: String =
+        coloured.split("\x1b[").map(|part| part.split_once('m').map_or(part, |(_, rest)| rest)).collect();
+    assert!(uncoloured.contains("● alive"), "{uncoloured}");
 }

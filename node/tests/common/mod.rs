@@ -14,11 +14,15 @@ use futures_util::{SinkExt, StreamExt};
 use starling_actors::{
     Capabilities, NodeStatus, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent,
 };
-use starling_node::cluster::Cluster;
+use starling_node::cluster::{Cluster, Watcher};
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
+<<<<<<< HEAD
     Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic as quic_gateway,
+=======
+    Calls, Gateway, GatewayState, PageSettings, audiosocket_service, http_router, quic as quic_gateway,
+>>>>>>> page
     vosk_router, wyoming_service,
 };
 use starling_node::metrics::{Metrics, MetricsOptions};
@@ -288,10 +292,17 @@ impl FakeNode {
             refusal: Mutex::new(None),
             status: Mutex::new(NodeStatus::default()),
         });
+        let cluster = Arc::new(Cluster::alone("fake-node").expect("a name"));
         let gateway = Gateway {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
             tenants,
-            cluster: Arc::new(Cluster::alone("fake-node").expect("a name")),
+            watcher: Watcher::new(
+                Arc::clone(&cluster),
+                Arc::clone(&sessions) as Arc<dyn Sessions>,
+                Arc::default(),
+            ),
+            page: PageSettings::default(),
+            cluster,
             settings: settings.clone(),
             linger: Duration::from_secs(60),
             idle,

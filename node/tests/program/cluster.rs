@@ -13,9 +13,15 @@ pub struct Cluster {
 
 /// A node in a zone of its own. Started again it has to have the address that callers know it by.
 pub async fn node(index: usize, seed: &str, http: &str) -> Program {
+    node_with(index, seed, http, "").await
+}
+
+/// The same with more settings.
+async fn node_with(index: usize, seed: &str, http: &str, more: &str) -> Program {
     let settings = tempfile::NamedTempFile::new().expect("a file");
-    let text =
-        format!("[cluster]\nzone = \"zone-{index}\"\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n");
+    let text = format!(
+        "[cluster]\nzone = \"zone-{index}\"\n{more}[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n"
+    );
     std::fs::write(settings.path(), text).expect("written");
     let path = settings.path().display().to_string();
     let name = format!("node-{index}");
@@ -32,12 +38,17 @@ impl Cluster {
     }
 
     pub async fn of(count: usize) -> Self {
+        Self::with(count, "").await
+    }
+
+    /// So many with more settings.
+    pub async fn with(count: usize, more: &str) -> Self {
         let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let seed = free.local_addr().expect("bound").to_string();
         drop(free);
         let mut cluster = Self { nodes: Vec::new(), seed };
         for index in 0..count {
-            cluster.nodes.push(Some(node(index, &cluster.seed, "127.0.0.1:0").await));
+            cluster.nodes.push(Some(node_with(index, &cluster.seed, "127.0.0.1:0", more).await));
         }
         cluster.know_each_other().await;
         cluster

@@ -22,6 +22,8 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
             total_slots: 4,
             idle_slots: 1,
             real_time_factor: 0.25,
+            hosts_ready: 1,
+            hosts_total: 2,
         }],
         sessions: vec![SessionReport {
             session: session(),
@@ -35,6 +37,10 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
             attempt: 2,
             epoch: Epoch(3),
             lag_ms: 300,
+            tenant: "acme".into(),
+            audio_ms: 12_000,
+            age_ms: 12_345,
+            trace_id: None,
         }],
         sessions_total: 1,
     };
@@ -49,6 +55,8 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
             threads: None,
             prewarm: None,
         }),
+        NodeRequest::Recent { after: 17 },
+        NodeRequest::KillDecoder { model: Some("small-en".into()) },
     ];
     let replies = vec![
         NodeReply::Heartbeat { sequence: 7 },
@@ -56,6 +64,22 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
         NodeReply::Draining,
         NodeReply::ModelTaken { change: "added".into(), digest: "sha256:00".into() },
         NodeReply::ModelRefused { reason: "there is none".into() },
+        NodeReply::Recent(Box::new(NodeRecent {
+            events: vec![NodeEvent {
+                sequence: 18,
+                at_ms: 1_790_000_000_123,
+                kind: "caught_up".into(),
+                model: "small-en".into(),
+                session: Some(session()),
+                decoder: Some(node("c").name),
+                took_ms: Some(210),
+                audio_ms: Some(1_300),
+                ..NodeEvent::default()
+            }],
+            ended: Vec::new(),
+        })),
+        NodeReply::DecoderKilled(KilledDecoder { model: "small-en".into(), pid: 4_711, leases: 2 }),
+        NodeReply::KillRefused { reason: "chaos is not enabled".into() },
         NodeReply::Busy,
         NodeReply::Unknown { version: 1 },
     ];
@@ -129,9 +153,9 @@ fn the_wire_form_stays_as_it_is() {
     insta::assert_json_snapshot!("replica", replica_messages());
     let call =
         encode_call::<NodeAgent>(&node("a"), &NodeRequest::Heartbeat { sequence: 7 }).expect("encodes");
-    insta::assert_snapshot!(call.escape_ascii(), @r"\x83\xa7version\x02\xa4from\x82\xa4name\xa1a\xaageneration\x03\xa7request\x81\xa9Heartbeat\x81\xa8sequence\x07");
+    insta::assert_snapshot!(call.escape_ascii(), @r"\x83\xa7version\x03\xa4from\x82\xa4name\xa1a\xaageneration\x03\xa7request\x81\xa9Heartbeat\x81\xa8sequence\x07");
     let reply = encode_reply::<NodeAgent>(&NodeReply::Heartbeat { sequence: 7 });
-    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x02\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
+    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x03\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
 }
 
 /// As the next version may have them.
@@ -209,6 +233,10 @@ fn the_longest_status_fits() {
         attempt: u32::MAX,
         epoch: Epoch(u64::MAX),
         lag_ms: u64::MAX,
+        tenant: "t".repeat(63),
+        audio_ms: u64::MAX,
+        age_ms: u64::MAX,
+        trace_id: Some("f".repeat(32)),
     };
     let report = NodeReport {
         sessions: vec![busy; MAX_STATUS_SESSIONS],

@@ -69,6 +69,7 @@ fn messages_look_on_the_wire_as_documented() {
         resumed: false,
         durable: false,
         linger_ms: 60_000,
+        node: String::new(),
     };
     let last = ServerMessage::Final(Final {
         segment: Segment(0),

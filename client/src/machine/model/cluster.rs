@@ -275,6 +275,7 @@ impl Cluster {
             resumed: hello.resume.is_some(),
             durable: false,
             linger_ms: 60_000,
+            node: String::new(),
         });
         let lacking = session.finals.iter().skip(known.saturating_sub(session.first)).cloned();
         link.to_client.extend(lacking.map(ServerMessage::Final));

@@ -152,3 +152,19 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         draining: false,
     }
 }
+
+#[test]
+fn pages_of_a_node_that_is_gone_are_still_the_clusters() {
+    let seen = |members| Arc::new(ClusterView { me: id("me"), members });
+    let (views, view) = watch::channel(seen(vec![]));
+    let directory = Directory::default();
+    directory.follow(view);
+    let at = |port: u16| member("b", |record| record.addresses.http = Some(address(port)));
+    views.send_replace(seen(vec![at(8)]));
+    directory.learn(&NodeStatus::default());
+    assert_eq!(directory.http_addresses(), [(id("b").name, address(8))]);
+    views.send_replace(seen(vec![]));
+    directory.learn(&NodeStatus::default());
+    assert_eq!(directory.http_addresses(), []);
+    assert_eq!((directory.has_served(address(8)), directory.has_served(address(9))), (true, false));
+}

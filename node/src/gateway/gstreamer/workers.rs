@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::cluster::ClusterReport;
+use crate::cluster::{ClusterReport, Told};
 use crate::config::WorkersShown;
 use crate::gateway::GatewayState;
 use crate::gateway::link::{Received, SendError, Writer, close, split};
@@ -56,7 +56,7 @@ async fn look(state: GatewayState, shown: watch::Sender<String>) {
             continue;
         }
         let status = state.sessions.status().await;
-        let report = ClusterReport::new(&state.cluster.view(&status), Vec::new());
+        let report = ClusterReport::new(&state.cluster.view(&status), Told::default(), &status);
         let requests = state.workers.requests.load(Ordering::Relaxed);
         let text = text(&report, requests, state.settings.gstreamer_workers);
         shown.send_if_modified(|now| {
@@ -124,6 +124,7 @@ mod tests {
             nodes: 1,
             slots: SlotsReport { total: 9, busy: 9 - idle, idle },
             real_time_factor: None,
+            hosts: Default::default(),
         };
         let report = ClusterReport {
             node: "a".to_owned(),

@@ -50,6 +50,7 @@ fn server_messages() -> Vec<ServerMessage> {
             resumed: false,
             durable: true,
             linger_ms: 60_000,
+            node: "node-1".into(),
         },
         ServerMessage::View {
             view: 2,

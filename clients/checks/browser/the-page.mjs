@@ -1,0 +1,188 @@
+/**
+ * The page that nodes serve, in Chromium: somebody speaks into a microphone that plays a recording, and looks at the cluster.
+ *
+ * Usage: node the-page.mjs [--kill | --calm] [--pictures DIR] [--key KEY] --audio OUT.wav URL FILE.wav
+ *
+ *   --audio     where the page's own recording of what it sent is written
+ *   --kill      has a decoder killed by the page's own button in the first third; the node itself is somebody else's to kill
+ *   --calm      nothing is killed by anybody
+ *   --pictures  a folder for screenshots
+ *   --key       is entered where the page asks for one
+ */
+
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { opened } from './chromium.mjs';
+
+/** Longer than a recording takes on a machine that is busy. */
+const PATIENCE_MS = 80_000;
+const WIDTHS = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    audio: { type: 'string' },
+    kill: { type: 'boolean', default: false },
+    calm: { type: 'boolean', default: false },
+    pictures: { type: 'string' },
+    key: { type: 'string' },
+  },
+});
+const [url, speech] = positionals;
+const told = { errors: [], violations: [] };
+
+const browser = await opened([
+  'use-fake-ui-for-media-stream',
+  'use-fake-device-for-media-stream',
+  `use-file-for-fake-audio-capture=${speech}%noloop`,
+  'autoplay-policy=no-user-gesture-required',
+]);
+
+/** What is wrong for those who don't see, or see otherwise. */
+async function look(page, view) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  for (const { id, nodes } of violations) {
+    told.violations.push({ view, id, where: nodes.map(({ target, any }) => `${target}: ${any[0]?.message ?? ''}`) });
+  }
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  if (wide) told.violations.push({ view, id: 'wider than the window', where: [] });
+}
+
+async function picture(page, name) {
+  if (values.pictures) await page.screenshot({ path: join(values.pictures, `${name}.png`) });
+}
+
+/** The page. Its rules stay in force. */
+async function begun() {
+  const page = await browser.newPage({ viewport: WIDTHS.desktop, colorScheme: 'light', acceptDownloads: true });
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.on('pageerror', (error) => told.errors.push(error.stack ?? error.message));
+  page.on('console', (message) => {
+    // A node that was killed is asked in vain before another is, and a certificate that nobody signed is tried without its hash.
+    const vain = /ERR_CONNECTION_REFUSED|Failed to establish a connection|WebSocket connection|ERR_INCOMPLETE|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(message.text());
+    if (message.type() === 'error' && !vain) told.errors.push(message.text());
+  });
+  await page.goto(url);
+  if (values.key) {
+    await page.getByRole('button', { name: 'Enter a key' }).click();
+    await page.getByLabel('Shown to the nodes').fill(values.key);
+    await page.getByRole('button', { name: 'Use' }).click();
+  }
+  await page.waitForSelector('.dock select option', { state: 'attached' });
+  return page;
+}
+
+const go = (page, view) => page.getByRole('link', { name: view, exact: true }).click();
+
+/** Speaks, and reads along. */
+async function talked(page) {
+  await page.getByRole('button', { name: 'Talk', exact: true }).click();
+  await page.waitForSelector('.line.partial, .line.final');
+  told.where = await page.locator('.where').textContent();
+  await picture(page, 'page-talk-live');
+  if (values.kill) {
+    // The session goes on while another view is looked at.
+    await go(page, 'Cluster');
+    const decoder = await page.evaluate(async () => (await (await fetch('/v1/cluster')).json()).sessions[0].decoder);
+    await page.getByRole('button', { name: `Kill a decoder of ${decoder}` }).click();
+    told.killed = await page.locator('.said b').textContent();
+    await page.locator('.happenings li', { hasText: 'has caught up' }).first().waitFor();
+    told.caughtUp = await page.locator('.happenings li', { hasText: 'has caught up' }).first().textContent();
+    await picture(page, 'page-cluster');
+    await go(page, 'Talk');
+    console.error('killed a decoder');
+  }
+  if (!values.calm) {
+    // Whoever runs this kills the node meanwhile.
+    const banner = page.locator('.banner[data-kind=replaced]');
+    await banner.waitFor();
+    told.banner = await banner.locator('b').textContent();
+    // The banner stays for a while.
+    if (values.pictures) await page.waitForSelector('.line.final');
+    await picture(page, 'page-talk-survived');
+  }
+  // 16-bit mono at 16 kHz, behind the shortest head.
+  const length = (readFileSync(speech).length - 44) / 32_000;
+  await page.waitForFunction((seconds) => {
+    const [minutes, rest] = document.querySelector('.wave-text b').textContent.split(':').map(Number);
+    return minutes * 60 + rest >= seconds;
+  }, Math.ceil(length) + 1);
+  await page.getByRole('button', { name: 'Stop', exact: true }).click();
+  await page.waitForSelector('.after');
+  told.text = await saved(page, 'txt').then((path) => readFileSync(path, 'utf8'));
+  told.json = JSON.parse(readFileSync(await saved(page, 'json'), 'utf8'));
+  told.srt = readFileSync(await saved(page, 'srt'), 'utf8');
+  told.vtt = readFileSync(await saved(page, 'vtt'), 'utf8');
+  await (await download(page, 'wav')).saveAs(values.audio);
+  told.summary = await page.locator('.summary').textContent();
+  told.announced = await page.locator('[aria-live=polite] p').allTextContents();
+  await picture(page, 'page-talk-done');
+}
+
+async function download(page, kind) {
+  const [file] = await Promise.all([page.waitForEvent('download'), page.locator(`[data-save=${kind}]`).click()]);
+  return file;
+}
+
+const saved = async (page, kind) => (await download(page, kind)).path();
+
+/** Plays from a word, with the keyboard alone. */
+async function played(page) {
+  const word = page.locator('.line.final .word').first();
+  await word.focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Pause' }).waitFor();
+  await page.waitForSelector('.word.now');
+  told.played = await page.locator('.word.now').first().textContent();
+  await page.getByRole('button', { name: 'Pause' }).click();
+}
+
+/** At each view, in each size and theme. */
+async function looked(page) {
+  for (const view of ['Talk', 'Cluster', 'Sessions']) {
+    await go(page, view);
+    for (const [size, viewport] of Object.entries(WIDTHS)) {
+      await page.setViewportSize(viewport);
+      for (const colorScheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+        await settled(page, view);
+        await look(page, `${view}, ${size}, ${colorScheme}`);
+        await picture(page, `page-${view.toLowerCase()}-${size}-${colorScheme}`);
+      }
+    }
+    if (view === 'Cluster') {
+      await page.getByRole('button', { name: 'Table' }).click();
+      await look(page, 'Cluster, as tables');
+      await page.getByRole('button', { name: 'Map' }).click();
+    }
+    await page.setViewportSize(WIDTHS.desktop);
+  }
+}
+
+/** Until there is something to be looked at, and it has its place. */
+async function settled(page, view) {
+  await page.waitForSelector({ Talk: '.after', Cluster: '.node', Sessions: '.table tbody tr' }[view]);
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+}
+
+try {
+  const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error(`no end in ${PATIENCE_MS} ms`)).unref());
+  const work = async () => {
+    const page = await begun();
+    await talked(page);
+    await played(page);
+    if (!values.calm) await looked(page);
+  };
+  await Promise.race([work(), late]);
+  console.log(JSON.stringify(told, null, 2));
+} catch (error) {
+  console.error(JSON.stringify(told, null, 2));
+  throw error;
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,103 @@
+//! The page in a real browser, with a real model: what a microphone hears, while a decoder and the node itself are killed.
+
+mod program;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use program::clients::*;
+use program::cluster::Cluster;
+use program::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// After the page has killed a decoder, the first sentence goes on for so long at least.
+const WITHIN: Duration = Duration::from_millis(700);
+
+#[tokio::test]
+async fn the_pages_own_modules_do_what_they_say() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web/test");
+    let mut command = Command::new("node");
+    command.arg("--test");
+    for test in std::fs::read_dir(tests).expect("is there") {
+        command.arg(test.expect("reads").path());
+    }
+    let ran = ended(began(command)).await;
+    assert!(stdout(&ran).contains("# fail 0"), "{}", stdout(&ran));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_read_along_while_a_decoder_and_its_node_are_killed() {
+    let mut cluster = Cluster::with(3, "[chaos]\nenabled = true\n").await;
+    let folder = TempDir::new().expect("a folder");
+    let audio = folder.path().join("audio.wav");
+    let mut command = Language::JavaScript.program("checks/browser/the-page.mjs");
+    command.args(["--kill", "--audio"]).arg(&audio);
+    if let Some(pictures) = std::env::var_os("STARLING_TEST_PICTURES") {
+        command.arg("--pictures").arg(pictures);
+    }
+    command.arg(cluster.urls()[0].replacen("ws://", "http://", 1)).arg(recording());
+    let mut page = began(command);
+    let killed = async {
+        let owner = cluster.owner().await;
+        // The page's own button comes first.
+        let said = async |what: &str| cluster.alive().any(|node| node.log().contains(what)).then_some(());
+        poll("the killed decoder", async || said("killed on purpose").await).await;
+        poll("its replacement", async || said("has caught up").await).await;
+        owner
+    };
+    let owner = tokio::select! {
+        owner = killed => owner,
+        output = &mut page => panic!("the page was over too soon: {}", stderr(&output.expect("runs"))),
+    };
+    tokio::time::sleep(WITHIN).await;
+    cluster.kill(owner);
+    let told = told(page).await;
+
+    let undisturbed = segments(&cluster.urls()[0], &audio).await.join(" ");
+    assert!(undisturbed.contains("try again"), "{undisturbed}");
+    let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{name}: {told}")).to_owned();
+    let lines: Vec<String> = text("text").lines().map(str::to_owned).collect();
+    assert_eq!(lines.join(" "), undisturbed, "{told}");
+    assert_eq!(told["json"]["text"], undisturbed, "{told}");
+    assert_eq!(told["json"]["gaps"], Value::Array(Vec::new()), "{told}");
+    assert_eq!(
+        told["announced"],
+        serde_json::json!(lines),
+        "finals are told to screen readers, once: {told}"
+    );
+
+    let banner = text("banner");
+    assert!(banner.starts_with(&format!("node-{owner} lost, continuing on node-")), "{banner}");
+    assert!(banner.ends_with(", nothing missing"), "{banner}");
+    assert!(text("killed").starts_with("Killed process "), "{told}");
+    assert!(text("caughtUp").contains("nothing missing"), "{told}");
+    assert!(text("summary").contains("1 failure survived, nothing missing"), "{told}");
+    assert!(text("srt").starts_with("1\n00:00:0"), "{told}");
+    assert!(text("vtt").starts_with("WEBVTT\n\n00:00:0"), "{told}");
+    assert!(!text("played").is_empty(), "{told}");
+    assert_eq!(
+        (&told["violations"], &told["errors"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_speaks_webtransport_where_the_node_does() {
+    let folder = TempDir::new().expect("a folder");
+    let certificate = Certificate::in_folder(folder.path()).await;
+    let settings = folder.path().join("cluster.toml");
+    std::fs::write(&settings, certificate.settings()).expect("written");
+    let settings = settings.display().to_string();
+    let program = Program::serve(&["--config", &settings, "--model", "moonshine-tiny-en"], 1).await;
+    let audio = folder.path().join("audio.wav");
+    let mut command = Language::JavaScript.program("checks/browser/the-page.mjs");
+    command.args(["--calm", "--audio"]).arg(&audio).arg(format!("http://{}", program.http)).arg(recording());
+    let told = told(began(command)).await;
+    let undisturbed = segments(&program.url(), &audio).await.join(" ");
+    assert_eq!(told["json"]["text"], undisturbed, "{told}");
+    assert!(told["where"].as_str().expect("a text").contains("WebTransport"), "{told}");
+    assert_eq!(told["errors"], serde_json::json!([]), "{told}");
+}
