@@ -17,7 +17,7 @@ use crate::observe::Observation;
 impl SessionState {
     /// Takes up what a copy holds. The session was admitted before, elsewhere.
     pub(super) fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
-        let RestoredSession { standing, view, class, holders, .. } = restored;
+        let RestoredSession { standing, last_epoch, view, class, holders } = restored;
         self.admitted = true;
         self.times.lost = Some(self.arguments.clock.now());
         self.placed.class = class;
@@ -30,7 +30,8 @@ impl SessionState {
         self.finals = standing.finals.into_iter().map(|last| KeptFinal { last, commit: None }).collect();
         let dialect = self.arguments.request.dialect;
         self.arguments.observer.observe(&Observation::SessionTakenOver { dialect });
-        self.begin_copies(myself, view, holders);
+        // Who was asked to obey the opener's epoch takes nothing from a lower one.
+        self.begin_copies(myself, last_epoch.next(), view, holders);
     }
 
     pub(super) fn relinquish(
