@@ -40,14 +40,15 @@ pub use data::{
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
 pub use membership::{
     ClusterChange, ClusterView, GOSSIP_REFUSALS, LoadReport, Member, MemberState, MembershipArguments,
-    MembershipError, MembershipHandle, MembershipTimings, Pulse, generation_at_start, gossip_key, packet_key,
+    MembershipError, MembershipHandle, MembershipTimings, Pulse, ReadClock, Ticking, generation_at_start,
+    gossip_key, packet_key,
 };
 pub use node::{
     Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
     ServeError, SessionLimits, StandbyPolicy, StartError,
 };
 pub use observe::{Observation, Observer, SilentObserver};
-pub use replica::{CopyArguments, CopyPeers, TokenSealer};
+pub use replica::{CopyArguments, CopyPeers, KeptCopy, TokenSealer};
 pub use reservations::{NoAnswer, Reservations};
 pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,

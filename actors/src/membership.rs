@@ -26,6 +26,6 @@ mod view;
 pub use arguments::{LoadReport, MembershipArguments, MembershipTimings, generation_at_start};
 pub use handle::{MembershipError, MembershipHandle};
 pub use key::{gossip_key, packet_key};
-pub use pulse::Pulse;
+pub use pulse::{Pulse, ReadClock, Ticking};
 pub use refusal::GOSSIP_REFUSALS;
 pub use view::{ClusterChange, ClusterView, Member, MemberState};

@@ -31,6 +31,8 @@ pub mod replay;
 pub mod replica;
 pub mod restart;
 mod round;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod session;
 pub mod tenant;
 pub mod tick;

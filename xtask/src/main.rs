@@ -11,6 +11,7 @@ mod demo;
 mod progress;
 mod readme;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -54,6 +55,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run simulated clusters, each a pure function of its seed; replay one
+    Sim {
+        /// --seeds N --from S, --fault KIND, --seed N --schedule S, --mutants and others: passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Bench { args } => bench::run(&args),
         Task::Chaos { args } => chaos::run(&args),
+        Task::Sim { args } => sim::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
