@@ -109,7 +109,7 @@ impl SharedOracle {
     }
 
     /// Something happened to a client.
-    pub fn note(&self, client: usize, line: String) {
+    pub fn note(&self, client: usize, line: &str) {
         self.log(&format!("c{client} {line}"));
     }
 
@@ -151,14 +151,14 @@ impl SharedOracle {
         facts: Option<(SessionId, Epoch, bool)>,
         message: &ServerMessage,
     ) {
-        self.note(client, format!("hears from n{node}: {}", brief(message)));
+        self.note(client, &format!("hears from n{node}: {}", brief(message)));
         let problem = self.lock().said(client, node, facts, message);
         problem.into_iter().for_each(|problem| self.violation(problem));
     }
 
     /// A client that comes back has a session.
     pub fn opened(&self, client: usize) {
-        self.note(client, "open".to_owned());
+        self.note(client, "open");
         self.lock().clients[client].speaks = true;
     }
 
@@ -195,7 +195,7 @@ impl SharedOracle {
     /// A client's consumer was told this.
     pub fn delivered(&self, client: usize, event: &Event) {
         let (line, problem) = self.lock().clients[client].delivered(event);
-        self.note(client, line);
+        self.note(client, &line);
         problem.into_iter().for_each(|problem| self.violation(format!("client {client}: {problem}")));
     }
 
@@ -207,7 +207,7 @@ impl SharedOracle {
 
     /// A thin client has a session on a node.
     pub fn thin_opened(&self, client: usize, node: HostId) {
-        self.note(client, format!("open at n{node}"));
+        self.note(client, &format!("open at n{node}"));
         let mut oracle = self.lock();
         oracle.clients[client].thin = Some((node, false));
         oracle.clients[client].speaks = true;
@@ -215,7 +215,7 @@ impl SharedOracle {
 
     /// A thin client was told this; true for the last.
     pub fn thin_said(&self, client: usize, message: &ServerMessage) -> bool {
-        self.note(client, format!("hears {}", brief(message)));
+        self.note(client, &format!("hears {}", brief(message)));
         let mut oracle = self.lock();
         let seen = &mut oracle.clients[client];
         let (problem, done) = match message {
@@ -230,7 +230,7 @@ impl SharedOracle {
 
     /// A thin client's connection is over; `done` when all was said.
     pub fn thin_over(&self, client: usize, done: bool) {
-        self.note(client, format!("over, all said: {done}"));
+        self.note(client, &format!("over, all said: {done}"));
         let mut oracle = self.lock();
         let seen = &mut oracle.clients[client];
         seen.over = true;

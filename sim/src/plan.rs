@@ -348,7 +348,7 @@ impl Plan {
         };
         match kind {
             Kind::Crash | Kind::PowerOff | Kind::Restart | Kind::Drain => {
-                fault.for_ms = rng.between(200, 4_000)
+                fault.for_ms = rng.between(200, 4_000);
             }
             Kind::Cut | Kind::OneWay => {
                 // Most are between nodes; those of a client's own way are the others.

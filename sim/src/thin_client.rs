@@ -90,7 +90,7 @@ impl ThinClient {
                 heard = link.next(), if reading => match heard {
                     Heard::Message(message) => {
                         if let ServerMessage::Error(body) = &*message {
-                            self.oracle.note(self.index, format!("error {:?}: {}", body.code, body.message));
+                            self.oracle.note(self.index, &format!("error {:?}: {}", body.code, body.message));
                             return false;
                         }
                         if self.oracle.thin_said(self.index, &message) {
