@@ -35,6 +35,8 @@ struct Oracle {
     told: BTreeMap<(SessionId, Segment), (Final, Epoch)>,
     /// The last connection of a session, and what was acknowledged on it.
     welcomed: BTreeMap<SessionId, (Epoch, u64)>,
+    /// When the last two sessions were admitted.
+    admitted: [Duration; 2],
     /// Nodes that were asked to begin a session.
     begun: BTreeMap<SessionId, BTreeSet<HostId>>,
 }
@@ -94,6 +96,7 @@ impl SharedOracle {
             told: BTreeMap::new(),
             welcomed: BTreeMap::new(),
             begun: BTreeMap::new(),
+            admitted: [Duration::ZERO; 2],
         };
         Self(Arc::new(Mutex::new(oracle)), net.clone())
     }
@@ -159,7 +162,10 @@ impl SharedOracle {
     /// A client that comes back has a session.
     pub fn opened(&self, client: usize) {
         self.note(client, "open");
-        self.lock().clients[client].speaks = true;
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        oracle.clients[client].speaks = true;
+        oracle.admitted = [oracle.admitted[1], now];
     }
 
     /// A client has said all it has to say.
@@ -167,10 +173,12 @@ impl SharedOracle {
         self.lock().clients[client].speaks = false;
     }
 
-    /// How many clients speak to a session of theirs.
+    /// How many clients speak to a session of theirs, and how far apart the last two of them were admitted.
     #[must_use]
-    pub fn speaking(&self) -> usize {
-        self.lock().clients.iter().filter(|seen| seen.speaks && !seen.over).count()
+    pub fn speaking(&self) -> (usize, Duration) {
+        let oracle = self.lock();
+        let speaking = oracle.clients.iter().filter(|seen| seen.speaks && !seen.over).count();
+        (speaking, oracle.admitted[1].saturating_sub(oracle.admitted[0]))
     }
 
     /// A client asks a node for a session, to go on with it or to begin it.
@@ -208,9 +216,11 @@ impl SharedOracle {
     /// A thin client has a session on a node.
     pub fn thin_opened(&self, client: usize, node: HostId) {
         self.note(client, &format!("open at n{node}"));
+        let now = self.1.now();
         let mut oracle = self.lock();
         oracle.clients[client].thin = Some((node, false));
         oracle.clients[client].speaks = true;
+        oracle.admitted = [oracle.admitted[1], now];
     }
 
     /// A thin client was told this; true for the last.
