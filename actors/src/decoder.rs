@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, DerivedActorRef, Message};
+use starling_core::sabotage::{Bug, is};
 use starling_core::session::LossCause;
 use starling_protocol::lease::{FromHost, ToHost};
 use starling_protocol::{Attempt, LeaseId};
@@ -197,7 +198,7 @@ impl DecoderState {
     }
 
     fn tell(&self, message: HolderMessage) {
-        if !self.closing {
+        if !self.closing || is(Bug::AttemptNotFenced) {
             // A holder that is gone needs to be told nothing.
             let _ = self.holder.send_message(message);
         }
@@ -223,6 +224,9 @@ impl DecoderState {
         if let Some((pool, host)) = &self.slot {
             let lease = self.lease;
             let _ = host.cast(HostMessage::Unbind { lease });
+            if is(Bug::SlotLeaked) && lease.0 % 4 == 3 {
+                return myself.stop(None);
+            }
             let _ = pool.cast(PoolMessage::Released { lease });
         }
         myself.stop(None);

@@ -41,8 +41,8 @@ pub use data::{
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
 pub use membership::{
     ClusterChange, ClusterView, GOSSIP_REFUSALS, LoadReport, Member, MemberState, MembershipArguments,
-    MembershipError, MembershipHandle, MembershipTimings, Pulse, generation_at_start, gossip_key, packet_key,
-    watch_pulse,
+    MembershipError, MembershipHandle, MembershipTimings, Pulse, ReadClock, Ticking, generation_at_start,
+    gossip_key, packet_key, watch_pulse,
 };
 pub use node::{
     Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
@@ -51,7 +51,7 @@ pub use node::{
 pub use observe::{
     Observation, Observer, SESSION_OUTCOMES, SessionNews, SessionPhase, SessionStanding, SilentObserver, TAKEN_OVER,
 };
-pub use replica::{CopyArguments, CopyPeers, TokenSealer};
+pub use replica::{CopyArguments, CopyPeers, KeptCopy, TokenSealer};
 pub use reservations::{NoAnswer, Reservations};
 pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,

@@ -27,6 +27,6 @@ mod view;
 pub use arguments::{LoadReport, MembershipArguments, MembershipTimings, generation_at_start};
 pub use handle::{MembershipError, MembershipHandle};
 pub use key::{gossip_key, packet_key};
-pub use pulse::{Pulse, watch_pulse};
+pub use pulse::{Pulse, ReadClock, Ticking, watch_pulse};
 pub use refusal::GOSSIP_REFUSALS;
 pub use view::{ClusterChange, ClusterView, Member, MemberState};

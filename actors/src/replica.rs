@@ -17,6 +17,7 @@ use starling_protocol::control::ReplicaReply;
 use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeName, SessionId};
 
+pub use self::keeper::KeptCopy;
 pub(crate) use self::keeper::{
     CopyRequest, FetchRequest, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept,
 };

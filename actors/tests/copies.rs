@@ -256,6 +256,20 @@ async fn a_session_goes_on_with_its_files_though_all_nodes_have_others_by_then()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keeper_that_was_asked_to_obey_keeps_the_next_copy_at_once() {
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let mut caller = Caller::open(&cluster.node("a"), &speech(4, 12)).await;
+    caller.speak(Duration::from_millis(1_500)).await;
+    let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    let other = if keeper == "b" { "c" } else { "b" };
+    cluster.kill("a");
+    // The one node that is left beside the new owner is the keeper.
+    caller.resume_on(&cluster.node(other)).await.expect("goes on");
+    caller.speak(Duration::from_millis(500)).await;
+    assert_eq!(caller.durable.last(), Some(&true), "before nodes are looked for again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn owners_die_one_after_the_other() {
     let audio = speech(6, 12);
     let wanted = calm(&audio).await;

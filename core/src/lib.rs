@@ -32,6 +32,8 @@ pub mod replica;
 pub mod restart;
 mod round;
 pub mod scaling;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod session;
 pub mod tenant;
 pub mod tick;

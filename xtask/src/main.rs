@@ -13,6 +13,7 @@ mod k8s;
 mod progress;
 mod readme;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -61,6 +62,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run simulated clusters, each a pure function of its seed; replay one
+    Sim {
+        /// --seeds N --from S, --fault KIND, --seed N --schedule S, --mutants and others: passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
         Task::K8s(task) => k8s::run(task),
         Task::Image(options) => image::run(&options),
         Task::Chaos { args } => chaos::run(&args),
+        Task::Sim { args } => sim::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! A change that says that this process stood still comes as a message, and messages of before the pause are handled before
 //! it. Whoever must not act on what it believed before the pause looks here first.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,24 +15,39 @@ use starling_core::tick::{PAUSED_AFTER, TICK, TickWatch};
 use crate::observe::{Observation, Observer};
 
 /// Whether this process runs, by its own tick.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pulse(Arc<Beats>);
 
-#[derive(Debug)]
+/// Reads a clock that goes on while this process, or its machine, stands still.
+pub type ReadClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 struct Beats {
+    clock: ReadClock,
     last_ms: AtomicU64,
     pauses: AtomicU64,
 }
 
 impl Pulse {
     pub(super) fn start() -> Self {
-        Self(Arc::new(Beats { last_ms: AtomicU64::new(milliseconds(now())), pauses: AtomicU64::new(0) }))
+        Self::by(Arc::new(now))
+    }
+
+    /// One by a clock of the caller's, and who ticks it. For simulations; a node's own comes with its membership.
+    #[must_use]
+    pub fn on(clock: ReadClock) -> (Self, Ticking) {
+        let pulse = Self::by(clock);
+        (pulse.clone(), Ticking::new(pulse))
+    }
+
+    fn by(clock: ReadClock) -> Self {
+        let last_ms = AtomicU64::new(milliseconds(clock()));
+        Self(Arc::new(Beats { clock, last_ms, pauses: AtomicU64::new(0) }))
     }
 
     /// Whether a tick is overdue at this moment: this process stood still and has not taken stock yet.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
-        self.is_overdue_at(now())
+        self.is_overdue_at((self.0.clock)())
     }
 
     /// How often it stood still. If this is another number than before, so may everything else be.
@@ -54,20 +70,27 @@ impl Pulse {
     }
 }
 
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pulse").field(&self.pauses()).finish()
+    }
+}
+
 /// The one who ticks.
-pub(super) struct Ticking {
+#[derive(Debug)]
+pub struct Ticking {
     watch: TickWatch,
     pulse: Pulse,
 }
 
 impl Ticking {
     pub(super) fn new(pulse: Pulse) -> Self {
-        Self { watch: TickWatch::new(now()), pulse }
+        Self { watch: TickWatch::new((pulse.0.clock)()), pulse }
     }
 
     /// Ticks. How long this process stood still before, if it did.
-    pub(super) fn tick(&mut self) -> Option<Duration> {
-        self.tick_at(now())
+    pub fn tick(&mut self) -> Option<Duration> {
+        self.tick_at((self.pulse.0.clock)())
     }
 
     fn tick_at(&mut self, now: Timestamp) -> Option<Duration> {

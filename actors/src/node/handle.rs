@@ -17,7 +17,7 @@ use super::models::{ModelChange, ModelsMessage, ServeError};
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
 use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
-use crate::replica::Kept;
+use crate::replica::{Kept, KeptCopy};
 use crate::session::{Attachment, OpenRequest, ResumeRequest, SessionMessage};
 
 /// An actor of this node that does not answer for so long has failed.
@@ -192,6 +192,11 @@ impl NodeHandle {
     pub async fn held(&self, session: SessionId) -> ReplicaReply {
         let asked = ask(&self.supervisor, |reply| NodeMessage::Held(session, reply)).await;
         asked.unwrap_or(ReplicaReply::Busy)
+    }
+
+    /// What this node keeps of others' sessions, and whom it obeys: for whoever judges it from outside.
+    pub async fn kept_copies(&self) -> Vec<KeptCopy> {
+        ask(&self.supervisor, NodeMessage::Kept).await.unwrap_or_default()
     }
 
     /// How this node's sessions are: those that answer at once, `most` of them.

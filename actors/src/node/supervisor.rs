@@ -8,6 +8,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
 use starling_core::lineup::{PoolId, Stage};
+use starling_core::sabotage::{Bug, is};
 use starling_protocol::control::ReplicaReply;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
@@ -22,7 +23,7 @@ use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::PoolMessage;
 use crate::replica::{
-    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, TakenOver,
+    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy, TakenOver,
 };
 use crate::session::{
     AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor, SessionArguments,
@@ -71,6 +72,8 @@ pub(super) enum NodeMessage {
     },
     /// No node has the session that a client came back to by its id.
     NotFound(Box<OpenRequest>, AttachReply),
+    /// What is known of others' sessions.
+    Kept(RpcReplyPort<Vec<KeptCopy>>),
     /// The sessions, for whoever wants to ask them.
     Sessions(RpcReplyPort<Vec<ActorRef<SessionMessage>>>),
     /// The models and their pools, for whoever wants to ask them.
@@ -207,6 +210,7 @@ impl Actor for NodeSupervisor {
             }
             NodeMessage::Promote(session, epoch, reply) => state.promote(session, epoch, reply),
             NodeMessage::Held(session, reply) => state.held(session, reply),
+            NodeMessage::Kept(reply) => drop(state.keeper.cast(KeeperMessage::Known(reply))),
             NodeMessage::NotFound(request, reply) => {
                 state.takeovers.remove(&request.session);
                 state.open_new(&myself, *request, reply).await;
@@ -221,6 +225,9 @@ impl Actor for NodeSupervisor {
             NodeMessage::Models(message) => state.models.handle(&myself, message).await,
             NodeMessage::Drain => {
                 state.draining = true;
+                if is(Bug::DrainDropsThinClient) {
+                    let _ = myself.cast(NodeMessage::ShutDown);
+                }
                 state.relays.leave();
                 state.models.drain();
             }

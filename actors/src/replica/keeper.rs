@@ -12,8 +12,9 @@ use starling_core::replica::{
     CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, SessionCopy,
     Shape, StreamId,
 };
-use starling_protocol::control::ReplicaReply;
+use starling_protocol::control::{CopySummary, ReplicaReply};
 use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamRefusal};
+use starling_protocol::native::Final;
 use starling_protocol::replica::{CopyHeader, FetchHeader, FromReplica, MAX_COPY_FRAME_BYTES, ToReplica};
 use starling_protocol::{Epoch, NodeName, SessionId};
 use tokio::io::AsyncWriteExt;
@@ -73,6 +74,19 @@ pub(crate) struct KeeperArguments {
     pub(crate) tracing: Tracing,
 }
 
+/// What is known of another node's session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptCopy {
+    /// The session.
+    pub session: SessionId,
+    /// Owners with a lower one are not obeyed.
+    pub epoch: Epoch,
+    /// What there is to go on from.
+    pub copy: Option<CopySummary>,
+    /// Its finals that the client has not confirmed.
+    pub finals: Vec<Final>,
+}
+
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Kept {
@@ -92,6 +106,8 @@ pub(crate) enum KeeperMessage {
     Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
     /// What is held of a session?
     Status(SessionId, RpcReplyPort<ReplicaReply>),
+    /// All that is known of others' sessions.
+    Known(RpcReplyPort<Vec<KeptCopy>>),
     /// A session of this node's was handed over.
     Adopt(Box<SessionCopy>),
     /// The copy, for this node itself to go on with.
@@ -193,6 +209,7 @@ impl Actor for KeeperActor {
                 let held = state.machine.held(session);
                 let _ = reply.send(held.map_or(ReplicaReply::NotHeld, ReplicaReply::Held));
             }
+            KeeperMessage::Known(reply) => drop(reply.send(state.known())),
             KeeperMessage::Adopt(copy) => {
                 let (session, shape) = (copy.facts().session, shape(&copy));
                 state.keep(session, *copy);
@@ -346,6 +363,16 @@ impl KeeperState {
     fn keep(&mut self, session: SessionId, copy: SessionCopy) {
         let claim = self.claims.claim(&copy.facts().model, &copy.facts().digest);
         self.copies.insert(session, (copy, claim));
+    }
+
+    fn known(&self) -> Vec<KeptCopy> {
+        let known = |(session, epoch)| {
+            let copy = self.machine.held(session);
+            let finals = self.copies.get(&session).filter(|_| copy.is_some());
+            let finals = finals.map_or_else(Vec::new, |(copy, _)| copy.finals().cloned().collect());
+            KeptCopy { session, epoch, copy, finals }
+        };
+        self.machine.all_known().map(known).collect()
     }
 
     fn copy_for(&self, session: SessionId, epoch: Epoch) -> Option<&SessionCopy> {

@@ -211,7 +211,7 @@ impl SessionState {
         if !self.admitted {
             self.admitted = true;
             self.census.opened();
-            self.begin_copies(myself, View(0), Vec::new());
+            self.begin_copies(myself, self.machine.last_epoch(), View(0), Vec::new());
             self.arguments.observer.observe(&Observation::SessionAdmitted {
                 dialect: self.arguments.request.dialect,
                 model: &self.arguments.model,

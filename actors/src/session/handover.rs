@@ -18,7 +18,7 @@ use crate::observe::{Observation, SessionNews, TAKEN_OVER};
 impl SessionState {
     /// Takes up what a copy holds. The session was admitted before, elsewhere.
     pub(super) fn restore(&mut self, myself: &ActorRef<SessionMessage>, restored: RestoredSession) {
-        let RestoredSession { standing, view, class, holders, .. } = restored;
+        let RestoredSession { standing, last_epoch, view, class, holders, .. } = restored;
         self.admitted = true;
         self.census.opened();
         self.times.lost = Some((self.arguments.clock.now(), TAKEN_OVER));
@@ -36,7 +36,8 @@ impl SessionState {
         let buffered = self.buffered();
         self.trace(|trace, now| trace.came_with(now, buffered));
         self.tell_news(SessionNews::TakenOver);
-        self.begin_copies(myself, view, holders);
+        // Who was asked to obey the opener's epoch takes nothing from a lower one.
+        self.begin_copies(myself, last_epoch.next(), view, holders);
     }
 
     pub(super) fn relinquish(

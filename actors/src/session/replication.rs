@@ -80,10 +80,12 @@ impl Replication {
 }
 
 impl SessionState {
-    /// Begins to have copies made. `view` is the set that the session had before it came here.
+    /// Begins to have copies made. `view` is the set that the session had before it came here, `epoch` the one that keepers
+    /// are to obey.
     pub(super) fn begin_copies(
         &mut self,
         myself: &ActorRef<SessionMessage>,
+        epoch: Epoch,
         view: View,
         holders: Vec<NodeName>,
     ) {
@@ -101,7 +103,7 @@ impl SessionState {
             window: WINDOW,
         };
         let mut out = Vec::new();
-        let (now, epoch, standing) = (self.arguments.clock.now(), self.machine.last_epoch(), self.standing());
+        let (now, standing) = (self.arguments.clock.now(), self.standing());
         let machine = ReplicationMachine::new(now, config, epoch, view, &standing, &mut out);
         let pauses = copies.pulse.as_ref().map_or(0, crate::membership::Pulse::pauses);
         self.replication = Some(Replication {

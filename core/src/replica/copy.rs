@@ -110,6 +110,11 @@ impl SessionCopy {
         &self.start
     }
 
+    /// Finals that the client has not confirmed, as far as it was told.
+    pub fn finals(&self) -> impl Iterator<Item = &Final> {
+        self.finals.iter()
+    }
+
     /// Its parts: finals, audio, entries.
     #[must_use]
     pub fn into_parts(

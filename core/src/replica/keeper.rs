@@ -12,6 +12,7 @@ use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
 
 use super::copy::SessionCopy;
 use crate::Timestamp;
+use crate::sabotage::{Bug, is};
 
 /// How much is kept, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -283,6 +284,11 @@ impl KeeperMachine {
         self.sessions.get(&session)?.copy.as_ref().map(summary)
     }
 
+    /// All sessions that are known, and the epoch that each is obeyed by, whether there is a copy or not.
+    pub fn all_known(&self) -> impl Iterator<Item = (SessionId, Epoch)> {
+        self.sessions.iter().map(|(&session, kept)| (session, kept.epoch))
+    }
+
     /// Bytes that copies take.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -333,7 +339,7 @@ impl KeeperMachine {
         out: &mut Vec<KeeperAction>,
     ) {
         let obeyed = self.sessions.get(&session).map_or(Epoch(0), |kept| kept.epoch);
-        if epoch < obeyed {
+        if epoch < obeyed && !is(Bug::NoEpochCheck) {
             return out.push(KeeperAction::Refuse { stream, refusal: Refusal::Fenced { epoch: obeyed } });
         }
         if !self.make_room(session) {
@@ -368,6 +374,9 @@ impl KeeperMachine {
             self.cut(now, stream, CutReason::Over, out);
             if had {
                 out.push(KeeperAction::DropCopy { session });
+            }
+            if is(Bug::TombstoneForgotten) {
+                self.sessions.remove(&session);
             }
             return;
         }

@@ -11,6 +11,7 @@ use starling_protocol::{Epoch, NodeName, Segment, SourceOffset};
 
 use super::messages::{CopyItem, ReplicationConfig, Standing};
 use crate::Timestamp;
+use crate::sabotage::{Bug, is};
 
 /// One keeper.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -90,7 +91,7 @@ impl Line {
             self.queue.push_back(CopyItem::Audio { from, to });
         }
         let entries = standing.entries.iter().map(|&(at, kind)| CopyItem::Entry { at, kind });
-        self.queue.extend(entries);
+        self.queue.extend(entries.filter(|_| !is(Bug::CopyWithoutEntries)));
         self.queue.push_back(CopyItem::Whole);
         self.next_segment = standing.next_segment;
         self.audio_to = standing.audio_from;

@@ -14,6 +14,7 @@ use super::messages::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, Standing, Tries,
 };
 use crate::Timestamp;
+use crate::sabotage::{Bug, is};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -357,7 +358,13 @@ impl ReplicationMachine {
         if matches!(self.standing, Durability::Seeking { .. }) {
             return;
         }
-        let (ack, finals) = held;
+        let (mut ack, mut finals) = held;
+        if is(Bug::AckBeforeReplica) {
+            ack = self.received;
+        }
+        if is(Bug::PublishBeforeCommit) {
+            finals = self.next_segment;
+        }
         if finals > self.released {
             self.released = finals;
             out.push(ReplicationAction::ReleaseFinals { through: Segment(finals.0 - 1) });

@@ -4,6 +4,8 @@ use starling_protocol::control::CopySummary;
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 
+use crate::sabotage::{Bug, is};
+
 /// What a node said when it was asked to obey a new owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
@@ -77,8 +79,9 @@ pub fn choose(answers: &[Answer], wanted: &Wanted) -> Choice {
         _ => None,
     });
     // Of two alike, the first that was named.
-    let Some((best, index)) = held.max_by_key(|(summary, index)| (*summary, std::cmp::Reverse(*index)))
-    else {
+    let rank = |(summary, index): &(CopySummary, usize)| (*summary, std::cmp::Reverse(*index));
+    let best = if is(Bug::WorstCopyChosen) { held.min_by_key(rank) } else { held.max_by_key(rank) };
+    let Some((best, index)) = best else {
         return Choice::Unknown;
     };
     let has_through = wanted.last_final.map_or(Segment(0), Segment::next);

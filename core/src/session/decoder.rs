@@ -7,6 +7,7 @@ use super::messages::{FailReason, LeaseKind, LossCause, Outcome, SessionAction};
 use super::stream::{CutFit, Stream};
 use crate::Timestamp;
 use crate::journal::Control;
+use crate::sabotage::{Bug, is};
 
 /// Failures of one segment after which it is given up. One may be chance and two bad luck; a third replay would cost the
 /// caller more seconds than the segment is worth.
@@ -94,7 +95,7 @@ impl SessionMachine {
 
     fn stream_of(&mut self, attempt: Attempt) -> Option<&mut Stream> {
         match &mut self.decoder {
-            Decoder::Leased(stream) if attempt == self.attempt => Some(stream),
+            Decoder::Leased(stream) if attempt == self.attempt || is(Bug::AttemptNotFenced) => Some(stream),
             _ => self.standby.at_work().filter(|(standby, _)| *standby == attempt).map(|(_, stream)| stream),
         }
     }
@@ -125,6 +126,9 @@ impl SessionMachine {
         let recovering = matches!(&self.decoder, Decoder::Leased(stream) if stream.catching_up);
         let until = self.config.rates.to_source(until, self.journal.received());
         out.push(SessionAction::ReportProgress { until, recovering });
+        if is(Bug::TrimTooEarly) {
+            out.push(SessionAction::TrimSource { until });
+        }
     }
 
     pub(super) fn partial(
@@ -146,7 +150,7 @@ impl SessionMachine {
 
     pub(super) fn cut(&mut self, now: Timestamp, attempt: Attempt, cut: Cut, out: &mut Vec<SessionAction>) {
         let (open, committed) = (self.ledger.next(), self.journal.committed());
-        let first = attempt == self.attempt;
+        let first = attempt == self.attempt || is(Bug::AttemptNotFenced);
         let Some(stream) = self.stream_of(attempt) else { return };
         match stream.note_cut(cut, open, committed) {
             CutFit::Next => self.cut_open_segment(now, first, cut, out),

@@ -6,6 +6,7 @@ use super::machine::SessionMachine;
 use super::messages::{AttachRefusal, Outcome, SessionAction};
 use crate::Timestamp;
 use crate::journal::Control;
+use crate::sabotage::{Bug, is};
 
 /// Who speaks for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,7 +52,11 @@ impl SessionMachine {
         out.push(SessionAction::Welcome {
             epoch,
             have_until: self.journal.received(),
-            resend_from: has_through.max(self.confirmed),
+            resend_from: if is(Bug::UnreadFinalsForgotten) {
+                self.open_segment()
+            } else {
+                has_through.max(self.confirmed)
+            },
             finished: self.finished_since.is_some(),
         });
         if self.finished_since.is_some() {

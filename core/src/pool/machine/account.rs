@@ -8,6 +8,7 @@ use super::super::hosts::HostState;
 use super::super::messages::PoolCounts;
 use super::PoolMachine;
 use crate::admission::{NodeSlots, headroom};
+use crate::sabotage::{Bug, is};
 
 impl PoolMachine {
     /// How full the pool is.
@@ -72,6 +73,9 @@ impl PoolMachine {
 
     /// How many more sessions may begin here without the cluster's reserve being touched.
     pub(super) fn headroom(&self) -> u64 {
+        if is(Bug::ReserveIgnored) {
+            return u64::MAX;
+        }
         let hosts = self.hosts.by_id.values();
         let ready = hosts.clone().filter(|host| host.is_ready() && !host.quarantine).count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -1,0 +1,485 @@
+//! Judges a run by what its clients were told and what keepers stored, and by nothing that a node says of itself.
+//!
+//! I1 to I3 and I11: each client's finals are those of its audio, in order, each once. I2: whatever is told again of a segment
+//! is the same, and so is what keepers have of it. I4: what was acknowledged or published while the session was durable lay in
+//! a copy on another node by then. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
+//! for them at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use starling_actors::KeptCopy;
+use starling_client::machine::Event;
+use starling_core::invariants::FinalsLedger;
+use starling_protocol::native::{Final, ServerMessage};
+use starling_protocol::{Epoch, Segment, SessionId};
+
+use crate::net::{HostId, Net};
+use crate::speech::{Expected, unmarked};
+
+/// The oracle, as those who see something hold it.
+#[derive(Clone)]
+pub struct SharedOracle(Arc<Mutex<Oracle>>, Net);
+
+struct Oracle {
+    echo: bool,
+    hash: DefaultHasher,
+    violations: Vec<String>,
+    clients: Vec<Seen>,
+    stored: BTreeMap<(HostId, SessionId), Stored>,
+    claims: Vec<Claim>,
+    /// Finals as they were told on the wire, and by which epoch.
+    told: BTreeMap<(SessionId, Segment), (Final, Epoch)>,
+    /// The last connection of a session, and what was acknowledged on it.
+    welcomed: BTreeMap<SessionId, (Epoch, u64)>,
+    /// When the last two sessions were admitted.
+    admitted: [Duration; 2],
+    /// Nodes that were asked to begin a session.
+    begun: BTreeMap<SessionId, BTreeSet<HostId>>,
+}
+
+/// What one client has seen.
+#[derive(Default)]
+struct Seen {
+    expected: Vec<Expected>,
+    frames: u64,
+    ledger: FinalsLedger,
+    over: bool,
+    /// Its session was opened, and it still speaks.
+    speaks: bool,
+    /// When it last asked each node.
+    asked: BTreeMap<HostId, Duration>,
+    /// Where a thin client's session lived, and whether it may have lost it.
+    thin: Option<(HostId, bool)>,
+}
+
+/// The most that a keeper was seen to have of a session.
+#[derive(Clone, Copy)]
+struct Stored {
+    epoch: Epoch,
+    audio_end: u64,
+    next_segment: u64,
+    /// What it had last: epoch, next segment, end of the audio.
+    copy: Option<(Epoch, u64, u64)>,
+    lost_at: Option<Duration>,
+}
+
+/// Something that a client was told, and that has to lie in a copy.
+struct Claim {
+    client: usize,
+    session: SessionId,
+    owner: HostId,
+    what: Held,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    AudioBefore(u64),
+    Final(u64),
+}
+
+impl SharedOracle {
+    /// Watches clients who have to get these finals. `echo`: the log is printed.
+    #[must_use]
+    pub fn new(net: &Net, expected: Vec<(Vec<Expected>, u64)>, echo: bool) -> Self {
+        let seen = |(expected, frames)| Seen { expected, frames, ..Seen::default() };
+        let oracle = Oracle {
+            echo,
+            hash: DefaultHasher::new(),
+            violations: Vec::new(),
+            clients: expected.into_iter().map(seen).collect(),
+            stored: BTreeMap::new(),
+            claims: Vec::new(),
+            told: BTreeMap::new(),
+            welcomed: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            admitted: [Duration::ZERO; 2],
+        };
+        Self(Arc::new(Mutex::new(oracle)), net.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Oracle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is written to the log.
+    pub fn log(&self, line: &str) {
+        let now = self.1.now();
+        self.lock().log(now, line);
+    }
+
+    /// Something happened to a client.
+    pub fn note(&self, client: usize, line: &str) {
+        self.log(&format!("c{client} {line}"));
+    }
+
+    /// Something does not hold.
+    pub fn violation(&self, what: String) {
+        self.log(&format!("VIOLATION {what}"));
+        self.lock().violations.push(what);
+    }
+
+    /// What does not hold so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// A number that stands for the whole log.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.lock().hash.finish()
+    }
+
+    /// Whether a client's session is over, in whatever way.
+    #[must_use]
+    pub fn is_over(&self, client: usize) -> bool {
+        self.lock().clients[client].over
+    }
+
+    /// Whether keepers have to be looked at now.
+    #[must_use]
+    pub fn has_claims(&self) -> bool {
+        !self.lock().claims.is_empty()
+    }
+
+    /// A client that comes back was told this, before its machine judges it.
+    pub fn said(
+        &self,
+        client: usize,
+        node: HostId,
+        facts: Option<(SessionId, Epoch, bool)>,
+        message: &ServerMessage,
+    ) {
+        self.note(client, &format!("hears from n{node}: {}", brief(message)));
+        let problem = self.lock().said(client, node, facts, message);
+        problem.into_iter().for_each(|problem| self.violation(problem));
+    }
+
+    /// A client that comes back has a session.
+    pub fn opened(&self, client: usize) {
+        self.note(client, "open");
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        oracle.clients[client].speaks = true;
+        oracle.admitted = [oracle.admitted[1], now];
+    }
+
+    /// A client has said all it has to say.
+    pub fn spoke(&self, client: usize) {
+        self.lock().clients[client].speaks = false;
+    }
+
+    /// How many clients speak to a session of theirs, and how far apart the last two of them were admitted.
+    #[must_use]
+    pub fn speaking(&self) -> (usize, Duration) {
+        let oracle = self.lock();
+        let speaking = oracle.clients.iter().filter(|seen| seen.speaks && !seen.over).count();
+        (speaking, oracle.admitted[1].saturating_sub(oracle.admitted[0]))
+    }
+
+    /// A client asks a node for a session, to go on with it or to begin it.
+    pub fn asks(&self, client: usize, node: HostId, session: SessionId, begins: bool) {
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        oracle.clients[client].asked.insert(node, now);
+        if begins {
+            oracle.begun.entry(session).or_default().insert(node);
+        }
+    }
+
+    /// Audio is sent from here on; what was let go can't be.
+    pub fn resent(&self, client: usize, from: u64, kept_from: u64) {
+        if from < kept_from {
+            self.violation(format!(
+                "client {client} sends audio from {from}, and kept none before {kept_from}"
+            ));
+        }
+    }
+
+    /// A client's consumer was told this.
+    pub fn delivered(&self, client: usize, event: &Event) {
+        let (line, problem) = self.lock().clients[client].delivered(event);
+        self.note(client, &line);
+        problem.into_iter().for_each(|problem| self.violation(format!("client {client}: {problem}")));
+    }
+
+    /// A client's session failed. It must not.
+    pub fn failed(&self, client: usize, error: &str) {
+        self.lock().clients[client].over = true;
+        self.violation(format!("I7/I9: the session of client {client} failed: {error}"));
+    }
+
+    /// A thin client has a session on a node.
+    pub fn thin_opened(&self, client: usize, node: HostId) {
+        self.note(client, &format!("open at n{node}"));
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        oracle.clients[client].thin = Some((node, false));
+        oracle.clients[client].speaks = true;
+        oracle.admitted = [oracle.admitted[1], now];
+    }
+
+    /// A thin client was told this; true for the last.
+    pub fn thin_said(&self, client: usize, message: &ServerMessage) -> bool {
+        self.note(client, &format!("hears {}", brief(message)));
+        let mut oracle = self.lock();
+        let seen = &mut oracle.clients[client];
+        let (problem, done) = match message {
+            ServerMessage::Final(last) => (seen.take(last), false),
+            ServerMessage::Done { segments, frames } => (seen.done(*segments, frames.0), true),
+            _ => (None, false),
+        };
+        drop(oracle);
+        problem.into_iter().for_each(|problem| self.violation(format!("client {client}: {problem}")));
+        done
+    }
+
+    /// A thin client's connection is over; `done` when all was said.
+    pub fn thin_over(&self, client: usize, done: bool) {
+        self.note(client, &format!("over, all said: {done}"));
+        let mut oracle = self.lock();
+        let seen = &mut oracle.clients[client];
+        seen.over = true;
+        let excused = seen.thin.is_some_and(|(_, excused)| excused);
+        drop(oracle);
+        if !done && !excused {
+            self.violation(format!("client {client}: a session was broken whose node was never lost"));
+        }
+    }
+
+    /// Something was done to a node that thin clients may lose their sessions by.
+    pub fn excuse(&self, node: HostId) {
+        let mut oracle = self.lock();
+        for (home, excused) in oracle.clients.iter_mut().filter_map(|seen| seen.thin.as_mut()) {
+            *excused |= *home == node;
+        }
+    }
+
+    /// What a keeper has now.
+    pub fn sampled(&self, node: HostId, kept: &[KeptCopy]) {
+        let problems = self.lock().sampled(node, kept);
+        problems.into_iter().for_each(|problem| self.violation(problem));
+    }
+
+    /// A keeper is gone, with all it had.
+    pub fn node_lost(&self, node: HostId) {
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        for ((_, _), stored) in oracle.stored.iter_mut().filter(|((at, _), _)| *at == node) {
+            stored.epoch = Epoch(0);
+            stored.copy = None;
+            stored.lost_at = Some(now);
+        }
+    }
+
+    /// Judges what clients were told, once all keepers were looked at.
+    pub fn judge(&self) {
+        let problems = self.lock().judge();
+        problems.into_iter().for_each(|problem| self.violation(problem));
+    }
+}
+
+impl Oracle {
+    fn log(&mut self, now: Duration, line: &str) {
+        let mut text = String::new();
+        let _ = write!(text, "{:>7} {line}", now.as_millis());
+        self.hash.write(text.as_bytes());
+        self.hash.write_u8(b'\n');
+        if self.echo {
+            println!("{text}");
+        }
+    }
+
+    fn said(
+        &mut self,
+        client: usize,
+        node: HostId,
+        facts: Option<(SessionId, Epoch, bool)>,
+        message: &ServerMessage,
+    ) -> Option<String> {
+        let (session, epoch, durable) = facts?;
+        let mut problem = None;
+        let what = match message {
+            ServerMessage::Ready { .. } => {
+                self.welcomed.insert(session, (epoch, 0));
+                return None;
+            }
+            ServerMessage::Ack { until } => {
+                if let Some((of, acked)) = self.welcomed.get_mut(&session)
+                    && *of == epoch
+                {
+                    if until.0 < *acked {
+                        problem =
+                            Some(format!("client {client}: acknowledgements fall from {acked} to {until}"));
+                    }
+                    *acked = until.0;
+                }
+                Held::AudioBefore(until.0)
+            }
+            ServerMessage::Final(last) => {
+                let key = (session, last.segment);
+                match self.told.get(&key) {
+                    Some((before, _)) if before != last => {
+                        problem = Some(format!(
+                            "I2: client {client} is told segment {} of {session} as {:?} and as {:?}",
+                            last.segment, before.text, last.text
+                        ));
+                    }
+                    Some(_) => {}
+                    None => drop(self.told.insert(key, (last.clone(), epoch))),
+                }
+                Held::Final(last.segment.0)
+            }
+            _ => return None,
+        };
+        if durable {
+            self.claims.push(Claim { client, session, owner: node, what });
+        }
+        problem
+    }
+
+    fn sampled(&mut self, node: HostId, kept: &[KeptCopy]) -> Vec<String> {
+        let mut problems = Vec::new();
+        for copy in kept {
+            if self.is_double(copy.session) {
+                continue;
+            }
+            let nothing =
+                Stored { epoch: Epoch(0), audio_end: 0, next_segment: 0, copy: None, lost_at: None };
+            let stored = self.stored.entry((node, copy.session)).or_insert(nothing);
+            if copy.epoch < stored.epoch {
+                problems.push(format!(
+                    "I5: n{node} obeys epoch {} of {} after {}",
+                    copy.epoch, copy.session, stored.epoch
+                ));
+            }
+            stored.epoch = copy.epoch;
+            let Some(summary) = &copy.copy else { continue };
+            let (had, has) =
+                (stored.copy.replace((summary.epoch, summary.next_segment.0, summary.audio_end.0)), summary);
+            if let Some((epoch, segment, audio)) = had
+                && epoch == has.epoch
+                && (has.next_segment.0 < segment || has.audio_end.0 < audio)
+            {
+                problems.push(format!(
+                    "I4: the copy of {} on n{node} falls from segment {segment}, audio {audio} to {has:?}",
+                    copy.session
+                ));
+            }
+            stored.lost_at = None;
+            stored.audio_end = stored.audio_end.max(summary.audio_end.0);
+            stored.next_segment = stored.next_segment.max(summary.next_segment.0);
+            for last in &copy.finals {
+                if let Some((told, epoch)) = self.told.get(&(copy.session, last.segment))
+                    && summary.epoch >= *epoch
+                    && told != last
+                {
+                    problems.push(format!(
+                        "I2: n{node} has segment {} of {} as {:?}, its client as {:?}",
+                        last.segment, copy.session, last.text, told.text
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    fn judge(&mut self) -> Vec<String> {
+        let claims = std::mem::take(&mut self.claims);
+        let refuted = claims.into_iter().filter(|claim| !self.is_double(claim.session) && !self.holds(claim));
+        let said = |Claim { client, session, owner, what }: Claim| {
+            format!(
+                "I4: client {client} was told of {what:?} of {session} by n{owner}, and no other node has it"
+            )
+        };
+        refuted.map(said).collect()
+    }
+
+    /// Whether a client that got no answer asked another node to begin the same session. Both then speak for it with the same
+    /// epoch, and a keeper obeys whichever came last: a known fault of the protocol, left out here so that others show.
+    fn is_double(&self, session: SessionId) -> bool {
+        self.begun.get(&session).is_some_and(|nodes| nodes.len() > 1)
+    }
+
+    fn holds(&self, claim: &Claim) -> bool {
+        // What it hears may have been said just before the keeper was lost.
+        let since = self.clients[claim.client].asked.get(&claim.owner).copied().unwrap_or_default();
+        self.stored.iter().any(|((node, session), stored)| {
+            *session == claim.session
+                && *node != claim.owner
+                && stored.lost_at.is_none_or(|at| at >= since)
+                && match claim.what {
+                    Held::AudioBefore(until) => stored.audio_end >= until,
+                    Held::Final(segment) => stored.next_segment > segment,
+                }
+        })
+    }
+}
+
+impl Seen {
+    fn take(&mut self, last: &Final) -> Option<String> {
+        if let Err(violation) = self.ledger.record(last.segment, last.from, last.to) {
+            return Some(violation.to_string());
+        }
+        let Some(expected) = self.expected.get(last.segment.0 as usize) else {
+            return Some(format!("I11: segment {} is one too many", last.segment));
+        };
+        let got = Expected {
+            from: last.from.0,
+            to: last.to.0,
+            cause: last.cause,
+            text: unmarked(&last.text).to_owned(),
+        };
+        (got != *expected).then(|| format!("I11: segment {} is {got:?}, must be {expected:?}", last.segment))
+    }
+
+    fn done(&mut self, segments: u64, frames: u64) -> Option<String> {
+        self.over = true;
+        let (all, heard) = (self.expected.len() as u64, self.ledger.next().0);
+        (segments != all || heard != all || frames != self.frames).then(|| {
+            format!(
+                "I1: done after {heard} finals, {segments} segments and {frames} frames; {all} and {} were due",
+                self.frames
+            )
+        })
+    }
+
+    fn delivered(&mut self, event: &Event) -> (String, Option<String>) {
+        match event {
+            Event::Final(last) => (format!("gets final {}", last.segment), self.take(last)),
+            Event::Partial { segment, text, .. } => {
+                let of = self.expected.get(segment.0 as usize);
+                let wrong = of.is_some_and(|of| {
+                    of.cause != starling_protocol::CutCause::GivenUp && !of.text.starts_with(text.as_str())
+                });
+                let problem = wrong.then(|| format!("I11: a partial of segment {segment} says {text:?}"));
+                (format!("gets partial {segment} {text:?}"), problem)
+            }
+            Event::Gap { from, to } => {
+                (format!("gets gap {from} {to}"), Some(format!("audio from {from} to {to} was lost")))
+            }
+            Event::Done { segments, frames } => ("gets done".to_owned(), self.done(*segments, frames.0)),
+            other => (format!("gets {other:?}"), None),
+        }
+    }
+}
+
+/// A message in few words; tokens are nobody's business.
+fn brief(message: &ServerMessage) -> String {
+    match message {
+        ServerMessage::Ready { epoch, have_until, next_segment, resumed, durable, .. } => format!(
+            "ready epoch {epoch} have {have_until} next {next_segment} resumed {resumed} durable {durable}"
+        ),
+        ServerMessage::View { view, durable, resume_at, .. } => {
+            format!("view {view} durable {durable} {resume_at:?}")
+        }
+        ServerMessage::Final(last) => {
+            format!("final {} {}..{} {:?} {:?}", last.segment, last.from, last.to, last.cause, last.text)
+        }
+        other => format!("{other:?}"),
+    }
+}
