@@ -258,6 +258,7 @@ impl Ready {
     fn into_message(self) -> ServerMessage {
         let Self { session, epoch, set, have_until, next_segment } = self;
         ServerMessage::Ready {
+            node: None,
             session,
             epoch,
             token: set.token(),

@@ -30,11 +30,7 @@ use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSetti
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-<<<<<<< HEAD
-    Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic, vosk_router,
-=======
-    Calls, Gateway, GatewayState, PageSettings, audiosocket_service, http_router, quic, vosk_router,
->>>>>>> page
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router, quic, vosk_router,
     wyoming_service,
 };
 use crate::measured::MeasuredSessions;
@@ -78,17 +74,13 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
     let served = resolve(&home, &settings).await?;
-<<<<<<< HEAD
     let options =
         MetricsOptions { legacy_names: settings.metrics.legacy_names, disk: home.root().to_owned() };
     let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str()), options));
     if let Some(ends) = file_ends_unix_s(&settings.cluster.cert_file) {
         metrics.note_cluster_certificate(ends);
     }
-=======
-    let metrics = Arc::new(Metrics::new(served.iter().map(|model| model.name.as_str())));
     let feed = Arc::<Feed>::default();
->>>>>>> page
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
     let observer =
         Observers(vec![Arc::clone(&metrics) as Arc<dyn Observer>, Arc::clone(&feed) as Arc<dyn Observer>]);
@@ -99,16 +91,11 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         }
         Secret::well_known()
     });
-<<<<<<< HEAD
-    let cluster =
-        Arc::new(Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), observer).await?);
-    let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
-=======
     let cluster = Arc::new(
         Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), Arc::clone(&observer))
             .await?,
     );
->>>>>>> page
+    let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
     let live = |node: &NodeHandle| {
         let live =
             LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread, log);
@@ -133,12 +120,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             };
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
-<<<<<<< HEAD
-            let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
+            let told = (Arc::clone(&observer), tracing_of(traces.as_ref()));
             let node = start(&settings, &served, told, Some(peers), copies).await?;
-=======
-            let node = start(&settings, &served, observer, Some(peers), copies).await?;
->>>>>>> page
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
@@ -154,12 +137,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         }
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
-<<<<<<< HEAD
-            let told = (Arc::clone(&metrics), tracing_of(traces.as_ref()));
+            let told = (observer, tracing_of(traces.as_ref()));
             let node = start(&settings, &served, told, None, copies).await?;
-=======
-            let node = start(&settings, &served, observer, None, copies).await?;
->>>>>>> page
             let live = live(&node);
             (node, live)
         }
@@ -302,11 +281,7 @@ async fn stop(
 async fn start(
     settings: &Settings,
     served: &[ModelArguments],
-<<<<<<< HEAD
-    (metrics, tracing): (Arc<Metrics>, Tracing),
-=======
-    observer: Arc<dyn Observer>,
->>>>>>> page
+    (observer, tracing): (Arc<dyn Observer>, Tracing),
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {

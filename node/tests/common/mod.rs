@@ -18,11 +18,7 @@ use starling_node::cluster::{Cluster, Watcher};
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-<<<<<<< HEAD
-    Calls, Gateway, GatewayState, Startup, audiosocket_service, http_router, quic as quic_gateway,
-=======
-    Calls, Gateway, GatewayState, PageSettings, audiosocket_service, http_router, quic as quic_gateway,
->>>>>>> page
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router, quic as quic_gateway,
     vosk_router, wyoming_service,
 };
 use starling_node::metrics::{Metrics, MetricsOptions};

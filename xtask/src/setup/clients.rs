@@ -73,11 +73,7 @@ mod tests {
 
     #[test]
     fn the_checks_look_for_the_browsers_that_setup_looks_for() {
-<<<<<<< HEAD
-        let program = fs::read_to_string(checks().join("browser").join("in-chromium.mjs")).unwrap();
-=======
         let program = read(&checks().join("browser").join("chromium.mjs")).unwrap();
->>>>>>> page
         let names = BROWSERS.map(|name| format!("'{name}'")).join(", ");
         assert!(program.contains(&format!("const NAMES = [{names}];")), "{names}");
     }
