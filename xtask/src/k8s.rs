@@ -39,3 +39,20 @@ pub(crate) fn run(task: Task) -> Result<()> {
         Task::Roll => roll(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::root;
+
+    #[test]
+    fn probes_ask_for_what_a_node_answers() {
+        let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+        let (pod, routes) = (read("k8s/helm/starling/templates/_pod.tpl"), read("node/src/gateway.rs"));
+        let asked: Vec<&str> =
+            pod.split("httpGet: {path: ").skip(1).filter_map(|rest| rest.split(',').next()).collect();
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        for path in asked {
+            assert!(routes.contains(&format!(".route(\"{path}\"")), "a node does not answer at {path}");
+        }
+    }
+}

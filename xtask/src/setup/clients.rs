@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_checks_look_for_the_browsers_that_setup_looks_for() {
-        let program = read(&checks().join("browser").join("chromium.mjs")).unwrap();
+        let program = fs::read_to_string(checks().join("browser").join("chromium.mjs")).unwrap();
         let names = BROWSERS.map(|name| format!("'{name}'")).join(", ");
         assert!(program.contains(&format!("const NAMES = [{names}];")), "{names}");
     }
