@@ -28,6 +28,7 @@ use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, OpenedStream, unknown};
+use crate::task::Timer;
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -166,7 +167,7 @@ pub(crate) struct SessionState {
     pub(super) refusal: Option<String>,
     pub(super) entries: usize,
     pub(super) times: Times,
-    timer: Option<Timestamp>,
+    timer: Option<Timer>,
 }
 
 /// When things came, for what is counted.
@@ -321,9 +322,9 @@ impl SessionState {
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
     fn arm(&mut self, myself: &ActorRef<SessionMessage>) {
         let Some(at) = self.machine.next_timeout() else { return };
-        if self.timer.is_none_or(|armed| at < armed) {
-            self.timer = Some(at);
-            myself.send_after(at.since(self.arguments.clock.now()), || SessionMessage::TimedOut);
+        if self.timer.as_ref().is_none_or(|timer| at < timer.at()) {
+            let now = self.arguments.clock.now();
+            self.timer = Some(Timer::set(myself, now, at, || SessionMessage::TimedOut));
         }
     }
 
