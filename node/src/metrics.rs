@@ -19,6 +19,7 @@ use starling_actors::{
     ClusterView, Dialect, GOSSIP_REFUSALS, MemberState, NodeStatus, Observation, Observer,
 };
 use starling_protocol::native::ErrorCode;
+use tokio::runtime::Handle;
 
 use crate::build;
 
@@ -111,6 +112,7 @@ struct Gauges {
     sessions: Gauge,
     copies: Gauge,
     copies_bytes: Gauge,
+    tasks: Gauge,
     draining: Gauge,
     slots: Family<ModelLabel, Gauge>,
     slots_busy: Family<ModelLabel, Gauge>,
@@ -222,6 +224,7 @@ fn register_gauges(registry: &mut Registry, gauges: &Gauges) {
     add(registry, "sessions", "Sessions that are open", &gauges.sessions);
     add(registry, "copies", "Copies of other nodes' sessions", &gauges.copies);
     add(registry, "copies_bytes", "Memory of copies of other nodes' sessions", &gauges.copies_bytes);
+    add(registry, "tasks", "Tasks that live: actors, connections, and what they started", &gauges.tasks);
     add(registry, "draining", "1 while the node is stopping", &gauges.draining);
     add(registry, "slots", "Streams that can be decoded at once", &gauges.slots);
     add(registry, "slots_busy", "Slots in use", &gauges.slots_busy);
@@ -312,6 +315,9 @@ impl Gauges {
         self.sessions.set(whole(status.sessions));
         self.copies.set(whole(status.copies));
         self.copies_bytes.set(whole(status.copies_bytes));
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.set(whole(runtime.metrics().num_alive_tasks()));
+        }
         self.draining.set(i64::from(status.draining));
         for model in &status.models {
             let label = label(&model.name);
