@@ -83,6 +83,14 @@ pub(crate) fn network() -> Result<()> {
     apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
 }
 
+/// What finds leaks in libraries that are not ours.
+pub(crate) fn valgrind() -> Result<()> {
+    if output_of(Command::new("valgrind").arg("--version")).is_some() {
+        return Ok(());
+    }
+    apt("valgrind").context("`valgrind` is missing; on Debian and Ubuntu: apt install valgrind")
+}
+
 fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
