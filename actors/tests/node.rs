@@ -29,6 +29,23 @@ async fn an_undisturbed_session_hears_every_word_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ended_session_leaves_no_task() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let node = node(&FakeLauncher::default()).await;
+    let audio = speech(2, 5);
+    // Beyond what a session is given to end, and far below the 10 minutes that one may be idle.
+    let settle = Duration::from_secs(60);
+    speak(&node, &audio, REAL_TIME).await;
+    sleep(settle).await;
+    let before = tasks();
+    for _ in 0..5 {
+        assert!(speak(&node, &audio, REAL_TIME).await.done);
+    }
+    sleep(settle).await;
+    assert!(tasks() <= before, "{} tasks, {before} before five sessions more", tasks());
+}
+
+#[tokio::test(start_paused = true)]
 async fn hosts_that_are_killed_again_and_again_change_nothing() {
     let calm = speak(&node(&FakeLauncher::default()).await, &speech(6, 12), REAL_TIME).await;
     for seed in 0..10u64 {

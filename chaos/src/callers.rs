@@ -2,6 +2,7 @@
 //!
 //! Owns: their sessions, and when they were told what. Must never: know what is broken meanwhile.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -39,10 +40,15 @@ pub(crate) struct Told {
 /// How a caller speaks.
 #[derive(Debug, Clone)]
 pub(crate) struct Manner {
+    /// `HOST:PORT`, or whole addresses.
     pub(crate) servers: Vec<String>,
+    /// Whose certificates are trusted, where the transport has them.
+    pub(crate) ca_file: Option<PathBuf>,
     pub(crate) model: Option<String>,
     /// Sent at once; `None` for all of it.
     pub(crate) chunk: Option<Duration>,
+    /// Says nothing for so long when half is said, and sends nothing either.
+    pub(crate) hold: Duration,
     pub(crate) liveness: Option<Duration>,
     pub(crate) partial_interval_ms: u32,
     /// When the load began, and when this caller does.
@@ -53,7 +59,7 @@ pub(crate) struct Manner {
 /// Speaks, and listens to the end.
 pub(crate) async fn call(manner: &Manner, script: &Script) -> Told {
     let mut told = Told::default();
-    let deadline = manner.start + Duration::from_secs_f64(script.seconds()) + PATIENCE;
+    let deadline = manner.start + Duration::from_secs_f64(script.seconds()) + manner.hold + PATIENCE;
     let called = timeout_at(deadline, speak_and_listen(manner, script, &mut told)).await;
     told.ended_s = (Instant::now() - manner.origin).as_secs_f64();
     told.error = match called {
@@ -66,7 +72,11 @@ pub(crate) async fn call(manner: &Manner, script: &Script) -> Told {
 
 async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> Result<()> {
     sleep_until(manner.start).await;
-    let mut config = ClientConfig::new(manner.servers.iter().map(|server| format!("ws://{server}")));
+    let address = |server: &String| {
+        if server.contains("://") { server.clone() } else { format!("ws://{server}") }
+    };
+    let mut config = ClientConfig::new(manner.servers.iter().map(address));
+    config.ca_file.clone_from(&manner.ca_file);
     config.open_deadline = OPEN_DEADLINE;
     config.wait_when_busy = true;
     config.liveness = manner.liveness.unwrap_or(config.liveness);
@@ -82,14 +92,19 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     told.opened_s = Some((opened - manner.origin).as_secs_f64());
     let (sender, events) = session.split();
     let (spoken, heard) =
-        tokio::join!(speak(sender, &script.audio, manner.chunk, opened), listen(events, manner.origin, told));
+        tokio::join!(speak(sender, &script.audio, manner, opened), listen(events, manner.origin, told));
     heard?;
     spoken
 }
 
-async fn speak(mut sender: AudioSender, audio: &[u8], chunk: Option<Duration>, start: Instant) -> Result<()> {
+async fn speak(mut sender: AudioSender, audio: &[u8], manner: &Manner, mut start: Instant) -> Result<()> {
+    let chunk = manner.chunk;
     let bytes = chunk.map_or(audio.len(), |chunk| (chunk.as_secs_f64() * f64::from(RATE)) as usize * 2);
+    let pieces = audio.len().div_ceil(bytes.max(2)) as u32;
     for (piece, number) in audio.chunks(bytes.max(2)).zip(1..) {
+        if number == pieces / 2 {
+            start += manner.hold;
+        }
         if let Some(chunk) = chunk {
             // A piece can be sent when its last sample has been spoken.
             sleep_until(start + chunk * number).await;

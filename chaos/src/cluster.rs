@@ -58,6 +58,14 @@ impl Cluster {
         Ok(Self::Ours(nodes))
     }
 
+    /// The nodes that were started here.
+    pub(crate) fn own(&self) -> &[Node] {
+        match self {
+            Self::Ours(nodes) => nodes,
+            Self::Theirs(_) => &[],
+        }
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Self::Ours(nodes) => nodes.iter().map(|node| node.plan.name.clone()).collect(),

@@ -19,6 +19,7 @@ mod scenario;
 #[path = "../../node/src/load/score.rs"]
 mod score;
 mod script;
+mod soak;
 mod theirs;
 mod timeline;
 mod verdict;
@@ -26,7 +27,7 @@ mod verdict;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::run::Bench;
 use crate::scenario::Scenario;
@@ -34,7 +35,10 @@ use crate::theirs::Theirs;
 
 /// Breaks nodes under load, and checks that no caller loses a word.
 #[derive(Debug, Parser)]
+#[command(subcommand_negates_reqs = true)]
 struct Cli {
+    #[command(subcommand)]
+    long: Option<Long>,
     /// Which scenarios; all when none is named
     scenarios: Vec<String>,
     /// Print the scenarios, and do nothing
@@ -44,22 +48,22 @@ struct Cli {
     #[arg(long)]
     dry_run: bool,
     /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording
-    #[arg(long, value_enum, default_value_t = Engine::Scripted)]
+    #[arg(long, value_enum, default_value_t = Engine::Scripted, global = true)]
     engine: Engine,
     /// So many callers rather than the scenarios' own numbers
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     callers: Option<u32>,
     /// Folder of the built programs [default: the one that this program is in]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     programs: Option<PathBuf>,
     /// Home folder of models and recordings [default: .starling of the checkout]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     home: Option<PathBuf>,
     /// Folder of the scenarios [default: chaos/scenarios of the checkout]
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Where reports go [default: chaos/results of the checkout]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     out: Option<PathBuf>,
     /// A cluster of your own rather than nodes started for it: a file that names its nodes and how each is killed. Nothing is done
     /// to it without --really
@@ -68,6 +72,12 @@ struct Cli {
     /// With --cluster: do it, after a --dry-run has shown what
     #[arg(long, requires = "cluster")]
     really: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Long {
+    /// Mixed load for hours, with things going wrong all the time: no word is lost, and nothing is left behind
+    Soak(soak::Options),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,6 +131,9 @@ async fn main() -> Result<()> {
         theirs,
         out: cli.out.unwrap_or_else(|| checkout.join("results")),
     };
+    if let Some(Long::Soak(options)) = &cli.long {
+        return soak::run(bench, options).await;
+    }
     tokio::select! {
         result = all(&bench, &scenarios) => result,
         // Nodes that were started end with this.

@@ -143,13 +143,13 @@ fn configuration(plan: &NodePlan, http: SocketAddr, gossip: SocketAddr, common: 
         |texts: Vec<String>| texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ");
     let roles = quoted(plan.roles.clone());
     let seeds = quoted(common.seeds.iter().map(SocketAddr::to_string).collect());
-    let NodePlan { name, slots, hosts, cluster, .. } = plan;
+    let NodePlan { name, slots, hosts, cluster, listen, sessions, .. } = plan;
     let slots = slots.div_ceil(*hosts);
     // Many callers begin at once, and come back at once: what they wait for is not what is tried here.
     format!(
-        "[listen]\nhttp = \"{http}\"\nvosk = \"off\"\nmax_connections = 8192\n\n[log]\nformat = \"json\"\nlevel = \"info\"\n\n\
+        "[listen]\nhttp = \"{http}\"\n{listen}\nmax_connections = 8192\n\n[log]\nformat = \"json\"\nlevel = \"info\"\n\n\
          [cluster]\nnode_id = \"{name}\"\nroles = [{roles}]\nlisten = \"{gossip}\"\nseeds = [{seeds}]\n{cluster}\n\
-         [sessions]\nqueue_wait = \"30s\"\nqueue_length = 4096\n\n{}\n\
+         [sessions]\nqueue_wait = \"30s\"\nqueue_length = 4096\n{sessions}\n\n{}\n\
          [[model]]\nname = \"{}\"\nhosts = {hosts}\nslots = {slots}\nthreads = 1\nprewarm = 1\n",
         common.settings, common.model
     )

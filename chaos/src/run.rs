@@ -11,7 +11,7 @@ use crate::callers::{Manner, Told, call, stuck};
 use crate::cluster::Cluster;
 use crate::faults::{Mark, inflict};
 use crate::report::{Caller, Report};
-use crate::scenario::Scenario;
+use crate::scenario::{Load, Scenario};
 use crate::script::Script;
 use crate::theirs::Theirs;
 use crate::verdict::{Shape, judge, text};
@@ -40,8 +40,8 @@ impl Bench {
         if self.real { "moonshine-tiny-en" } else { "scripted" }
     }
 
-    fn script(&self, number: usize, scenario: &Scenario) -> Result<Script> {
-        if self.real { Script::real(&self.home) } else { Ok(Script::scripted(number, &scenario.load)) }
+    pub(crate) fn script(&self, number: usize, load: &Load) -> Result<Script> {
+        if self.real { Script::real(&self.home) } else { Ok(Script::scripted(number, load)) }
     }
 }
 
@@ -60,6 +60,8 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
         let turned = gateways.iter().cycle().skip(number % gateways.len()).take(gateways.len());
         Manner {
             servers: turned.cloned().collect(),
+            ca_file: None,
+            hold: Duration::ZERO,
             model: model.clone(),
             chunk,
             liveness: scenario.load.liveness_s.map(Duration::from_secs_f64),
@@ -72,7 +74,7 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     // The last caller is an innocent one.
     let callers = if bench.real { scenario.load.callers.min(REAL_CALLERS) } else { scenario.load.callers };
     let scripts: Vec<Arc<Script>> = (0..callers.min(MOST_SCRIPTS))
-        .map(|number| bench.script(number, scenario).map(Arc::new))
+        .map(|number| bench.script(number, &scenario.load).map(Arc::new))
         .collect::<Result<_>>()?;
     let script = scripts.last().context("nobody speaks")?;
     let now = Instant::now();

@@ -45,6 +45,16 @@ pub(crate) struct NodePlan {
     /// Further lines of `[cluster]`.
     #[serde(default)]
     pub(crate) cluster: String,
+    /// Further lines of `[listen]`.
+    #[serde(default = "no_other_ports")]
+    pub(crate) listen: String,
+    /// Further lines of `[sessions]`.
+    #[serde(default)]
+    pub(crate) sessions: String,
+}
+
+fn no_other_ports() -> String {
+    "vosk = \"off\"".to_owned()
 }
 
 impl NodePlan {

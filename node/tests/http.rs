@@ -253,6 +253,8 @@ async fn metrics_are_openmetrics_with_the_nodes_state() {
     ] {
         assert!(answer.body.lines().any(|found| found == line), "no {line} in\n{}", answer.body);
     }
+    let tasks = answer.body.lines().find_map(|line| line.strip_prefix("starling_tasks ")?.parse().ok());
+    assert!(tasks.is_some_and(|tasks: u64| tasks > 0), "this answer was a task\n{}", answer.body);
 }
 
 #[tokio::test]

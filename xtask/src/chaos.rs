@@ -1,4 +1,4 @@
-//! The scenarios of `chaos/`, on programs built as they are installed.
+//! The scenarios of `chaos/` and its soak, on programs built as they are installed.
 
 use anyhow::Result;
 
@@ -6,15 +6,28 @@ use crate::command::{self, cargo};
 use crate::setup;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    // What only prints needs no nodes.
+    let prints = args.iter().any(|arg| arg == "--list" || arg == "--dry-run" || arg == "--help");
+    start(&[], args, !prints, true)
+}
+
+/// Hours of load. With `--debug` on programs that are built quicker.
+pub(crate) fn soak(args: &[String]) -> Result<()> {
+    let debug = args.iter().any(|arg| arg == "--debug");
+    let args: Vec<String> = args.iter().filter(|arg| *arg != "--debug").cloned().collect();
+    start(&["soak"], &args, !args.iter().any(|arg| arg == "--help"), !debug)
+}
+
+fn start(first: &[&str], args: &[String], nodes: bool, release: bool) -> Result<()> {
     if args.iter().any(|arg| arg == "real" || arg == "--engine=real") {
         setup::speech()?;
     }
     let packages = ["--package", "starling-engine", "--package", "starling", "--package", "starling-chaos"];
-    // What only prints needs no nodes.
-    if !args.iter().any(|arg| arg == "--list" || arg == "--dry-run" || arg == "--help") {
-        command::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
+    let profile: &[&str] = if release { &["--release"] } else { &[] };
+    if nodes {
+        command::run(cargo().args(["build", "--bins"]).args(profile).args(packages))?;
     }
-    command::run(
-        cargo().args(["run", "--quiet", "--release", "--package", "starling-chaos", "--"]).args(args),
-    )
+    let mut run = cargo();
+    run.args(["run", "--quiet"]).args(profile).args(["--package", "starling-chaos", "--"]);
+    command::run(run.args(first).args(args))
 }

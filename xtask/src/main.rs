@@ -10,6 +10,7 @@ mod command;
 mod demo;
 mod image;
 mod k8s;
+mod leaks;
 mod progress;
 mod readme;
 mod setup;
@@ -68,6 +69,17 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Mixed load for hours, with things going wrong all the time: no word is lost, and nothing is left behind
+    Soak {
+        /// --hours, --minutes, --seed, --callers and others: passed on; --debug for programs that are built quicker
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Look with valgrind for memory that sessions of real engines leave behind; takes minutes
+    Leaks {
+        /// vosk, moonshine; both when none is named
+        engines: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -81,6 +93,8 @@ fn main() -> ExitCode {
         Task::Image(options) => image::run(&options),
         Task::Chaos { args } => chaos::run(&args),
         Task::Sim { args } => sim::run(&args),
+        Task::Soak { args } => chaos::soak(&args),
+        Task::Leaks { engines } => leaks::run(&engines),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

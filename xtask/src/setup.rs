@@ -102,6 +102,15 @@ pub(crate) fn prometheus() -> Result<()> {
 }
 
 pub(crate) fn is_root() -> bool {
+/// What finds leaks in libraries that are not ours.
+pub(crate) fn valgrind() -> Result<()> {
+    if output_of(Command::new("valgrind").arg("--version")).is_some() {
+        return Ok(());
+    }
+    apt("valgrind").context("`valgrind` is missing; on Debian and Ubuntu: apt install valgrind")
+}
+
+fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 

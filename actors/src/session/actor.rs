@@ -30,6 +30,7 @@ use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, OpenedStream, unknown};
+use crate::task::Timer;
 use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
@@ -172,7 +173,7 @@ pub(crate) struct SessionState {
     pub(super) entries: usize,
     pub(super) times: Times,
     pub(super) census: Census,
-    timer: Option<Timestamp>,
+    timer: Option<Timer>,
     /// Who tells of the session; `None` where nobody wants to know.
     pub(super) trace: Option<Box<SessionTrace>>,
     /// What an owner before this one told of it, for one after it.
@@ -375,9 +376,9 @@ impl SessionState {
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
     fn arm(&mut self, myself: &ActorRef<SessionMessage>) {
         let Some(at) = self.machine.next_timeout() else { return };
-        if self.timer.is_none_or(|armed| at < armed) {
-            self.timer = Some(at);
-            myself.send_after(at.since(self.arguments.clock.now()), || SessionMessage::TimedOut);
+        if self.timer.as_ref().is_none_or(|timer| at < timer.at()) {
+            let now = self.arguments.clock.now();
+            self.timer = Some(Timer::set(myself, now, at, || SessionMessage::TimedOut));
         }
     }
 

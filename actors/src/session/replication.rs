@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use starling_core::Timestamp;
 use starling_core::placement::{Copies, keepers};
 use starling_core::replica::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, ReplicationMachine,
@@ -27,7 +26,7 @@ use super::actor::{SessionMessage, SessionState};
 use super::api::SessionEvent;
 use crate::observe::Observation;
 use crate::replica::{CopyStream, OpenedStream, WINDOW, open_copy};
-use crate::task::AbortOnDrop;
+use crate::task::{AbortOnDrop, Timer};
 
 /// How often nodes are looked for while a session has too few copies: as often as gossip brings something new.
 const RETRY: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ pub(super) struct Replication {
     wanted: bool,
     opening: HashMap<Tries, AbortOnDrop>,
     streams: HashMap<Tries, CopyStream>,
-    timer: Option<Timestamp>,
+    timer: Option<Timer>,
     /// Pauses of this process that were seen, and whether one is being seen that was not counted yet.
     pauses: (u64, bool),
     /// Who held copies when the session was taken over: they do until there are new ones.
@@ -146,9 +145,8 @@ impl SessionState {
         let now = self.arguments.clock.now();
         let Some(replication) = &mut self.replication else { return };
         let Some(at) = replication.machine.next_timeout() else { return };
-        if replication.timer.is_none_or(|armed| at < armed) {
-            replication.timer = Some(at);
-            myself.send_after(at.since(now), || SessionMessage::CopiesTimedOut);
+        if replication.timer.as_ref().is_none_or(|timer| at < timer.at()) {
+            replication.timer = Some(Timer::set(myself, now, at, || SessionMessage::CopiesTimedOut));
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Gauges {
     relayed: Gauge,
     copies: Gauge,
     copies_bytes: Gauge,
+    tasks: Gauge,
     copies_free: Gauge,
     ready: Gauge,
     draining: Gauge,
@@ -58,6 +59,8 @@ impl Gauges {
         add(registry, "sessions_relayed", "Sessions of other nodes that decode here", &self.relayed);
         add(registry, "copies", "Copies of other nodes' sessions", &self.copies);
         add(registry, "copies_bytes", "Memory of copies of other nodes' sessions", &self.copies_bytes);
+        let help = "Tasks that live: actors, connections, and what they started";
+        add(registry, "tasks", help, &self.tasks);
         add(registry, "copies_free_bytes", "Memory that there is for more copies", &self.copies_free);
         add(registry, "ready", "1 while new callers should be sent here, as /readyz says", &self.ready);
         add(registry, "draining", "1 while the node is stopping", &self.draining);
@@ -107,6 +110,9 @@ impl Gauges {
         self.relayed.set(whole(status.relayed));
         self.copies.set(whole(status.copies));
         self.copies_bytes.set(whole(status.copies_bytes));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tasks.set(whole(runtime.metrics().num_alive_tasks()));
+        }
         self.copies_free.set(whole(status.copies_free_bytes));
         self.ready.set(i64::from(ready));
         self.draining.set(i64::from(status.draining));
