@@ -101,7 +101,6 @@ pub(crate) fn prometheus() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn is_root() -> bool {
 /// What finds leaks in libraries that are not ours.
 pub(crate) fn valgrind() -> Result<()> {
     if output_of(Command::new("valgrind").arg("--version")).is_some() {
@@ -110,7 +109,7 @@ pub(crate) fn valgrind() -> Result<()> {
     apt("valgrind").context("`valgrind` is missing; on Debian and Ubuntu: apt install valgrind")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     output_of(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
+use starling_core::Timestamp;
 use starling_core::placement::{Copies, keepers};
 use starling_core::replica::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, ReplicationMachine,
