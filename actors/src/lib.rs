@@ -49,7 +49,8 @@ pub use node::{
     ServeError, SessionLimits, StandbyPolicy, StartError,
 };
 pub use observe::{
-    Observation, Observer, SESSION_OUTCOMES, SessionNews, SessionPhase, SessionStanding, SilentObserver, TAKEN_OVER,
+    Observation, Observer, SESSION_OUTCOMES, SessionNews, SessionPhase, SessionStanding, SilentObserver,
+    TAKEN_OVER,
 };
 pub use replica::{CopyArguments, CopyPeers, KeptCopy, TokenSealer};
 pub use reservations::{NoAnswer, Reservations};

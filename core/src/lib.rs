@@ -31,9 +31,9 @@ pub mod replay;
 pub mod replica;
 pub mod restart;
 mod round;
-pub mod scaling;
 #[doc(hidden)]
 pub mod sabotage;
+pub mod scaling;
 pub mod session;
 pub mod tenant;
 pub mod tick;

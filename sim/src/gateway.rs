@@ -240,6 +240,7 @@ fn message_of(event: SessionEvent) -> (Option<ServerMessage>, bool) {
 
 fn ready_message(ready: Ready) -> ServerMessage {
     ServerMessage::Ready {
+        node: String::new(),
         session: ready.session,
         epoch: ready.epoch,
         token: ready.token,

@@ -314,7 +314,7 @@ impl Lease {
             utterance.text = format!("{}@{}", utterance.text, self.attempt.0);
         }
         let (segment, from, to) = (self.segment, self.from, self.at);
-        out.push(FromHost::Cut { lease, segment, from, to, cause, utterance });
+        out.push(FromHost::Cut { lease, segment, from, to, cause, utterance, busy_us: 0 });
         self.segment = segment.next();
         self.from = to;
     }

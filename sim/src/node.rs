@@ -91,6 +91,7 @@ impl Running {
             };
             let standby = if plan.standby { StandbyPolicy::Warm } else { StandbyPolicy::Off };
             let arguments = NodeArguments {
+                tracing: Default::default(),
                 models: vec![model(plan, node)],
                 launcher: Arc::new(hosts.clone()),
                 limits: SessionLimits { standby, ..SessionLimits::default() },

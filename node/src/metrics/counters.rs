@@ -158,9 +158,8 @@ impl Counters {
 
     /// Where spans are counted that never reach the collector.
     pub(super) fn spans_dropped(&self) -> SpansDropped {
-        let of = |reason: &str| {
-            self.spans_dropped.get_or_create_owned(&ReasonLabel { reason: reason.to_owned() })
-        };
+        let of =
+            |reason: &str| self.spans_dropped.get_or_create_owned(&ReasonLabel { reason: reason.to_owned() });
         SpansDropped { queue_full: of("queue_full"), not_sent: of("not_sent") }
     }
 

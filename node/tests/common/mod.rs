@@ -18,8 +18,8 @@ use starling_node::cluster::{Cluster, Watcher};
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router, quic as quic_gateway,
-    vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router,
+    quic as quic_gateway, vosk_router, wyoming_service,
 };
 use starling_node::metrics::{Metrics, MetricsOptions};
 use starling_node::net::{Places, Serving, accept};
