@@ -79,6 +79,7 @@ impl Counts {
 async fn node(launcher: &FakeLauncher) -> (NodeHandle, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let arguments = NodeArguments {
+        tracing: Default::default(),
         models: vec![scripted_model(2, 4)],
         launcher: Arc::new(launcher.clone()),
         limits: SessionLimits::default(),
