@@ -1,7 +1,7 @@
 //! Starling's decisions, as synchronous state machines.
 //!
 //! Owns: what a session does next ([`session`]), which models there are and in which pools ([`lineup`]), who gets a decoder
-//! ([`pool`]) and on which node ([`placement`]), how many sessions a cluster takes ([`admission`]), when a decoder host
+//! ([`pool`]) and on which node ([`placement`]), how many sessions a cluster takes ([`admission`]) and how many decoders it should have ([`scaling`]), when a decoder host
 //! counts as lost ([`host_watch`]), how often it may be restarted ([`restart`]), which links to other nodes there are
 //! ([`peer_links`]), when such a node counts as lost ([`peer_watch`]) and is dialled again ([`redial`]), how a client's
 //! samples become the decoder's ([`audio`]), which gossip was heard before ([`replay`]), when what a session has is safe with
@@ -31,6 +31,7 @@ pub mod replay;
 pub mod replica;
 pub mod restart;
 mod round;
+pub mod scaling;
 pub mod session;
 pub mod tenant;
 pub mod tick;

@@ -355,6 +355,33 @@ fn realtime_clients_may_say_anything() {
     speak(&REALTIME);
 }
 
+/// In every dialect, before anything was said and in the middle of speech: the close frame is answered with its own code, and only
+/// then the connection ends (RFC 6455, section 5.5.1).
+#[test]
+fn who_says_goodbye_is_answered() {
+    const STATUS: Dialect =
+        Dialect { on_vosk: false, paths: &["/client/ws/status"], opening: None, texts: &[] };
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let stage = Stage::start().await;
+        for dialect in [&NATIVE, &VOSK, &GSTREAMER, &DEEPGRAM, &REALTIME, &STATUS] {
+            let goodbye = [Sent::Close(true)];
+            let speech = dialect.opening.map(|text| Sent::Text(text.to_owned())).into_iter();
+            let speech: Vec<_> = speech.chain([Sent::Binary(vec![0; 640]), Sent::Close(true)]).collect();
+            for sent in [&goodbye[..], &speech] {
+                let address = if dialect.on_vosk { stage.vosk } else { stage.http };
+                let mut socket = connect(format!("ws://{address}{}", dialect.paths[0])).await;
+                for sent in sent {
+                    in_time(socket.send(message(sent))).await.expect("the gateway takes it");
+                }
+                assert_eq!(end(&mut socket).await, Some(1000), "{}", dialect.paths[0]);
+                assert!(in_time(socket.next()).await.is_none(), "{}", dialect.paths[0]);
+                stage.is_free().await;
+            }
+        }
+    });
+}
+
 #[test]
 fn recordings_may_be_anything() {
     const LINES: [&str; 6] = [

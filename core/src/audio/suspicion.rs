@@ -24,7 +24,11 @@ const UNRELATED: f64 = 0.25;
 /// Loud blocks that are looked at: two seconds of them.
 const LOUD_BLOCKS: u32 = 20;
 
-/// Of those, how many may be noise: a caller may hiss, or be connected with a crack.
+/// Blocks that are looked at in all, loud or not: half a minute. Wrong bytes are loud from their first second on, and every further
+/// sample of a long call would be looked at for nothing.
+const BLOCKS: u32 = 30 * BLOCKS_A_SECOND;
+
+/// Of the loud ones, how many may be noise: a caller may hiss, or be connected with a crack.
 const MOST_UNRELATED: u32 = 4;
 
 /// What comes before is a client that catches up with itself.
@@ -96,6 +100,7 @@ struct Noise {
     last: f64,
     /// A sample whose second byte is to come.
     half: Option<u8>,
+    blocks: u32,
     loud: u32,
     unrelated: u32,
 }
@@ -152,8 +157,8 @@ impl AudioCheck {
             noise.sample(f64::from(i16::from_le_bytes([low, *byte])));
             if noise.samples >= block {
                 noise.end_block();
-                if noise.loud >= LOUD_BLOCKS {
-                    let found = noise.unrelated > MOST_UNRELATED;
+                if noise.loud >= LOUD_BLOCKS || noise.blocks >= BLOCKS {
+                    let found = noise.loud >= LOUD_BLOCKS && noise.unrelated > MOST_UNRELATED;
                     self.noise = None;
                     return found.then_some(Suspicion::Noise);
                 }
@@ -204,6 +209,7 @@ impl Noise {
     }
 
     fn end_block(&mut self) {
+        self.blocks += 1;
         if (self.energy / f64::from(self.samples.max(1))).sqrt() >= LOUD {
             self.loud += 1;
             self.unrelated += u32::from((self.product / self.energy).abs() < UNRELATED);
@@ -296,6 +302,16 @@ mod tests {
         let swapped: Vec<u8> =
             voice(16_000, 6).chunks_exact(2).flat_map(|sample| [sample[1], sample[0]]).collect();
         assert_eq!(said(16_000, false, &swapped, 3_200, TENTH), [Suspicion::Noise]);
+    }
+
+    #[test]
+    fn noise_is_looked_for_in_the_first_half_minute() {
+        let quiet_for = |seconds: usize| [vec![0; seconds * 32_000], random(200_000)].concat();
+        assert_eq!(said(16_000, false, &quiet_for(27), 3_200, TENTH), [Suspicion::Noise]);
+        assert_eq!(said(16_000, false, &quiet_for(29), 3_200, TENTH), []);
+        let mut check = AudioCheck::new(16_000, false);
+        check.hear(&quiet_for(29), Timestamp(TENTH));
+        assert!(check.noise.is_none(), "no sample is looked at any more");
     }
 
     #[test]

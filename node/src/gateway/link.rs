@@ -28,6 +28,10 @@ pub(super) mod close {
 /// A close frame carries 123 bytes of text at most (RFC 6455, section 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
+/// How long the answer to a peer's close frame may take to be written: it is a few bytes, and only a peer that has long stopped
+/// reading has no room for them.
+const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Which code a connection is closed with after an error.
 pub(super) const fn close_code(code: ErrorCode) -> u16 {
     Close::Error(code).websocket()
@@ -83,10 +87,10 @@ impl Reader {
     /// The next message. Pings and pongs are signs of life and nothing else.
     pub(super) async fn next(&mut self) -> Received {
         loop {
-            let Ok(next) = timeout(self.peer_timeout, self.stream.next()).await else {
+            let Ok(received) = timeout(self.peer_timeout, self.take()).await else {
                 return Received::Silent;
             };
-            if let Some(received) = classify(next, self.too_long) {
+            if let Some(received) = received {
                 return received;
             }
         }
@@ -96,7 +100,17 @@ impl Reader {
         &mut self,
         deadline: Instant,
     ) -> Result<Option<Received>, tokio::time::error::Elapsed> {
-        timeout_at(deadline, self.stream.next()).await.map(|next| classify(next, self.too_long))
+        timeout_at(deadline, self.take()).await
+    }
+
+    async fn take(&mut self) -> Option<Received> {
+        let next = self.stream.next().await;
+        if matches!(next, Some(Ok(Message::Close(_)))) {
+            // The answer stands ready and is written by reading on; after it the stream is over. Without it the peer would take
+            // its own goodbye for a connection that broke (RFC 6455, section 5.5.1).
+            let _ = timeout(CLOSE_ANSWER_TIMEOUT, self.stream.next()).await;
+        }
+        classify(next, self.too_long)
     }
 }
 

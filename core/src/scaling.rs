@@ -1,0 +1,14 @@
+//! How many decoders a model should have.
+//!
+//! Owns: that number and the reason for it: so many beside those in use that nobody waits, more at once when callers come, fewer
+//! only after a while, and, once it has seen a few days, what the hour of the day and of the week lets expect. Must never: start or
+//! stop anything, or know what a decoder costs and where it runs.
+
+mod forecast;
+mod machine;
+mod messages;
+mod recent;
+
+pub use forecast::{BUCKET, DAY, Forecast, WEEK};
+pub use machine::ScalingMachine;
+pub use messages::{Demand, Scale, ScalingConfig, ScalingEvent, ScalingReason};
