@@ -16,6 +16,7 @@ use crate::speech::Speech;
 pub(crate) mod accuracy;
 pub(crate) mod english;
 pub(crate) mod failover;
+pub(crate) mod gateway;
 pub(crate) mod korean;
 pub(crate) mod latency;
 pub(crate) mod memory;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::log::{self, Line};
-use crate::node::{Model, Node, Plan, get};
+use crate::node::{LISTEN, Model, Node, Plan, get};
 use crate::port::free_address;
 use crate::process;
 
@@ -90,6 +90,7 @@ impl Cluster {
                 http: free_address()?,
                 vosk: free_address()?,
                 models: vec![part.model.clone()],
+                listen: LISTEN.to_owned(),
                 sessions: common.sessions.to_owned(),
                 tables,
             };

@@ -9,6 +9,7 @@ mod bare;
 mod cases;
 mod clock;
 mod cluster;
+mod files;
 mod live;
 mod log;
 mod machine;
@@ -85,6 +86,8 @@ enum Case {
     Failover,
     /// Word errors by where segments are cut, and what catching up costs
     Accuracy,
+    /// Ways in: sessions opened and closed, answered live, held while silent, up to 10,000
+    Gateway,
 }
 
 fn main() -> Result<()> {
@@ -139,6 +142,9 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if wanted(Case::Accuracy) {
         cases::accuracy::run(&bench, &mut report).await.context("accuracy")?;
+    }
+    if wanted(Case::Gateway) {
+        cases::gateway::run(&bench, &mut report).await.context("gateway")?;
     }
     report.finish(&cli.name)
 }

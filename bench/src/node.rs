@@ -27,12 +27,17 @@ pub(crate) struct Model {
 /// Loading two models on a busy machine takes a few seconds; this is far beyond.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Room for all callers of a case.
+pub(crate) const LISTEN: &str = "max_connections = 2048\n";
+
 /// What a process is started with, and again when it was killed.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) http: SocketAddr,
     pub(crate) vosk: SocketAddr,
     pub(crate) models: Vec<Model>,
+    /// Further lines of its configuration's table `[listen]`.
+    pub(crate) listen: String,
     /// Lines of its configuration's table `[sessions]`.
     pub(crate) sessions: String,
     /// Whole tables of its configuration beyond `[listen]`, `[sessions]` and models.
@@ -46,6 +51,7 @@ impl Plan {
             http: free_address()?,
             vosk: free_address()?,
             models: models.to_vec(),
+            listen: LISTEN.to_owned(),
             sessions: String::new(),
             tables: "[log]\nlevel = \"warn\"\n".to_owned(),
         })
@@ -157,9 +163,9 @@ impl Drop for Node {
 
 /// An address that nobody listens on. Between this and the node's start somebody might; the node then says so and ends.
 fn configuration(plan: &Plan) -> String {
-    let Plan { http, vosk, models, sessions, tables } = plan;
+    let Plan { http, vosk, models, listen, sessions, tables } = plan;
     let mut text = format!(
-        "[listen]\nhttp = \"{http}\"\nvosk = \"{vosk}\"\nmax_connections = 2048\n\n[sessions]\nqueue_wait = \"30s\"\n\
+        "[listen]\nhttp = \"{http}\"\nvosk = \"{vosk}\"\n{listen}\n[sessions]\nqueue_wait = \"30s\"\n\
          {sessions}\n{tables}"
     );
     for Model { name, hosts, slots, threads, prewarm } in models {

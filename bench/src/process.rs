@@ -27,6 +27,12 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     value.as_deref().and_then(kibibytes).with_context(|| format!("process {pid} is gone"))
 }
 
+/// Resident memory that is the process's own and no file's, in bytes.
+pub(crate) fn own_bytes(pid: u32) -> Result<u64> {
+    let value = field(&format!("/proc/{pid}/status"), "RssAnon");
+    value.as_deref().and_then(kibibytes).with_context(|| format!("process {pid} is gone"))
+}
+
 /// Living children, oldest first.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

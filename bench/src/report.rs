@@ -13,6 +13,8 @@ pub(crate) struct Report {
     machine: Machine,
     /// Too few rounds to be quoted.
     quick: bool,
+    /// What has to be known of the figures.
+    notes: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -38,7 +40,14 @@ impl Report {
     pub(crate) fn new(machine: Machine, quick: bool) -> Self {
         println!("{} x {}, Linux {}", machine.cores, machine.cpu, machine.kernel);
         println!("{:<72} {:>12} {:>12} {:>7}  goal", "", "starling", "compared", "ratio");
-        Self { machine, quick, rows: Vec::new() }
+        Self { machine, quick, notes: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Says how figures were come by, or why some are missing.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        println!("note: {note}");
+        self.notes.push(note);
     }
 
     pub(crate) fn add(&mut self, row: Row) {
