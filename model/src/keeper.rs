@@ -132,7 +132,7 @@ impl State {
         let (stream, said) = (link.stream, link.to_keeper.pop_front());
         match (said, stream) {
             (Some(ToKeeper::Open(epoch)), _) => self.stream_opened(id, node, session, epoch),
-            (Some(ToKeeper::Says(message)), Some(stream)) => self.said(node, stream, session, message),
+            (Some(ToKeeper::Says(message)), Some(stream)) => self.said(node, stream, session, &message),
             (Some(ToKeeper::Closed), stream) => {
                 if let Some(stream) = stream {
                     self.keep(node, session, KeeperEvent::Closed { stream });
@@ -160,7 +160,7 @@ impl State {
         self.keep(node, session, KeeperEvent::Opened { stream, session, epoch });
     }
 
-    fn said(&mut self, node: Node, stream: StreamId, session: SessionId, message: Message) {
+    fn said(&mut self, node: Node, stream: StreamId, session: SessionId, message: &Message) {
         if !self.nodes[node].keeper.obeys(stream) {
             return;
         }

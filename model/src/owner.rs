@@ -167,14 +167,14 @@ impl State {
             match action {
                 SessionAction::RequestLease { attempt, .. } => owner.granted = Some(attempt),
                 SessionAction::ReleaseLease { .. } => {
-                    (owner.granted, owner.decoder) = (None, Decoder::default())
+                    (owner.granted, owner.decoder) = (None, Decoder::default());
                 }
                 SessionAction::OpenStream { attempt, segment, from, .. } => {
                     owner.decoder = Decoder { attempt, segment, from, work: VecDeque::new() };
                 }
                 SessionAction::Feed { from, to, .. } => owner.decoder.work.push_back(Work::Step(from, to)),
                 SessionAction::Flush { at, cause, .. } => {
-                    owner.decoder.work.push_back(Work::Flush(at, cause))
+                    owner.decoder.work.push_back(Work::Flush(at, cause));
                 }
                 SessionAction::TrimSource { until } => {
                     owner.trim_to = owner.trim_to.max(until);
@@ -291,14 +291,14 @@ impl State {
         self.drive(node, id, SessionEvent::Decoded { attempt, until: to });
     }
 
-    pub(crate) fn input(&mut self, node: Node, conn: ConnId, said: ToServer) {
+    pub(crate) fn input(&mut self, node: Node, conn: ConnId, said: &ToServer) {
         let Some(conn) = self.net().conns.get_mut(&conn) else { return };
         conn.left |= matches!(said, ToServer::Closed);
         let serves = conn.serves;
         let Some((id, epoch)) = serves else { return };
         let Some(owner) = self.owner(node, id) else { return };
         let current = owner.session.attached() == Some(epoch);
-        match said {
+        match *said {
             ToServer::Audio(from, to) if current && !owner.session.journal().ended() => {
                 let frames = Arc::make_mut(&mut owner.store.0).append(&pcm(from, to));
                 self.drive(node, id, SessionEvent::AudioReceived { frames });

@@ -26,7 +26,7 @@ impl State {
                     Some(resume) => self.resume(node, session, resume, id),
                 }
             }
-            Some(said) => self.input(node, id, said),
+            Some(said) => self.input(node, id, &said),
             None => {}
         }
         self.forget_conn(id);

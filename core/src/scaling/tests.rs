@@ -118,7 +118,7 @@ proptest! {
             prop_assert_eq!(machine.check(), Ok(()));
             needed.push((now, machine.needed()));
             let desired = machine.current().desired;
-            prop_assert_eq!(out.iter().map(|scale| scale.desired).last().unwrap_or(before.desired), desired);
+            prop_assert_eq!(out.last().map_or(before.desired, |scale| scale.desired), desired);
             if desired < before.desired {
                 let within = needed.windows(2).filter(|pair| now.since(pair[1].0) < config.cooldown).map(|pair| pair[0].1);
                 prop_assert!(within.max().unwrap_or_default() <= desired.max(config.min) || desired == config.max);

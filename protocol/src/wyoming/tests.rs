@@ -203,6 +203,36 @@ fn answers_are_events() {
     insta::assert_snapshot!(told.join("\n"));
 }
 
+proptest! {
+    /// Parts one after another are the whole, in the order that the specification has, whatever is said.
+    #[test]
+    fn whatever_is_said_parts_make_the_whole(
+        language in proptest::option::of("[a-z]{2}"),
+        texts in proptest::collection::vec("(\\PC{1,12}|)", 0..12),
+    ) {
+        let mut teller = Teller::new(language.clone());
+        let mut out = Vec::new();
+        for text in &texts {
+            teller.last(&a_final(text), &mut out);
+        }
+        out.extend(teller.end());
+        let told = told(&out);
+        let kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+        let parts = kinds.iter().filter(|kind| **kind == "transcript-chunk").count();
+        let spoken: Vec<&str> = texts.iter().filter(|text| !text.is_empty()).map(String::as_str).collect();
+        prop_assert_eq!(parts, spoken.len());
+        prop_assert_eq!(kinds[0], "transcript-start");
+        prop_assert_eq!(&kinds[kinds.len() - 2..], ["transcript", "transcript-stop"]);
+        prop_assert_eq!(kinds.len(), parts + 3);
+        let text = |data: &Value| data["text"].as_str().expect("a text").to_owned();
+        let joined: String = told[1..=parts].iter().map(|(_, data)| text(data)).collect();
+        let whole = &told[parts + 1].1;
+        prop_assert_eq!(&joined, &text(whole));
+        prop_assert_eq!(joined, spoken.join(" "));
+        prop_assert_eq!(whole["language"].as_str(), language.as_deref());
+    }
+}
+
 fn events() -> impl Strategy<Value = Vec<u8>> {
     let payload = proptest::collection::vec(any::<u8>(), 0..300);
     let kinds = prop_oneof![Just("audio-chunk"), Just("ping"), Just("transcribe"), Just("unheard-of")];

@@ -170,7 +170,9 @@ async fn stay(
     let mut alive = interval(KEEP_ALIVE);
     loop {
         tokio::select! {
-            heard = call.heard() => drop(heard?.context("the server closed an idle session")?),
+            heard = call.heard() => {
+                heard?.context("the server closed an idle session")?;
+            }
             told = async { stay.wait_for(|stay| *stay <= number).await.map(drop) } => {
                 told.context("nobody waits any more")?;
                 break;

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use starling_protocol::native::ErrorCode;
 
 use super::*;
@@ -136,4 +137,95 @@ fn a_session_that_is_over_keeps_nobody_waiting() {
     replies.closed();
     assert!(replies.is_due(awaited) && replies.is_due(Awaited::Done));
     assert!(matches!(replies.ended(), Some(Ended::Failed(_))));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Sent(usize),
+    Decoded { share: u64, recovering: bool },
+    Partial(u8),
+    Cut { share: u64, text: bool, cause: CutCause },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let cause = prop::sample::select(vec![CutCause::Endpoint, CutCause::Pause, CutCause::Finalize]);
+    let one = prop_oneof![
+        5 => (0usize..40_000).prop_map(Step::Sent),
+        4 => (0u64..=100, proptest::bool::weighted(0.1))
+            .prop_map(|(share, recovering)| Step::Decoded { share, recovering }),
+        2 => any::<u8>().prop_map(Step::Partial),
+        3 => (0u64..=100, any::<bool>(), cause).prop_map(|(share, text, cause)| Step::Cut { share, text, cause }),
+    ];
+    proptest::collection::vec(one, 0..80)
+}
+
+proptest! {
+    /// Whatever comes in whatever order: each final is told once and in order, what it confirms was told, none waits for ever, and
+    /// a message is answered once everything before it is decoded.
+    #[test]
+    fn every_final_is_told_once_and_every_message_is_answered(
+        source in prop::sample::select(vec![8_000u32, 11_025, 16_000, 44_100]),
+        steps in steps(),
+    ) {
+        let mut replies = lockstep(source, 16_000);
+        let (mut received, mut grid, mut segments) = (0u64, 0u64, 0u64);
+        let (mut spoken, mut told, mut confirmed) = (Vec::new(), Vec::new(), None);
+        let take = |reply: Reply, told: &mut Vec<String>, confirmed: &mut Option<Segment>| {
+            if let Some(segment) = reply.confirm {
+                assert!(*confirmed < Some(segment), "what was confirmed is not told again");
+                *confirmed = Some(segment);
+                let reply: serde_json::Value = serde_json::from_str(&reply.text).expect("JSON");
+                let text = reply["text"].as_str().expect("a text");
+                told.extend(text.split_whitespace().map(str::to_owned));
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Sent(bytes) => {
+                    let bytes = bytes / 2 * 2;
+                    received += bytes as u64 / 2;
+                    let awaited = replies.sent(bytes);
+                    if let Awaited::Decoded(until) = awaited {
+                        prop_assert!(until.0 <= received.max(grid), "nothing is waited for that was not sent");
+                    }
+                    if replies.is_due(awaited) {
+                        let waiting = replies.finals.len();
+                        let reply = replies.next_reply();
+                        prop_assert!(waiting == 0 || reply.confirm.is_some(), "a final that waits goes first");
+                        take(reply, &mut told, &mut confirmed);
+                    }
+                    prop_assert!(replies.finals.len() <= MAX_WAITING_FINALS || replies.overflow().is_some());
+                    // All of it decoded is enough, wherever the segment began.
+                    let mut all = lockstep(source, 16_000);
+                    (all.bytes, all.grid) = (replies.bytes, replies.grid);
+                    all.take_in(progress(received, false));
+                    prop_assert!(all.is_due(awaited), "{:?} of {}", awaited, received);
+                }
+                Step::Decoded { share, recovering } => {
+                    replies.take_in(progress(received * share / 100, recovering));
+                    prop_assert!(!recovering || replies.is_due(Awaited::Decoded(SourceOffset(u64::MAX))));
+                }
+                Step::Partial(n) => {
+                    let text = n.to_string();
+                    replies.take_in(partial(&text));
+                    prop_assert_eq!(replies.text_so_far(), Reply { text: partial_reply(&text), confirm: None });
+                }
+                Step::Cut { share, text, cause } => {
+                    let to = grid.max(received * share / 100);
+                    let text = if text { format!("word{segments}") } else { String::new() };
+                    spoken.extend((!text.is_empty()).then(|| text.clone()));
+                    replies.take_in(a_final(segments, to, &text, cause));
+                    prop_assert_eq!(replies.text_so_far().text, partial_reply(""), "what is open is another segment");
+                    prop_assert!(cause != CutCause::Finalize || replies.is_due(Awaited::Finalized));
+                    (grid, segments) = (to, segments + 1);
+                }
+            }
+        }
+        prop_assert!(!replies.is_due(Awaited::Done));
+        replies.closed();
+        prop_assert!(replies.is_due(Awaited::Done), "the end answers whoever waits");
+        take(replies.joined_reply(), &mut told, &mut confirmed);
+        prop_assert_eq!(told, spoken);
+        prop_assert_eq!(confirmed, segments.checked_sub(1).map(Segment));
+    }
 }
