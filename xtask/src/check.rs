@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
         ]))?;
     }
     k8s::check()?;
+    plans()?;
     // Minutes, and only where the system lets it: for whoever changes a line elsewhere there are `cargo xtask image --check` and
     // `cargo xtask k8s roll`.
     if std::env::var_os("CI").is_some() {
@@ -32,4 +33,21 @@ pub(crate) fn run() -> Result<()> {
         k8s::roll()?;
     }
     readme::check()
+}
+
+/// Terraform, Ansible and the unit, as far as can be without a cloud.
+fn plans() -> Result<()> {
+    let packages = setup::deploy::plans()?;
+    let mut path = packages.join("bin").into_os_string();
+    if let Some(inherited) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(inherited);
+    }
+    command::run(
+        Command::new("python3")
+            .current_dir(root())
+            .arg("deploy/check.py")
+            .env("PYTHONPATH", &packages)
+            .env("PATH", path),
+    )
 }

@@ -28,9 +28,15 @@ pub(crate) struct Tools {
     pub(crate) python: PathBuf,
 }
 
+/// Makes sure that what AWS and plain machines are set up with can be checked; the folder of Python's packages.
+pub(crate) fn plans() -> Result<PathBuf> {
+    packages::python("plans", &root().join("deploy/checks/requirements.txt"))
+}
+
 /// Makes sure that everything is there.
 pub(crate) fn everything() -> Result<()> {
     tools()?;
+    plans()?;
     if builder()? == Some("buildah") && is_root() {
         mmdebstrap()?;
     }
