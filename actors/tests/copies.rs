@@ -111,7 +111,10 @@ struct Caller {
 
 impl Caller {
     async fn open(node: &NodeHandle, audio: &[i16]) -> Self {
-        let request = request();
+        Self::open_with(node, audio, request()).await
+    }
+
+    async fn open_with(node: &NodeHandle, audio: &[i16], request: OpenRequest) -> Self {
         let session = request.session;
         let Attachment { ready, input, output } = node.open(request).await.expect("is admitted");
         Self {
@@ -310,6 +313,33 @@ async fn a_node_that_was_cut_off_is_fenced_when_it_is_back() {
     caller.speak(Duration::from_millis(500)).await;
     ["b", "c"].iter().for_each(|node| cluster.net.mend("a", node));
     until("the zombie ends", async || old.status().await.sessions == 0).await;
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_began_a_session_the_one_that_was_asked_last_speaks() {
+    let audio = speech(5, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    // Both can have their copies on the third alone.
+    cluster.net.cut("a", "b");
+    let (first, opening) = (cluster.node("a"), request());
+    let unheard = Caller::open_with(&first, &audio, opening.clone()).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(cluster.copies().await, 1);
+    drop(unheard);
+    let again = OpenRequest { epoch: Epoch(2), ..opening };
+    let mut caller = Caller::open_with(&cluster.node("b"), &audio, again).await;
+    assert_eq!(caller.epoch, Epoch(2));
+    caller.speak(Duration::from_millis(1_500)).await;
+    assert_eq!(
+        first.status().await.sessions,
+        0,
+        "its copy was refused, long before it would have been let go"
+    );
+    assert!(caller.acked > 0);
+    cluster.kill("b");
+    caller.resume_on(&cluster.node("c")).await.expect("goes on");
     assert_eq!(caller.finish().await.heard.finals, wanted.finals);
 }
 

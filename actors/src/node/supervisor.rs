@@ -26,8 +26,8 @@ use crate::replica::{
     CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy, TakenOver,
 };
 use crate::session::{
-    AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor, SessionArguments,
-    SessionMessage,
+    AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
+    SessionArguments, SessionMessage,
 };
 use crate::trace::Tracing;
 
@@ -289,7 +289,7 @@ impl SupervisorState {
     /// Connects the client to its session, if there is one already: the answer to an earlier hello was lost on its way.
     fn attach(&self, request: &OpenRequest, reply: AttachReply) -> Option<AttachReply> {
         let Some(session) = self.sessions.get(&request.session) else { return Some(reply) };
-        let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
+        let (epoch, last_final, have_from) = (AskedEpoch::NextFrom(request.epoch), None, SourceOffset(0));
         let tenant = request.tenant.clone();
         let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
         None
@@ -327,7 +327,7 @@ impl SupervisorState {
             self.make_resampler(myself, rates, NodeMessage::Begin(Box::new(request), reply));
             return Ok(());
         };
-        let opener = Opener { epoch: Epoch(1), last_final: None, have_from: SourceOffset(0), reply };
+        let opener = Opener { epoch: request.epoch, last_final: None, have_from: SourceOffset(0), reply };
         self.spawn(myself, request, resolved, resampler, opener, None).await;
         Ok(())
     }

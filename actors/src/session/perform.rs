@@ -115,7 +115,7 @@ impl SessionState {
     ) {
         let Some(reply) = self.attaching.take() else { return };
         self.store.forget_odd_byte();
-        let resumed = epoch > Epoch(1);
+        let resumed = epoch > self.arguments.request.epoch;
         let outbox = Arc::new(Outbox::default());
         self.replicate(myself, ReplicationEvent::EpochRaised { epoch });
         self.outbox = Some(Arc::clone(&outbox));
