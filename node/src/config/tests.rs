@@ -43,7 +43,8 @@ fn the_sample_file_has_every_key_at_its_default() {
     // The lines of [[model]] are commented out: a model's name has no default.
     let (_, model) = sample.split_once("# [[model]]").expect("has a model");
     let model: String = model.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
-    let model = model.lines().filter(|line| line.contains(" = ")).collect::<Vec<_>>().join("\n");
+    let model = model.lines().filter(|line| line.contains(" = ") || line.starts_with("[model."));
+    let model = model.collect::<Vec<_>>().join("\n");
     let loaded = from_file(&format!("[[model]]\n{model}")).expect("the sample's model is fine");
     assert_eq!(loaded.settings.models, [ModelSettings::named("moonshine-tiny-en")]);
 
@@ -57,7 +58,9 @@ fn the_sample_file_has_every_key_at_its_default() {
     let loaded = from_file(&format!("[[tenant]]\n{tenant}")).expect("the sample's tenant is fine");
     assert_eq!(loaded.settings.tenants, [TenantSettings::named("acme")]);
 
-    let uncommented = sample.replace("# [[model]]", "[[model]]").replace("# [[tenant]]", "[[tenant]]");
+    let uncommented = ["[[model]]", "[model.scaling]", "[[tenant]]"]
+        .iter()
+        .fold(sample, |text, header| text.replace(&format!("# {header}"), header));
     for key in keys::KEYS {
         let (table, name) = key.path.rsplit_once('.').expect("every key is in a table");
         let is_list = matches!(table, "model" | "tenant");
