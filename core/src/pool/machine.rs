@@ -163,9 +163,10 @@ impl PoolMachine {
             },
             Purpose::New if self.draining => Some(Refusal::Draining),
             Purpose::New => {
-                // The queue is for those who find no slot; whoever finds one is in it for no time.
+                // The queue is for those who find no slot; whoever finds one is in it for no time. Where no host is there, somebody
+                // has to ask for one.
                 let slot = self.headroom() > 0 && self.free_slot().is_some();
-                let longest = self.config.queue_length.max(usize::from(slot));
+                let longest = self.config.queue_length.max(usize::from(slot || self.is_cold()));
                 let refused = self.waiting.wait_new(entry, longest).err();
                 if !slot && refused.is_none() {
                     self.reclaim_standby(out);

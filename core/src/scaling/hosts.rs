@@ -64,12 +64,7 @@ impl HostScaler {
         let least = u32::from(config.static_hosts) * u32::from(config.slots_per_host);
         let policy = ScalingConfig { min: config.policy.min.max(least), ..config.policy };
         let policy = ScalingConfig { max: policy.max.max(least), ..policy };
-        Self {
-            config,
-            policy: CountedScaler::new(now, policy),
-            hosts: config.static_hosts,
-            cramped: None,
-        }
+        Self { config, policy: CountedScaler::new(now, policy), hosts: config.static_hosts, cramped: None }
     }
 
     /// Decoders that are to be idle.
@@ -147,7 +142,8 @@ mod tests {
             assert_eq!(scaler.observe(at(second), busy(callers), Room::default()), hosts, "at {second} s");
         }
         assert_eq!(scaler.scale(), Scale { desired: 8, reason: ScalingReason::Demand });
-        let narrow = HostsConfig { policy: ScalingConfig { max: 2, ..CONFIG.policy }, static_hosts: 3, ..CONFIG };
+        let narrow =
+            HostsConfig { policy: ScalingConfig { max: 2, ..CONFIG.policy }, static_hosts: 3, ..CONFIG };
         assert_eq!(HostScaler::new(at(0), narrow).observe(at(0), busy(9), Room::default()), 3);
     }
 

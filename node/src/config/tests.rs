@@ -168,6 +168,12 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[listen]\naudiosocket = \"0.0.0.0:9092\"\n",
         "[listen]\nwyoming = \"127.0.0.1:10300\"\n[wyoming]\ntenant = \"acme\"\n",
         "[listen]\nwyoming_tls = \"127.0.0.1:10301\"\n",
+        "[scaling]\non_demand = 1\n",
+        "[[model]]\nname = \"a\"\nhosts = 0\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nenabled = true\nmax = 7\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nmin = 9\nmax = 8\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\n\ncheck_interval = \"1ms\"\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nidle_tll = \"1s\"\n",
     ];
     let refusals: Vec<String> = table.iter().map(|text| refusal(text)).collect();
     insta::assert_snapshot!(refusals.join("\n"));

@@ -92,7 +92,8 @@ fn joining(state: &GatewayState) -> Option<Part> {
 
 /// Why nobody decodes a model, here or on a peer.
 pub(super) fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
-    if model.hosts_ready > 0 || !directory.candidates(&model.name, &model.digest).is_empty() {
+    let on_demand = model.scaling.is_some_and(|scaling| scaling.on_demand) && model.last_error.is_none();
+    if on_demand || model.hosts_ready > 0 || !directory.candidates(&model.name, &model.digest).is_empty() {
         return None;
     }
     let mut reason = match model.hosts_total {

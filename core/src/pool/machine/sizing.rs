@@ -38,8 +38,12 @@ impl PoolMachine {
 
     /// The longest that a new session waits: where no host is there, one may have to load first.
     pub(super) fn longest_wait(&self) -> Duration {
-        let least = self.config.queue_wait;
-        if self.hosts.open() == 0 { least.max(self.config.cold_wait) } else { least }
+        if self.is_cold() { self.config.cold_wait } else { self.config.queue_wait }
+    }
+
+    /// Whether no host is there, and callers wait for one to load.
+    pub(super) fn is_cold(&self) -> bool {
+        self.hosts.open() == 0 && self.config.cold_wait > self.config.queue_wait
     }
 
     /// Takes a parked host back, the fullest first; those that load still after those that are ready.

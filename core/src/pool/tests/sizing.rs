@@ -137,7 +137,8 @@ fn what_other_nodes_may_lose_keeps_a_host() {
 
 #[test]
 fn whoever_comes_first_waits_for_the_model_to_load_and_no_longer_than_that() {
-    let (cold, mut out) = (PoolConfig { hosts: 0, cold_wait: Duration::from_secs(20), ..config() }, Vec::new());
+    let (cold, mut out) =
+        (PoolConfig { hosts: 0, cold_wait: Duration::from_secs(20), ..config() }, Vec::new());
     let mut stage = Stage::new();
     (stage.loading, stage.running) = (BTreeSet::new(), BTreeSet::new());
     stage.pool = PoolMachine::new(Timestamp::default(), cold, &mut out);
