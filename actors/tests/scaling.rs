@@ -65,7 +65,8 @@ async fn whoever_stays_is_left_alone() {
     let calm = speak(&node, &audio, REAL_TIME);
     let calls = async {
         sleep(Duration::from_secs(1)).await;
-        join_all((0..5).map(|_| speak(&node, &speech(1, 4), REAL_TIME))).await;
+        let short = speech(1, 4);
+        join_all((0..5).map(|_| speak(&node, &short, REAL_TIME))).await;
         sleep(Duration::from_secs(300)).await;
         launcher.alive().len()
     };
@@ -96,17 +97,17 @@ async fn no_host_is_started_that_there_is_no_memory_for() {
     // What a host takes is known once one has told of it.
     sleep(Duration::from_secs(5)).await;
     let there = launcher.alive().len();
-    let held: Vec<Attachment> =
-        join_all((0..2 * there).map(|_| node.open(request()))).await.into_iter().map(|open| open.expect("room")).collect();
+    let held: Vec<Attachment> = join_all((0..2 * there).map(|_| node.open(request())))
+        .await
+        .into_iter()
+        .map(|open| open.expect("room"))
+        .collect();
     let began = Instant::now();
     let refused = node.open(request()).await.err().map(|body| body.code);
     assert_eq!(refused, Some(ErrorCode::Busy));
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(launcher.alive().len(), there);
-    assert_eq!(
-        model(&node).await.scaling.map(|scaling| scaling.scale.reason),
-        Some(ScalingReason::Maximum)
-    );
+    assert_eq!(model(&node).await.scaling.map(|scaling| scaling.scale.reason), Some(ScalingReason::Maximum));
     available.store(u64::MAX / 2, Ordering::Relaxed);
     sleep(Duration::from_secs(3)).await;
     assert!(launcher.alive().len() > there);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use starling_actors::{
-    Clock, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipHandle, MembershipTimings,
-    NodeStatus, Observer, generation_at_start, packet_key,
+    Clock, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipHandle,
+    MembershipTimings, NodeStatus, Observer, generation_at_start, packet_key,
 };
 use starling_protocol::gossip::{Addresses, LoadRecord, Roles};
 use starling_protocol::ids::NodeNameError;

@@ -438,7 +438,8 @@ impl ModelSettings {
     /// One that nobody listed: loaded for whoever asks for it, and gone when nobody does.
     #[must_use]
     pub fn on_demand(name: &str) -> Self {
-        let scaling = ModelScalingSettings { enabled: true, idle_target: 0, ..ModelScalingSettings::default() };
+        let scaling =
+            ModelScalingSettings { enabled: true, idle_target: 0, ..ModelScalingSettings::default() };
         Self { hosts: 0, scaling, ..Self::named(name) }
     }
 

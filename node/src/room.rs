@@ -55,7 +55,9 @@ impl MachineRoom {
     #[must_use]
     pub fn memory(&self) -> MemoryKnown {
         let available = Arc::clone(&self.available);
-        MemoryKnown(Arc::new(move || Some(available.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)))
+        MemoryKnown(Arc::new(move || {
+            Some(available.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
+        }))
     }
 
     fn note(&self) {
@@ -71,7 +73,8 @@ pub fn cores() -> u32 {
     let there = std::thread::available_parallelism().map_or(1, NonZero::get);
     let there = u32::try_from(there).unwrap_or(u32::MAX);
     // A part of a core is none that a thread has to itself.
-    let allowed = Limits::read(read).cpu_millis.map(|millis| u32::try_from(millis / 1_000).unwrap_or(u32::MAX));
+    let allowed =
+        Limits::read(read).cpu_millis.map(|millis| u32::try_from(millis / 1_000).unwrap_or(u32::MAX));
     there.min(allowed.unwrap_or(u32::MAX)).max(1)
 }
 

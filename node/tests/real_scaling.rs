@@ -159,7 +159,9 @@ async fn the_first_caller_waits_for_the_model_and_the_last_takes_it_along() {
 /// With a real model: its files are read, and the engine loads it, while the caller waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
-    let settings = Settings::new("[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n");
+    let settings = Settings::new(
+        "[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n",
+    );
     let program = Program::serve(&["--config", settings.path()], 1).await;
     let unknown = try_open(&program, "no-such-model").await.err().expect("there is none");
     assert!(unknown.contains("scripted"), "it names what there is: {unknown}");

@@ -14,8 +14,8 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use super::arguments::{Capabilities, ModelArguments, NodeArguments};
-use super::scaling::PoolScale;
 use super::models::{ModelChange, ModelsMessage, ServeError};
+use super::scaling::PoolScale;
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
 use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};

@@ -41,11 +41,7 @@ impl Default for ModelScaling {
 
 impl ModelScaling {
     pub(crate) const fn hosts_config(&self, model: &ModelArguments) -> HostsConfig {
-        HostsConfig {
-            policy: self.policy,
-            slots_per_host: model.slots_per_host,
-            static_hosts: model.hosts,
-        }
+        HostsConfig { policy: self.policy, slots_per_host: model.slots_per_host, static_hosts: model.hosts }
     }
 }
 

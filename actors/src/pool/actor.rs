@@ -15,8 +15,8 @@ use starling_protocol::{Attempt, LeaseId};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::scaling::{PoolScaling, Scaler};
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot, ReserveAnswer};
+use super::scaling::{PoolScaling, Scaler};
 use crate::clock::Clock;
 use crate::decoder::{
     DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage, Holder, HolderMessage, Seat,

@@ -8,8 +8,8 @@ use starling_core::pool::{Claim, HostId, PoolCounts, PoolEvent, Purpose, Refused
 use starling_protocol::control::ReservationId;
 use starling_protocol::{Attempt, LeaseId, NodeName, SessionId};
 
-use crate::node::PoolScale;
 use crate::decoder::{DecoderHandle, Holder};
+use crate::node::PoolScale;
 use crate::trace::LeaseTrace;
 
 /// The right to a decoder.

@@ -54,7 +54,11 @@ impl Scaler {
     }
 
     pub(super) fn scale(&self) -> PoolScale {
-        PoolScale { scale: self.machine.scale(), expected: self.machine.expected(), on_demand: self.on_demand }
+        PoolScale {
+            scale: self.machine.scale(),
+            expected: self.machine.expected(),
+            on_demand: self.on_demand,
+        }
     }
 }
 

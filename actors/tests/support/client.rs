@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use starling_actors::{
     Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, Keep, ModelArguments, ModelScaling,
-    NodeArguments, NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
+    NodeArguments, NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput,
+    SilentObserver,
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;

@@ -79,7 +79,8 @@ pub(crate) fn run(trace: &Trace, supply: Supply, policy: Policy) -> Account {
     simulation.tell(PoolEvent::TimedOut);
     let calls = trace.calls.iter().enumerate();
     simulation.due.extend(calls.map(|(index, call)| Reverse((call.begins, Event::Call(index)))));
-    while let Some(Reverse((at, event))) = simulation.due.pop().filter(|Reverse((at, _))| *at <= trace.lasts) {
+    while let Some(Reverse((at, event))) = simulation.due.pop().filter(|Reverse((at, _))| *at <= trace.lasts)
+    {
         simulation.pass(at);
         simulation.happen(event);
     }
@@ -206,7 +207,8 @@ mod tests {
     use crate::scaling::trace::{Call, synthetic};
 
     fn calls(each: impl IntoIterator<Item = (u64, u64)>) -> Trace {
-        let call = |(begins, lasts)| Call { begins: Duration::from_secs(begins), lasts: Duration::from_secs(lasts) };
+        let call =
+            |(begins, lasts)| Call { begins: Duration::from_secs(begins), lasts: Duration::from_secs(lasts) };
         let calls: Vec<Call> = each.into_iter().map(call).collect();
         Trace { name: "t".into(), calls, lasts: Duration::from_secs(3_600), judged_from: Duration::ZERO }
     }

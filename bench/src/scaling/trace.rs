@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_recording_has_a_heading_or_none_and_its_faults_are_named() {
-        let call = |begins, lasts| Call { begins: Duration::from_secs(begins), lasts: Duration::from_secs(lasts) };
+        let call =
+            |begins, lasts| Call { begins: Duration::from_secs(begins), lasts: Duration::from_secs(lasts) };
         let calls = read("begins_s,lasts_s\n0,60\n\n 1.0 , 2 \n").expect("is a trace");
         assert_eq!(calls, [call(0, 60), call(1, 2)]);
         assert_eq!(read("5,6").expect("is a trace"), [call(5, 6)]);

@@ -71,7 +71,7 @@ pub struct OwnScaling {
 
 /// The policy, model by model.
 #[derive(Debug, Default)]
-pub struct ClusterScaling {
+pub(super) struct ClusterScaling {
     models: Mutex<BTreeMap<String, (ScalingConfig, CountedScaler)>>,
 }
 

@@ -127,7 +127,10 @@ pub const KEYS: &[Key] = &[
     key("model.load_deadline", "a time with its unit from \"1s\" to \"30m\", such as \"60s\""),
     key("model.nice", "a whole number from -20 to 19"),
     key("model.scaling.enabled", "true or false"),
-    key("model.scaling.min", "a whole number from 0 to the model's scaling.max, if that is not 0, and at most 16384"),
+    key(
+        "model.scaling.min",
+        "a whole number from 0 to the model's scaling.max, if that is not 0, and at most 16384",
+    ),
     key("model.scaling.max", "a whole number from the model's hosts times its slots to 16384, or 0"),
     key("model.scaling.idle_target", "a whole number from 0 to 10000"),
     key("model.scaling.cooldown", LONG),

@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 
 use super::restart::needs_restart;
 use super::{resolve, resolve_models};
-use crate::room::MachineRoom;
 use crate::config::{Loaded, ModelSettings, Role, Settings, check, keys};
 use crate::exit::{Exit, Failure};
+use crate::room::MachineRoom;
 use crate::telemetry::Log;
 use crate::tenants::{TenantFacts, Tenants, TokenVerifier};
 
@@ -69,7 +69,8 @@ impl LiveModels {
             tracing::warn!("changed, and in force only after a restart: {}", kept.join(", "));
         }
         let models = resolve(&self.home, &settings).await?;
-        let changes = self.node.serve_models(as_decoded(&self.started, &self.room, models)).await.map_err(refused)?;
+        let changes =
+            self.node.serve_models(as_decoded(&self.started, &self.room, models)).await.map_err(refused)?;
         *named = settings.models;
         self.admit(tenants, tokens);
         let level = self.log.set_level(&settings.log.level);

@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn without_groups_or_limits_there_are_none() {
         assert_eq!(limits(&[]), Limits::default());
-        let two = [(OWN, "0::/"), ("/sys/fs/cgroup/cpu.max", "max 100000"), ("/sys/fs/cgroup/memory.max", "max")];
+        let two =
+            [(OWN, "0::/"), ("/sys/fs/cgroup/cpu.max", "max 100000"), ("/sys/fs/cgroup/memory.max", "max")];
         assert_eq!(limits(&two), Limits::default());
         let one = [
             (OWN, "4:memory:/a\n1:cpu:/\nno line of its kind\n0::/"),
