@@ -46,8 +46,8 @@ pub use membership::{
     gossip_key, packet_key, watch_pulse,
 };
 pub use node::{
-    Capabilities, Keep, ModelArguments, ModelChange, ModelStatus, NodeArguments, NodeHandle, NodeStatus,
-    ServeError, SessionLimits, StandbyPolicy, StartError,
+    Capabilities, Keep, MemoryKnown, ModelArguments, ModelChange, ModelScaling, ModelStatus, NodeArguments,
+    NodeHandle, NodeStatus, PoolScale, ServeError, SessionLimits, StandbyPolicy, StartError,
 };
 pub use observe::{
     Observation, Observer, SESSION_OUTCOMES, SessionNews, SessionPhase, SessionStanding, SilentObserver,

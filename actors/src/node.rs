@@ -8,8 +8,10 @@ mod models;
 mod relays;
 mod reservations;
 mod resume;
+mod scaling;
 mod supervisor;
 
 pub use arguments::{Capabilities, Keep, ModelArguments, NodeArguments, SessionLimits, StandbyPolicy};
 pub use handle::{ModelStatus, NodeHandle, NodeStatus, StartError};
 pub use models::{ModelChange, ServeError};
+pub use scaling::{MemoryKnown, ModelScaling, PoolScale};

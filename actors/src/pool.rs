@@ -4,6 +4,8 @@
 
 mod actor;
 mod messages;
+mod scaling;
 
 pub(crate) use actor::{ModelPoolActor, OthersKnown, PoolArguments};
 pub(crate) use messages::{Grant, HostLoad, LeaseAnswer, PoolMessage, PoolSnapshot};
+pub(crate) use scaling::PoolScaling;

@@ -21,6 +21,7 @@ pub(crate) mod korean;
 pub(crate) mod latency;
 pub(crate) mod memory;
 pub(crate) mod overhead;
+pub(crate) mod scaling;
 
 /// What every case needs.
 pub(crate) struct Bench {

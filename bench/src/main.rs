@@ -18,6 +18,7 @@ mod node;
 mod port;
 mod process;
 mod report;
+mod scaling;
 mod score;
 mod speech;
 mod vosk;
@@ -55,6 +56,9 @@ struct Cli {
     /// Home folder of models and libraries [default: the nearest .starling upwards]
     #[arg(long)]
     home: Option<PathBuf>,
+    /// For `scaling`, a recorded trace: a line for each call with the second it began and the seconds it lasted, a comma between
+    #[arg(long, value_name = "FILE")]
+    calls: Option<PathBuf>,
     /// Folder of English recordings with a transcripts.tsv [default: ../shared/audio/en beside the checkout, else the
     /// recordings in the home folder]
     #[arg(long)]
@@ -86,6 +90,8 @@ enum Case {
     Failover,
     /// Word errors by where segments are cut, and what catching up costs
     Accuracy,
+    /// Hosts that become more and fewer: policies side by side over days of callers, and how long it takes until one more is there
+    Scaling,
     /// Ways in: sessions opened and closed, answered live, held while silent, up to 10,000
     Gateway,
 }
@@ -145,6 +151,9 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if wanted(Case::Gateway) {
         cases::gateway::run(&bench, &mut report).await.context("gateway")?;
+    }
+    if wanted(Case::Scaling) {
+        cases::scaling::run(&bench, &mut report, cli.calls.as_deref()).await.context("scaling")?;
     }
     report.finish(&cli.name)
 }

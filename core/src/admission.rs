@@ -59,5 +59,14 @@ pub fn headroom(own: NodeSlots, others: Others) -> u64 {
     room.map_or(u64::MAX, |room| room.saturating_sub(streams))
 }
 
+/// The fewest slots that a node must have which decodes `busy` streams, so that it and the others could take over those of any
+/// other node. Without others it is none.
+#[must_use]
+pub fn least_total(busy: u32, others: Others) -> u64 {
+    let streams = u64::from(busy) + others.busy;
+    // Each slot decodes two when it has to.
+    others.worst.map_or(0, |worst| streams.saturating_sub(others.capacity.saturating_sub(worst)).div_ceil(2))
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -9,6 +9,8 @@
 //! ([`admission`](crate::admission)).
 //! A host that is to be replaced gets no new leases; its successor is started first, then its leases are told to move at
 //! their next segment's border, then it is stopped. A segment that may kill its host gets one of its own.
+//! How many hosts there are may change: more start at once, or are taken back; one too many is parked, which leaves what it
+//! decodes alone, and goes when it is empty.
 //! A standby has what nobody else needs: it never waits, and goes when a session finds no slot.
 
 mod admission;

@@ -4,11 +4,16 @@
 //! only after a while, and, once it has seen a few days, what the hour of the day and of the week lets expect. Must never: start or
 //! stop anything, or know what a decoder costs and where it runs.
 
+mod counted;
+mod flow;
 mod forecast;
+mod hosts;
 mod machine;
 mod messages;
 mod recent;
 
+pub use counted::{CountedScaler, node_reserve};
 pub use forecast::{BUCKET, DAY, Forecast, WEEK};
+pub use hosts::{HostScaler, HostsConfig, Room};
 pub use machine::ScalingMachine;
 pub use messages::{Demand, Scale, ScalingConfig, ScalingEvent, ScalingReason};

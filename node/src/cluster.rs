@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use starling_actors::{
-    ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipHandle, MembershipTimings,
-    NodeStatus, Observer, generation_at_start, packet_key,
+    Clock, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipHandle,
+    MembershipTimings, NodeStatus, Observer, generation_at_start, packet_key,
 };
 use starling_protocol::gossip::{Addresses, LoadRecord, Roles};
 use starling_protocol::ids::NodeNameError;
@@ -34,6 +34,7 @@ mod name;
 mod operate;
 mod report;
 mod reservations;
+mod scaling;
 mod story;
 mod trust;
 mod watcher;
@@ -48,6 +49,7 @@ pub(crate) use operate::entry;
 pub use operate::{DrainError, KillError, Told, UnknownNode};
 pub use report::{ClusterReport, HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 pub use reservations::ControlReservations;
+pub use scaling::{ModelScalingReport, OwnScaling, ScalingReport};
 pub use story::ClusterEvent;
 pub use trust::{token_key, trust};
 pub use watcher::{Scene, Watcher};
@@ -67,6 +69,8 @@ pub struct Cluster {
     membership: Option<MembershipHandle>,
     directory: Arc<Directory>,
     operating: operate::Operating,
+    scaling: scaling::ClusterScaling,
+    clock: Clock,
     /// The seeds that may be other nodes, and until when one of them is waited for.
     joining: Option<(Vec<String>, Instant)>,
 }
@@ -126,6 +130,8 @@ impl Cluster {
             membership: None,
             directory: Arc::default(),
             operating: operate::Operating::default(),
+            scaling: scaling::ClusterScaling::default(),
+            clock: Clock::start(),
             joining: None,
         })
     }
@@ -224,16 +230,17 @@ impl Cluster {
         view
     }
 
-    /// Tells the others how loaded this node is, until told to stop.
+    /// Tells the others how loaded this node is, and takes note of how loaded all are, until told to stop.
     pub async fn keep_telling(self: Arc<Self>, sessions: Arc<dyn Sessions>, stopping: CancellationToken) {
-        if self.membership.is_none() {
-            return;
-        }
         let mut ticks = tokio::time::interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.tell(&sessions.status().await, false).await,
+                _ = ticks.tick() => {
+                    let status = sessions.status().await;
+                    drop(self.scaling(&status));
+                    self.tell(&status, false).await;
+                }
                 () = stopping.cancelled() => break,
             }
         }

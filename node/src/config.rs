@@ -17,6 +17,7 @@ pub mod keys;
 pub mod load;
 mod locate;
 mod page;
+mod scaling;
 pub mod secret;
 mod tenant;
 mod units;
@@ -27,6 +28,7 @@ pub use error::ConfigError;
 pub use jwt::JwtSettings;
 pub use load::{Flag, Loaded, load};
 pub use page::{ChaosSettings, TRACE_ID, TracingSettings};
+pub use scaling::{ModelScalingSettings, ScalingSettings};
 pub use secret::Secret;
 pub use tenant::TenantSettings;
 
@@ -50,6 +52,8 @@ pub struct Settings {
     pub wyoming: WyomingSettings,
     /// What a session may take.
     pub sessions: SessionSettings,
+    /// Models that are loaded when they are asked for.
+    pub scaling: ScalingSettings,
     /// The program that decodes.
     pub decoder: DecoderSettings,
     /// What is logged.
@@ -408,6 +412,9 @@ pub struct ModelSettings {
     /// Niceness of the hosts.
     #[serde(default = "ModelSettings::default_nice")]
     pub nice: i8,
+    /// How its hosts become more and fewer.
+    #[serde(default)]
+    pub scaling: ModelScalingSettings,
 }
 
 impl ModelSettings {
@@ -424,7 +431,16 @@ impl ModelSettings {
             memory_budget: Self::default_memory_budget(),
             load_deadline: Self::default_load_deadline(),
             nice: Self::default_nice(),
+            scaling: ModelScalingSettings::default(),
         }
+    }
+
+    /// One that nobody listed: loaded for whoever asks for it, and gone when nobody does.
+    #[must_use]
+    pub fn on_demand(name: &str) -> Self {
+        let scaling =
+            ModelScalingSettings { enabled: true, idle_target: 0, ..ModelScalingSettings::default() };
+        Self { hosts: 0, scaling, ..Self::named(name) }
     }
 
     const fn default_hosts() -> u16 {

@@ -158,6 +158,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/audiosocket/{uuid}/events", get(audiosocket::events))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
+        .route("/v1/scaling", get(operator::scaling))
         .route("/healthz", get(health::healthy))
         .route("/livez", get(health::alive))
         .route("/startupz", get(health::started))

@@ -19,6 +19,7 @@ pub mod models;
 pub mod net;
 pub mod operate;
 mod remote;
+pub mod room;
 pub mod serve;
 pub mod sessions;
 mod signals;

@@ -127,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Cluster;
+    use crate::cluster::ScalingReport;
     use crate::metrics::{MetricsOptions, Scrape};
 
     /// Takes audio after so long.
@@ -159,7 +160,14 @@ mod tests {
     fn waited(metrics: &Metrics) -> Option<String> {
         let (status, cluster) = (NodeStatus::default(), Cluster::alone("a").expect("a name"));
         let cluster = cluster.view(&status);
-        let scrape = Scrape { status: &status, cluster: &cluster, ready: true, tenants: &[], machine: None };
+        let scrape = Scrape {
+            status: &status,
+            cluster: &cluster,
+            scaling: &ScalingReport::default(),
+            ready: true,
+            tenants: &[],
+            machine: None,
+        };
         let text = metrics.encode(&scrape).expect("fits");
         text.lines()
             .find_map(|line| line.strip_prefix("starling_backpressure_seconds_total "))

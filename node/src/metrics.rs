@@ -23,6 +23,7 @@ pub use self::machine::MachineFacts;
 use self::machine::MachineMetrics;
 use self::timings::Timings;
 use crate::build;
+use crate::cluster::ScalingReport;
 use crate::tenants::TenantUse;
 use crate::tls::Certificate;
 use crate::traces::SpansDropped;
@@ -82,6 +83,8 @@ pub struct Scrape<'a> {
     pub status: &'a NodeStatus,
     /// It and the others.
     pub cluster: &'a ClusterView,
+    /// What all of them together need.
+    pub scaling: &'a ScalingReport,
     /// Whether it is ready for callers.
     pub ready: bool,
     /// What its tenants take.

@@ -1,20 +1,23 @@
 //! From a model's name in the settings to what its hosts are started with.
 
-use std::num::NonZero;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use starling_actors::{Capabilities, Keep, ModelArguments};
+use starling_actors::{Capabilities, Keep, MemoryKnown, ModelArguments, ModelScaling};
+use starling_core::scaling::ScalingConfig;
 use starling_engine::catalogue::{self, Catalogue, Home, ModelHold, PrepareError, PreparedModel};
 use starling_protocol::lease::EngineKind;
 
 use crate::config::{ModelSettings, Settings};
 use crate::exit::{Exit, Failure};
+use crate::room::cores;
 
 mod live;
+mod on_demand;
 mod restart;
 
 pub use live::{LiveModels, ReadSettings, as_decoded};
+pub use on_demand::OnDemand;
 
 /// What is served when nothing is said, the default first: each that is prepared.
 pub const DEFAULT_MODELS: [&str; 2] = ["moonshine-tiny-en", "vosk-ko-small"];
@@ -88,8 +91,9 @@ fn served(prepared: PreparedModel, hold: Option<ModelHold>, settings: &ModelSett
         sample_rate: prepared.sample_rate_hz,
         capabilities,
         hosts: settings.hosts,
+        scaling: scaling(settings, cores()),
         slots_per_host: settings.slots,
-        threads_per_host: threads(settings),
+        threads_per_host: threads(settings, cores()),
         prewarm_per_host: settings.prewarm,
         recognizer_audio_budget: settings.recognizer_audio_budget,
         memory_budget_bytes: settings.memory_budget,
@@ -110,12 +114,76 @@ fn engine(kind: catalogue::EngineKind) -> (EngineKind, Capabilities) {
     }
 }
 
+/// Live streams that a core decodes, where nobody says how many: what Vosk takes of one for a second of new speech is 0.23 s, and
+/// others take less.
+const DECODERS_PER_CORE: u32 = 4;
+
+/// The most decoders of a model on this node.
+fn most_decoders(settings: &ModelSettings, cores: u32) -> u32 {
+    let always = u32::from(settings.hosts) * u32::from(settings.slots);
+    match settings.scaling.max {
+        0 => cores.saturating_mul(DECODERS_PER_CORE).max(settings.scaling.min),
+        max => max,
+    }
+    .max(always)
+}
+
+fn scaling(settings: &ModelSettings, cores: u32) -> ModelScaling {
+    let of = &settings.scaling;
+    ModelScaling {
+        enabled: of.enabled,
+        policy: ScalingConfig {
+            idle_target: of.idle_target,
+            min: of.min,
+            max: most_decoders(settings, cores),
+            cooldown: of.cooldown,
+            check_interval: of.check_interval,
+            predictive: of.predictive,
+        },
+        idle_ttl: of.idle_ttl,
+        unused_ttl: of.unused_ttl,
+        load_wait: of.load_wait,
+        memory: MemoryKnown::unknown(),
+    }
+}
+
 /// More threads than cores decode no faster and make each wait longer.
-fn threads(settings: &ModelSettings) -> u16 {
+fn threads(settings: &ModelSettings, cores: u32) -> u16 {
     if settings.threads > 0 {
         return settings.threads;
     }
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let share = (cores / usize::from(settings.hosts)).max(1);
-    u16::try_from(share).unwrap_or(u16::MAX)
+    let hosts = if settings.scaling.enabled {
+        most_decoders(settings, cores).div_ceil(u32::from(settings.slots.max(1)))
+    } else {
+        settings.hosts.into()
+    };
+    u16::try_from((cores / hosts.max(1)).max(1)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scaled(hosts: u16, slots: u16, max: u32) -> ModelSettings {
+        let mut settings = ModelSettings { hosts, slots, ..ModelSettings::named("m") };
+        (settings.scaling.enabled, settings.scaling.max) = (true, max);
+        settings
+    }
+
+    #[test]
+    fn cores_bound_the_decoders_where_nobody_says_how_many() {
+        for (hosts, slots, max, cores, expected) in
+            [(2, 4, 0, 2, 8), (1, 4, 0, 8, 32), (0, 4, 0, 1, 4), (2, 16, 0, 2, 32), (1, 4, 6, 64, 6)]
+        {
+            assert_eq!(most_decoders(&scaled(hosts, slots, max), cores), expected);
+        }
+    }
+
+    #[test]
+    fn threads_are_shared_out_among_the_hosts_that_there_may_be() {
+        assert_eq!(threads(&ModelSettings::named("m"), 8), 4);
+        assert_eq!(threads(&scaled(2, 4, 32), 8), 1);
+        assert_eq!(threads(&scaled(0, 4, 8), 8), 4);
+        assert_eq!(threads(&ModelSettings { threads: 3, ..scaled(0, 4, 8) }, 8), 3);
+    }
 }

@@ -9,12 +9,11 @@ use anyhow::{Context, anyhow};
 use quinn::Endpoint;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
-    SessionLimits, StandbyPolicy, TokenSealer, Tracing, watch_pulse,
+    TokenSealer, Tracing, watch_pulse,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
-use starling_protocol::lease::CutOptions;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -26,7 +25,7 @@ use crate::cluster::{
     Watcher,
 };
 use crate::config::load::variable_of;
-use crate::config::{Loaded, Secret, SessionSettings, Settings, Standby, TlsSettings};
+use crate::config::{Loaded, Secret, Settings, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
@@ -35,8 +34,9 @@ use crate::gateway::{
 };
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
-use crate::models::{LiveModels, ReadSettings, as_decoded, resolve};
+use crate::models::{LiveModels, OnDemand, ReadSettings, as_decoded, resolve};
 use crate::net::{Places, Service, Serving, accept};
+use crate::room::MachineRoom;
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::telemetry::Log;
@@ -44,6 +44,10 @@ use crate::tenants::Tenants;
 use crate::tls::{Certificate, CertificateFiles, file_ends_unix_s};
 use crate::traces::{Traces, tracing_of};
 use crate::watched::WatchedSessions;
+
+mod limits;
+
+use limits::limits;
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -96,9 +100,11 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             .await?,
     );
     let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
+    let room = MachineRoom::look();
     let live = |node: &NodeHandle| {
+        let (home, room) = (home.clone(), room.clone());
         let live =
-            LiveModels::new(node.clone(), home.clone(), settings.clone(), Arc::clone(&tenants), reread, log);
+            LiveModels::new(node.clone(), (home, room), settings.clone(), Arc::clone(&tenants), reread, log);
         cluster.manage(Arc::clone(&live));
         live
     };
@@ -121,7 +127,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
             let told = (Arc::clone(&observer), tracing_of(traces.as_ref()));
-            let node = start(&settings, &served, told, Some(peers), copies).await?;
+            let node = start((&settings, &room), &served, told, Some(peers), copies).await?;
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
@@ -138,12 +144,15 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
             let told = (observer, tracing_of(traces.as_ref()));
-            let node = start(&settings, &served, told, None, copies).await?;
+            let node = start((&settings, &room), &served, told, None, copies).await?;
             let live = live(&node);
             (node, live)
         }
     };
-    let sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
+    let mut sessions = Arc::new(node.clone()) as Arc<dyn Sessions>;
+    if settings.scaling.on_demand {
+        sessions = Arc::new(OnDemand::new(sessions, Arc::clone(&live)));
+    }
     let measured = Arc::new(MeasuredSessions::new(Arc::clone(&sessions), Arc::clone(&metrics)));
     if cluster.membership().is_none() {
         tokio::spawn(watch_pulse(Arc::clone(&metrics) as Arc<dyn Observer>));
@@ -178,6 +187,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         closing: CancellationToken::new(),
         connections: TaskTracker::new(),
     };
+    tokio::spawn(room.keep_looking(gateway.stopping.clone()));
     let telling = Arc::clone(&cluster).keep_telling(sessions, gateway.stopping.clone());
     let telling = tokio::spawn(telling);
     let tls = certificate.as_ref().map(Certificate::acceptor).transpose();
@@ -279,13 +289,13 @@ async fn stop(
 }
 
 async fn start(
-    settings: &Settings,
+    (settings, room): (&Settings, &MachineRoom),
     served: &[ModelArguments],
     (observer, tracing): (Arc<dyn Observer>, Tracing),
     peers: Option<Arc<dyn Peers>>,
     copies: CopyArguments,
 ) -> Result<NodeHandle, Failure> {
-    let models = as_decoded(settings, served.to_vec());
+    let models = as_decoded(settings, room, served.to_vec());
     let mut arguments =
         NodeArguments::new(models, decoder_program(settings)?, limits(&settings.sessions), observer, copies);
     arguments.peers = peers;
@@ -313,31 +323,6 @@ fn decoder_program(settings: &Settings) -> Result<PathBuf, Failure> {
         variable_of("decoder.program"),
     );
     Err(Failure::new(Exit::NoInput, error))
-}
-
-fn limits(sessions: &SessionSettings) -> SessionLimits {
-    let milliseconds = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-    SessionLimits {
-        journal_bytes: usize::try_from(sessions.journal).unwrap_or(usize::MAX),
-        linger_max: sessions.linger,
-        queue_wait: sessions.queue_wait,
-        queue_length: sessions.queue_length as usize,
-        retry_after: sessions.retry_after,
-        slow_reader: sessions.slow_reader,
-        idle: sessions.idle,
-        standby: match sessions.standby {
-            Standby::Off => StandbyPolicy::Off,
-            Standby::Warm => StandbyPolicy::Warm,
-            Standby::Idle => StandbyPolicy::Idle { keep: sessions.standby_idle_slots },
-        },
-        cuts: CutOptions {
-            pause_after_ms: milliseconds(sessions.cuts.pause_after),
-            pause_ms: milliseconds(sessions.cuts.pause),
-            max_ms: milliseconds(sessions.cuts.max),
-            no_speech_ms: milliseconds(sessions.cuts.no_speech),
-            silence_ms: None,
-        },
-    }
 }
 
 /// Sockets that are bound but not yet served.

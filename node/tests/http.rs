@@ -184,6 +184,9 @@ fn status(hosts_ready: usize) -> NodeStatus {
             waiting: 1,
             restarts: 4,
             slots_desired: 8,
+            hosts_parked: 0,
+            policy: starling_core::scaling::ScalingConfig::default(),
+            scaling: None,
             real_time_factor: Some(0.25),
             decoded: std::time::Duration::from_secs(40),
             decoding: std::time::Duration::from_secs(10),
@@ -249,6 +252,23 @@ async fn models_and_wrong_paths_are_told() {
         request(node.http, "POST /healthz", "", b"").await.shown(),
     ];
     insta::assert_snapshot!(answers.join("\n"));
+}
+
+#[tokio::test]
+async fn what_the_cluster_needs_is_where_autoscalers_look_for_it() {
+    let node = FakeNode::start().await;
+    node.set_status(status(1));
+    let needed = get(&node, "/v1/scaling").await.json();
+    let own = serde_json::json!({
+        "busy": 3, "idle": 5, "desired": 8, "reason": "fixed", "hosts": 1, "parked": 0,
+    });
+    let model = serde_json::json!({
+        "name": "fake", "total": 8, "busy": 3, "idle": 5, "waiting": 1, "reserve": 0, "desired": 9, "reason": "demand",
+        "expected": null, "own": own,
+    });
+    assert_eq!(needed, serde_json::json!({ "node": "fake-node", "nodes": 1, "models": [model] }));
+    let metrics = get(&node, "/metrics").await.body;
+    assert!(metrics.contains("starling_desired_decoders{model=\"fake\"} 9"), "{metrics}");
 }
 
 #[tokio::test]

@@ -76,6 +76,7 @@ async fn who_speaks_and_what_happens_is_for_operators() {
     let node = FakeNode::with_tenants(tenants()).await;
     for what in [
         "GET /v1/sessions",
+        "GET /v1/scaling",
         "GET /v1/cluster/events",
         "POST /v1/cluster/chaos/kill?node=fake-node",
         "POST /v1/cluster/chaos/drain?node=fake-node",

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use starling_actors::{
-    Capabilities, CopyArguments, IncomingStream, Keep, KeptCopy, ModelArguments, NodeArguments, NodeHandle,
-    NodeStatus, PeerStream, Pulse, SessionLimits, SilentObserver, StandbyPolicy, TokenSealer,
+    Capabilities, CopyArguments, IncomingStream, Keep, KeptCopy, ModelArguments, ModelScaling, NodeArguments,
+    NodeHandle, NodeStatus, PeerStream, Pulse, SessionLimits, SilentObserver, StandbyPolicy, TokenSealer,
 };
 use starling_core::Timestamp;
 use starling_core::tick::TICK;
@@ -248,6 +248,7 @@ fn model(plan: &Plan, node: HostId) -> ModelArguments {
         sample_rate: scripted::SAMPLE_RATE,
         capabilities: Capabilities { words: true, alternatives: false, phrases: false },
         hosts: plan.nodes[node].hosts,
+        scaling: ModelScaling::default(),
         slots_per_host: plan.nodes[node].slots,
         threads_per_host: 1,
         prewarm_per_host: 1,

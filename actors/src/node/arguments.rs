@@ -11,6 +11,7 @@ use starling_core::pool::PoolConfig;
 use starling_core::restart::RestartLimits;
 use starling_protocol::lease::{CutOptions, EngineKind, HostSpec, LEASE_PROTOCOL};
 
+use super::scaling::ModelScaling;
 use crate::data::Peers;
 use crate::host::{HostLauncher, ProcessLauncher};
 use crate::observe::Observer;
@@ -86,8 +87,10 @@ pub struct ModelArguments {
     pub sample_rate: u32,
     /// What its engine can give.
     pub capabilities: Capabilities,
-    /// Hosts to keep; 0 where peers alone decode.
+    /// Hosts to keep; 0 where peers alone decode, or with `scaling` where the first caller has one loaded.
     pub hosts: u16,
+    /// How there are more and fewer.
+    pub scaling: ModelScaling,
     /// Sessions that each takes.
     pub slots_per_host: u16,
     /// Decode threads in each.
@@ -158,12 +161,25 @@ impl ModelArguments {
         }
     }
 
+    /// Whether this node ever has hosts for it.
+    pub(super) const fn is_decoded_here(&self) -> bool {
+        self.hosts > 0 || self.scaling.enabled
+    }
+
+    /// Whether its hosts are started for the first caller, and it can be served at once in that sense.
+    pub(super) const fn is_on_demand(&self) -> bool {
+        self.hosts == 0 && self.scaling.enabled
+    }
+
     pub(super) fn pool_config(&self, limits: &SessionLimits) -> PoolConfig {
         PoolConfig {
             hosts: self.hosts,
             slots_per_host: self.slots_per_host,
             queue_length: limits.queue_length,
             queue_wait: limits.queue_wait,
+            cold_wait: if self.scaling.enabled { self.scaling.load_wait } else { limits.queue_wait },
+            idle_ttl: self.scaling.idle_ttl,
+            unused_ttl: self.scaling.unused_ttl,
             retry_after: limits.retry_after,
             load_deadline: self.load_deadline,
             quarantine_hosts: QUARANTINE_HOSTS,

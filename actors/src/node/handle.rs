@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use starling_core::lineup::Stage;
+use starling_core::scaling::ScalingConfig;
 use starling_protocol::control::{KilledDecoder, ReplicaReply, SessionReport};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
@@ -14,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::arguments::{Capabilities, ModelArguments, NodeArguments};
 use super::models::{ModelChange, ModelsMessage, ServeError};
+use super::scaling::PoolScale;
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
 use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
@@ -97,6 +99,12 @@ pub struct ModelStatus {
     pub restarts: u64,
     /// Slots that the pool aims for, hosts that are still to come counted.
     pub slots_desired: usize,
+    /// Hosts that are one too many, and there still.
+    pub hosts_parked: usize,
+    /// What it is to have in idle decoders and the like.
+    pub policy: ScalingConfig,
+    /// How its hosts become more and fewer, if they do.
+    pub scaling: Option<PoolScale>,
     /// CPU seconds for each second of audio, since the start; `None` before any.
     pub real_time_factor: Option<f64>,
     /// Audio that its hosts have decoded since the start, those that are gone too.
@@ -328,7 +336,7 @@ where
 }
 
 fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
-    let PoolSnapshot { counts, load, last_error, class } = snapshot;
+    let PoolSnapshot { counts, load, last_error, class, scaling } = snapshot;
     ModelStatus {
         name: entry.name.to_string(),
         pool: entry.id.0,
@@ -347,6 +355,9 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         waiting: counts.waiting,
         restarts: counts.failures,
         slots_desired: counts.hosts_wanted * entry.slots_per_host,
+        hosts_parked: counts.hosts_parked,
+        policy: entry.policy,
+        scaling,
         decoded: Duration::from_millis(load.audio_ms),
         decoding: Duration::from_millis(load.busy_ms),
         real_time_factor: (load.audio_ms > 0).then(|| load.busy_ms as f64 / load.audio_ms as f64),

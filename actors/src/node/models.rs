@@ -2,7 +2,7 @@
 //!
 //! Owns: their pools' actors, and the lineup that decides among them. Must never: decide itself when one begins or ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +182,8 @@ impl Models {
                 engine: model.arguments.engine,
                 capabilities: model.arguments.capabilities,
                 sample_rate: model.arguments.sample_rate,
-                hosts: model.arguments.hosts,
+                decodes: model.arguments.is_decoded_here(),
+                policy: model.arguments.scaling.policy,
                 slots_per_host: usize::from(model.arguments.slots_per_host),
                 pool: model.pool.clone(),
             })
@@ -267,15 +268,21 @@ impl Models {
     ) -> Vec<ModelChange> {
         let mut out = self.count_claims();
         self.lineup.handle(self.context.clock.now(), event, &mut out);
-        let mut changes = Vec::new();
-        for action in out {
+        let (mut changes, mut out) = (Vec::new(), VecDeque::from(out));
+        while let Some(action) = out.pop_front() {
             match action {
                 LineupAction::Start { pool } => {
-                    if let Err(problem) = self.start_pool(pool, supervisor).await {
+                    let started = self.start_pool(pool, supervisor).await;
+                    let now = self.context.clock.now();
+                    if let Err(problem) = started {
                         error!(%problem, "a model's pool cannot be started");
-                        let (now, event) = (self.context.clock.now(), LineupEvent::Ended { pool });
                         // Nothing but the pool itself goes with it.
-                        self.lineup.handle(now, event, &mut Vec::new());
+                        self.lineup.handle(now, LineupEvent::Ended { pool }, &mut Vec::new());
+                    } else if self.lineup.offer(pool).is_some_and(ModelArguments::is_on_demand) {
+                        // Whoever asked for it has its next request served.
+                        let mut more = Vec::new();
+                        self.lineup.handle(now, LineupEvent::Ready { pool }, &mut more);
+                        out.extend(more);
                     }
                 }
                 LineupAction::End { pool } => self.end_pool(pool),

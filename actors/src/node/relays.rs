@@ -74,7 +74,7 @@ fn admitted<'a>(
     }
     // A described model that has no hosts here is not served here: asked for it, the pool would ask in vain.
     let name = || header.model.clone();
-    let served = model.filter(|model| model.arguments.hosts > 0);
+    let served = model.filter(|model| model.arguments.is_decoded_here());
     let model = served.ok_or_else(|| StreamRefusal::UnknownModel { model: name() })?;
     let served = &model.arguments.digest;
     if *served != header.digest {

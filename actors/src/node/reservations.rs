@@ -15,7 +15,7 @@ impl NodeHandle {
             PoolRequest::Reserve { model, digest, session, ttl_ms, failover, trace: _ } => {
                 let pools = self.pools().await;
                 let served =
-                    |entry: &&PoolEntry| *entry.name == *model && entry.digest == digest && entry.hosts > 0;
+                    |entry: &&PoolEntry| *entry.name == *model && entry.digest == digest && entry.decodes;
                 let Some(entry) = pools.iter().find(served) else { return PoolReply::NoSuchModel };
                 let ttl = Duration::from_millis(ttl_ms.into());
                 let message = |reply| PoolMessage::Reserve { session, ttl, failover, reply };

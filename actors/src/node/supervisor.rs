@@ -9,6 +9,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort
 use starling_core::audio::{RateMap, Resampler};
 use starling_core::lineup::{PoolId, Stage};
 use starling_core::sabotage::{Bug, is};
+use starling_core::scaling::ScalingConfig;
 use starling_protocol::control::ReplicaReply;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
@@ -99,8 +100,9 @@ pub(super) struct PoolEntry {
     pub(super) engine: starling_protocol::lease::EngineKind,
     pub(super) capabilities: super::arguments::Capabilities,
     pub(super) sample_rate: u32,
-    /// Hosts to keep; 0 where peers alone decode.
-    pub(super) hosts: u16,
+    /// Whether this node has hosts for it, rather than peers alone.
+    pub(super) decodes: bool,
+    pub(super) policy: ScalingConfig,
     pub(super) slots_per_host: usize,
     pub(super) pool: ActorRef<PoolMessage>,
 }

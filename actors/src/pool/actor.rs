@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::messages::{Grant, HostLoad, PoolMessage, PoolSnapshot, ReserveAnswer};
+use super::scaling::{PoolScaling, Scaler};
 use crate::clock::Clock;
 use crate::decoder::{
     DecoderActor, DecoderArguments, DecoderHandle, DecoderMessage, Holder, HolderMessage, Seat,
@@ -41,6 +42,8 @@ pub(crate) struct PoolArguments {
     pub(crate) reservation_names: Arc<AtomicU64>,
     /// Told when a host is ready for the first time.
     pub(crate) ready: Option<oneshot::Sender<()>>,
+    /// How there are more hosts and fewer; `None` for always as many.
+    pub(crate) scaling: Option<PoolScaling>,
 }
 
 /// What is known of the other nodes that decode a model.
@@ -61,6 +64,7 @@ struct Lease {
 pub(crate) struct PoolState {
     arguments: PoolArguments,
     machine: PoolMachine,
+    scaler: Option<Scaler>,
     hosts: HashMap<HostId, ActorRef<HostMessage>>,
     /// Hosts of which something is left, be it only memory that the kernel is taking back.
     processes: HashSet<HostId>,
@@ -92,10 +96,13 @@ impl Actor for ModelPoolActor {
         arguments: PoolArguments,
     ) -> Result<PoolState, ActorProcessingErr> {
         let mut out = Vec::new();
-        let machine = PoolMachine::new(arguments.clock.now(), arguments.config, &mut out);
+        let now = arguments.clock.now();
+        let machine = PoolMachine::new(now, arguments.config, &mut out);
+        let scaler = arguments.scaling.as_ref().map(|scaling| Scaler::new(now, scaling));
         let mut state = PoolState {
             arguments,
             machine,
+            scaler,
             hosts: HashMap::new(),
             processes: HashSet::new(),
             loads: HashMap::new(),
@@ -110,6 +117,7 @@ impl Actor for ModelPoolActor {
             last_error: None,
             stopping: None,
         };
+        state.scale(now, &mut out);
         state.perform(&myself, out).await?;
         state.arm(&myself);
         Ok(state)
@@ -177,7 +185,12 @@ impl Actor for ModelPoolActor {
                 state.class = Some(Arc::clone(&class));
                 state.classes.insert(host, class);
             }
-            PoolMessage::HostLoad { host, load } => drop(state.loads.insert(host, load)),
+            PoolMessage::HostLoad { host, load } => {
+                if let Some(scaler) = &mut state.scaler {
+                    scaler.note(load.resident_bytes);
+                }
+                state.loads.insert(host, load);
+            }
             PoolMessage::HostGone { host } => {
                 state.processes.remove(&host);
                 state.end_if_stopped(&myself);
@@ -245,16 +258,27 @@ impl PoolState {
         event: PoolEvent,
     ) -> Result<(), ActorProcessingErr> {
         let mut out = Vec::new();
-        self.machine.handle(self.arguments.clock.now(), event, &mut out);
+        let now = self.arguments.clock.now();
+        self.machine.handle(now, event, &mut out);
+        self.scale(now, &mut out);
         debug_assert_eq!(self.machine.check(), Ok(()));
         self.perform(myself, out).await?;
         self.arm(myself);
         Ok(())
     }
 
+    /// Tells the machine how many hosts there should be, if that has changed.
+    fn scale(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
+        let Some(scaler) = &mut self.scaler else { return };
+        if let Some(hosts) = scaler.hosts(now, &self.machine, self.processes.len()) {
+            self.machine.handle(now, PoolEvent::Resized { hosts }, out);
+        }
+    }
+
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
     fn arm(&mut self, myself: &ActorRef<PoolMessage>) {
-        let Some(at) = self.machine.next_timeout() else { return };
+        let scaler = self.scaler.as_ref().and_then(Scaler::next_timeout);
+        let Some(at) = self.machine.next_timeout().into_iter().chain(scaler).min() else { return };
         if self.timer.is_none_or(|armed| at < armed) {
             self.timer = Some(at);
             let wait = at.since(self.arguments.clock.now());
@@ -452,6 +476,7 @@ impl PoolState {
             load,
             last_error: self.last_error.clone(),
             class: self.class.clone(),
+            scaling: self.scaler.as_ref().map(Scaler::scale),
         }
     }
 }

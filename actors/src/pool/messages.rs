@@ -9,6 +9,7 @@ use starling_protocol::control::ReservationId;
 use starling_protocol::{Attempt, LeaseId, NodeName, SessionId};
 
 use crate::decoder::{DecoderHandle, Holder};
+use crate::node::PoolScale;
 use crate::trace::LeaseTrace;
 
 /// The right to a decoder.
@@ -43,6 +44,8 @@ pub(crate) struct PoolSnapshot {
     pub(crate) last_error: Option<String>,
     /// The determinism class of its hosts, once one has been ready.
     pub(crate) class: Option<Arc<str>>,
+    /// How many hosts there should be and why, if that changes.
+    pub(crate) scaling: Option<PoolScale>,
 }
 
 pub(crate) enum PoolMessage {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, Keep, ModelArguments, NodeArguments,
-    NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver,
+    Attachment, Capabilities, CopyArguments, Dialect, HostLauncher, Keep, ModelArguments, ModelScaling,
+    NodeArguments, NodeHandle, OpenRequest, Peers, SessionEvent, SessionInput, SessionLimits, SessionOutput,
+    SilentObserver,
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;
@@ -27,6 +28,7 @@ pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
         sample_rate: scripted::SAMPLE_RATE,
         capabilities: Capabilities { words: true, alternatives: false, phrases: false },
         hosts,
+        scaling: ModelScaling::default(),
         slots_per_host: slots,
         threads_per_host: 2,
         prewarm_per_host: 1,

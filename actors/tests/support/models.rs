@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use starling_actors::{Capabilities, Keep, ModelArguments};
+use starling_actors::{Capabilities, Keep, ModelArguments, ModelScaling};
 use starling_engine::catalogue::{Catalogue, Home};
 use starling_protocol::lease::EngineKind;
 
@@ -27,6 +27,7 @@ pub fn model(name: &str, hosts: u16, slots: u16) -> ModelArguments {
         sample_rate: prepared.sample_rate_hz,
         capabilities: Capabilities { words: engine == EngineKind::Vosk, alternatives: false, phrases: false },
         hosts,
+        scaling: ModelScaling::default(),
         slots_per_host: slots,
         threads_per_host: 1,
         prewarm_per_host: slots,

@@ -53,7 +53,37 @@ fn any_node() -> impl Strategy<Value = NodeSlots> {
     })
 }
 
+#[test]
+fn a_node_on_its_own_keeps_nothing_for_others() {
+    assert_eq!(least_total(100, Others::default()), 0);
+    assert_eq!(least_total(0, [node(4, 0)].into_iter().collect()), 0);
+    // The other's 4 and the own 3 have to fit on twice the own.
+    assert_eq!(least_total(3, [node(4, 4)].into_iter().collect()), 4);
+    // The third node has 8 places for them.
+    assert_eq!(least_total(4, [node(4, 4), node(4, 3)].into_iter().collect()), 2);
+}
+
 proptest! {
+    /// With so many the loss of any other node leaves room for all, and with one less it does not.
+    #[test]
+    fn the_fewest_slots_are_enough_and_no_more(
+        others in proptest::collection::vec(any_node(), 1..6),
+        busy in 0u32..30,
+    ) {
+        let least = u32::try_from(least_total(busy, others.iter().copied().collect())).expect("few");
+        let free = |lost: usize| -> u64 {
+            let rest = others.iter().enumerate().filter(|(n, _)| *n != lost).map(|(_, node)| node.capacity());
+            rest.sum()
+        };
+        let streams = u64::from(busy) + others.iter().map(|node| u64::from(node.busy)).sum::<u64>();
+        let fits = |total: u64| {
+            let lost = (0..others.len()).filter(|lost| others[*lost].busy > 0);
+            lost.map(free).all(|rest| 2 * total + rest >= streams)
+        };
+        prop_assert!(fits(u64::from(least)));
+        prop_assert!(least == 0 || !fits(u64::from(least) - 1));
+    }
+
     #[test]
     fn a_session_is_never_admitted_into_what_is_kept(
         mut nodes in proptest::collection::vec(any_node(), 1..6),

@@ -27,6 +27,11 @@ impl Admission {
         self.new.len() + self.shared.len() + self.quarantine.len()
     }
 
+    /// Those who wait for a slot that any session may have.
+    pub(super) fn len_shared(&self) -> usize {
+        self.new.len() + self.shared.len()
+    }
+
     /// Lets a new session wait, if there is room.
     pub(super) fn wait_new(&mut self, entry: Waiting, longest: usize) -> Result<(), Refusal> {
         if self.new.len() >= longest {

@@ -42,12 +42,19 @@ pub(super) struct Host {
     pub(super) reserved: BTreeMap<ReservationId, Reservation>,
     /// The host this one was started to replace, until it is ready.
     pub(super) replaces: Option<HostId>,
+    /// Whether it is one too many: it takes nothing new, and goes when it has been empty for long enough.
+    pub(super) parked: bool,
+    /// Since when it has held nothing; `None` while it holds something or can't yet.
+    pub(super) vacant_since: Option<Timestamp>,
+    /// Whether it has ever held anything.
+    pub(super) used: bool,
 }
 
 impl Host {
     /// Whether this is one of the hosts to keep, rather than one too many for a while.
     pub(super) const fn is_kept(&self) -> bool {
         !self.quarantine
+            && !self.parked
             && match self.state {
                 HostState::Waiting { .. } | HostState::Loading { .. } => self.replaces.is_none(),
                 HostState::Ready { .. } | HostState::Retiring { replaced: false } => true,
@@ -57,6 +64,16 @@ impl Host {
 
     pub(super) const fn is_ready(&self) -> bool {
         matches!(self.state, HostState::Ready { .. })
+    }
+
+    /// Whether its process is there or about to be, and can't decode yet.
+    pub(super) const fn is_loading(&self) -> bool {
+        matches!(self.state, HostState::Waiting { .. } | HostState::Loading { .. })
+    }
+
+    /// Whether it may be given leases of any session.
+    pub(super) const fn is_open(&self) -> bool {
+        self.is_ready() && !self.quarantine && !self.parked
     }
 
     /// Slots that are taken, by a lease or for one.
@@ -76,12 +93,21 @@ impl Hosts {
     pub(super) fn add(&mut self, state: HostState, quarantine: bool, replaces: Option<HostId>) -> HostId {
         let id = HostId(self.next);
         self.next += 1;
-        let (leases, reserved) = (BTreeSet::new(), BTreeMap::new());
-        self.by_id.insert(id, Host { state, quarantine, leases, reserved, replaces });
+        let host = Host {
+            state,
+            quarantine,
+            leases: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            replaces,
+            parked: false,
+            vacant_since: None,
+            used: false,
+        };
+        self.by_id.insert(id, host);
         id
     }
 
-    /// The ready host that holds the least, and less than `limit`; the one that has been up longest among equals.
+    /// The open host that holds the least, and less than `limit`; the one that has been up longest among equals.
     pub(super) fn emptiest(&self, limit: usize) -> Option<HostId> {
         self.emptiest_but(limit, None)
     }
@@ -89,9 +115,19 @@ impl Hosts {
     /// As [`Hosts::emptiest`], one left out.
     pub(super) fn emptiest_but(&self, limit: usize, but: Option<HostId>) -> Option<HostId> {
         let others = self.by_id.iter().filter(|(id, _)| Some(**id) != but);
-        let open = others.filter(|(_, host)| !host.quarantine && host.is_ready());
+        let open = others.filter(|(_, host)| host.is_open());
         let room = open.filter(|(_, host)| host.held() < limit);
         room.min_by_key(|(id, host)| (host.held(), **id)).map(|(id, _)| *id)
+    }
+
+    /// Hosts that may be given leases of any session.
+    pub(super) fn open(&self) -> usize {
+        self.by_id.values().filter(|host| host.is_open()).count()
+    }
+
+    /// Slots that are taken on any host but those of suspects.
+    pub(super) fn held(&self) -> usize {
+        self.by_id.values().filter(|host| !host.quarantine).map(Host::held).sum()
     }
 
     pub(super) fn kept(&self) -> usize {

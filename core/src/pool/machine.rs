@@ -18,6 +18,7 @@ use crate::session::LeaseKind;
 
 mod account;
 mod reservations;
+mod sizing;
 mod standbys;
 
 /// How often to look at the other nodes while it is for their sake alone that sessions wait. They tell of themselves every
@@ -29,6 +30,8 @@ const LOOK_AROUND: Duration = Duration::from_millis(200);
 pub struct PoolMachine {
     config: PoolConfig,
     hosts: Hosts,
+    /// Hosts to keep now.
+    wanted: usize,
     waiting: Admission,
     restarts: RestartIntensity,
     quarantine_restarts: RestartIntensity,
@@ -50,6 +53,7 @@ impl PoolMachine {
         let mut pool = Self {
             config,
             hosts: Hosts::default(),
+            wanted: usize::from(config.hosts),
             waiting: Admission::default(),
             restarts: RestartIntensity::new(config.restarts),
             quarantine_restarts: RestartIntensity::new(config.restarts),
@@ -95,16 +99,21 @@ impl PoolMachine {
             }
             PoolEvent::Released { lease } => self.released(now, lease, out),
             PoolEvent::HostReady { host } => self.ready(now, host, out),
-            PoolEvent::HostRetiring { host } => self.retiring(now, host),
+            PoolEvent::HostRetiring { host } => self.retiring(now, host, out),
             PoolEvent::HostEnded { host, end, suspects } => self.ended(now, host, end, &suspects, out),
+            PoolEvent::Resized { hosts } => self.resized(now, hosts),
             PoolEvent::Draining => self.draining = true,
             PoolEvent::TimedOut => self.looked_around = now,
         }
-        self.expire(now, out);
         self.replace_missing(now);
         self.start_due(now, out);
         self.replace_missing(now);
         self.assign(now, out);
+        // After that: who waited for a host to load may wait for less once it has.
+        self.expire(now, out);
+        self.note_vacancies(now);
+        self.park_surplus();
+        self.retire_parked(now, out);
     }
 
     /// When to send `TimedOut` next.
@@ -117,8 +126,9 @@ impl PoolMachine {
         });
         let held_back = self.waiting.waits_to_begin() && self.free_slot().is_some();
         let look_around = held_back.then(|| self.looked_around.plus(LOOK_AROUND));
-        let queue = self.waiting.next_expiry(self.config.queue_wait);
-        hosts.chain(queue).chain(self.hosts.next_expiry()).chain(look_around).min()
+        let queue = self.waiting.next_expiry(self.longest_wait());
+        let parked = self.hosts.by_id.values().filter_map(|host| self.goes_at(host));
+        hosts.chain(queue).chain(self.hosts.next_expiry()).chain(look_around).chain(parked).min()
     }
 
     fn requested(
@@ -153,9 +163,10 @@ impl PoolMachine {
             },
             Purpose::New if self.draining => Some(Refusal::Draining),
             Purpose::New => {
-                // The queue is for those who find no slot; whoever finds one is in it for no time.
+                // The queue is for those who find no slot; whoever finds one is in it for no time. Where no host is there, somebody
+                // has to ask for one.
                 let slot = self.headroom() > 0 && self.free_slot().is_some();
-                let longest = self.config.queue_length.max(usize::from(slot));
+                let longest = self.config.queue_length.max(usize::from(slot || self.is_cold()));
                 let refused = self.waiting.wait_new(entry, longest).err();
                 if !slot && refused.is_none() {
                     self.reclaim_standby(out);
@@ -182,7 +193,7 @@ impl PoolMachine {
         let Some((id, host)) = self.hosts.of_lease(lease) else { return };
         host.leases.remove(&lease);
         self.standbys.remove(&lease);
-        if host.is_ready() && !host.quarantine {
+        if host.is_open() {
             self.retry.slot_freed(now);
         }
         let unneeded = host.quarantine || host.state == HostState::Retiring { replaced: true };
@@ -202,22 +213,33 @@ impl PoolMachine {
             // What it dies of later is its lease's doing.
             self.quarantine_restarts.proved();
         }
-        let Some(old) = host.replaces.take() else { return };
-        let Some(old_host) = self.hosts.by_id.get_mut(&old) else { return };
-        if old_host.leases.is_empty() {
-            old_host.state = HostState::Ending;
-            out.push(PoolAction::StopHost { host: old });
-        } else {
-            old_host.state = HostState::Retiring { replaced: true };
-            out.extend(old_host.leases.iter().map(|lease| PoolAction::Move { lease: *lease }));
+        if let Some(old) = host.replaces.take() {
+            self.replaced(old, out);
         }
     }
 
-    fn retiring(&mut self, now: Timestamp, id: HostId) {
+    /// A host's leases are to go elsewhere, and then it is.
+    fn replaced(&mut self, old: HostId, out: &mut Vec<PoolAction>) {
+        let Some(host) = self.hosts.by_id.get_mut(&old) else { return };
+        if host.leases.is_empty() {
+            host.state = HostState::Ending;
+            out.push(PoolAction::StopHost { host: old });
+        } else {
+            host.state = HostState::Retiring { replaced: true };
+            out.extend(host.leases.iter().map(|lease| PoolAction::Move { lease: *lease }));
+        }
+    }
+
+    fn retiring(&mut self, now: Timestamp, id: HostId, out: &mut Vec<PoolAction>) {
         let Some(host) = self.hosts.by_id.get_mut(&id) else { return };
         let (HostState::Ready { since }, false) = (host.state, host.quarantine) else { return };
-        host.state = HostState::Retiring { replaced: false };
         host.reserved.clear();
+        if host.parked {
+            // One too many is not replaced.
+            self.replaced(id, out);
+            return;
+        }
+        host.state = HostState::Retiring { replaced: false };
         // A budget that a new host has spent already would have hosts replaced without end.
         let proved = now.since(since) >= self.config.proved_after;
         let start_at = if proved { now } else { self.restarts.died(now) };
@@ -254,16 +276,19 @@ impl PoolMachine {
         }
     }
 
-    /// Keeps as many hosts as configured, counting those that are about to be.
+    /// Keeps as many hosts as are wanted, counting those that are about to be.
     fn replace_missing(&mut self, now: Timestamp) {
-        while self.hosts.kept() < usize::from(self.config.hosts) {
+        while self.hosts.kept() < self.wanted {
+            if self.unpark() {
+                continue;
+            }
             let start_at = self.restarts.died(now);
             self.hosts.add(HostState::Waiting { start_at }, false, None);
         }
     }
 
     fn expire(&mut self, now: Timestamp, out: &mut Vec<PoolAction>) {
-        for entry in self.waiting.expired(now, self.config.queue_wait) {
+        for entry in self.waiting.expired(now, self.longest_wait()) {
             out.push(self.refusal(now, entry.request, Refusal::WaitedTooLong));
         }
     }

@@ -20,7 +20,7 @@ pub struct RequestId(pub u64);
 /// Bounds on one model's decoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PoolConfig {
-    /// Hosts to keep.
+    /// Hosts to keep, however few are needed.
     pub hosts: u16,
     /// Leases that new sessions may hold on each.
     pub slots_per_host: u16,
@@ -28,6 +28,12 @@ pub struct PoolConfig {
     pub queue_length: usize,
     /// Longest such a wait.
     pub queue_wait: Duration,
+    /// Longest such a wait where no host is ready, if that is more: one may have to load first.
+    pub cold_wait: Duration,
+    /// A host that is one too many is stopped when it has decoded nothing for so long ...
+    pub idle_ttl: Duration,
+    /// ... or for so long, if it never has.
+    pub unused_ttl: Duration,
     /// The least that somebody who is refused is told to stay away.
     pub retry_after: Duration,
     /// Longest time from a host's start to its being ready.
@@ -184,6 +190,12 @@ pub enum PoolEvent {
         /// The leases it was working on at that moment.
         suspects: Vec<LeaseId>,
     },
+    /// So many hosts there should be from now on; no fewer than are configured. More are there at once, or start; one too many
+    /// takes nothing new and goes when it is empty.
+    Resized {
+        /// How many.
+        hosts: u16,
+    },
     /// No new sessions from now on.
     Draining,
     /// `next_timeout` has come.
@@ -274,10 +286,14 @@ pub enum PoolAction {
 /// How full a pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PoolCounts {
-    /// Hosts that are ready, quarantine hosts left out.
+    /// Hosts that are ready, quarantine hosts and those that are one too many left out.
     pub hosts_ready: usize,
     /// Hosts that are to be kept.
     pub hosts_wanted: usize,
+    /// Hosts that are started and not ready, or about to be.
+    pub hosts_loading: usize,
+    /// Hosts that are one too many, and there still.
+    pub hosts_parked: usize,
     /// Slots of ready hosts.
     pub slots: usize,
     /// Leases held, on any host.

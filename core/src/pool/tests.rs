@@ -18,6 +18,9 @@ fn config() -> PoolConfig {
         slots_per_host: 2,
         queue_length: 3,
         queue_wait: Duration::from_secs(2),
+        cold_wait: Duration::from_secs(2),
+        idle_ttl: Duration::from_secs(10),
+        unused_ttl: Duration::from_secs(30),
         retry_after: Duration::from_secs(1),
         load_deadline: Duration::from_secs(30),
         quarantine_hosts: 1,
@@ -94,7 +97,11 @@ impl Stage {
         for action in actions {
             match action {
                 PoolAction::StartHost { host, .. } => assert!(self.loading.insert(host)),
-                PoolAction::StopHost { host } | PoolAction::KillHost { host } => stopped.push(host),
+                PoolAction::StopHost { host } | PoolAction::KillHost { host } => {
+                    let decodes = self.leases.values().any(|(_, on)| *on == host);
+                    assert!(!decodes, "a host is stopped that decodes for somebody");
+                    stopped.push(host);
+                }
                 PoolAction::Grant { request, lease, host, .. } => {
                     assert!(self.running.contains(&host), "a lease on a host that is not ready");
                     assert_eq!(self.leases.insert(lease, (request, host)), None);
@@ -324,6 +331,7 @@ fn a_draining_pool_lets_sessions_go_on_and_refuses_new_ones() {
 }
 
 mod reservations;
+mod sizing;
 mod standbys;
 
 #[derive(Debug, Clone)]
@@ -340,6 +348,7 @@ enum Move {
     Others(Vec<NodeSlots>),
     Load,
     Retire(u8),
+    Resize(u16),
     End(u8, HostEnd),
     Advance(u16),
 }
@@ -369,6 +378,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => proptest::collection::vec(other, 0..3).prop_map(Move::Others),
         3 => Just(Move::Load),
         1 => any::<u8>().prop_map(Move::Retire),
+        3 => (0u16..7).prop_map(Move::Resize),
         2 => (any::<u8>(), end).prop_map(|(which, end)| Move::End(which, end)),
         2 => (0u16..10_000).prop_map(Move::Advance),
     ];
@@ -448,6 +458,11 @@ proptest! {
                         stage.send(PoolEvent::HostRetiring { host });
                     }
                 }
+                Move::Resize(hosts) => {
+                    let lost = stage.lost.len();
+                    stage.send(PoolEvent::Resized { hosts });
+                    prop_assert_eq!(stage.lost.len(), lost, "nobody's decoder is taken away");
+                }
                 Move::End(which, end) => {
                     let alive: Vec<_> = stage.running.iter().chain(&stage.loading).copied().collect();
                     if let Some(host) = pick(alive.into_iter(), which) {
@@ -457,6 +472,9 @@ proptest! {
                 Move::Advance(ms) => stage.advance(Duration::from_millis(u64::from(ms))),
             }
         }
+        // What others may lose keeps hosts.
+        stage.tell_of(vec![]);
+        stage.send(PoolEvent::Resized { hosts: 2 });
         for _ in 0..40 {
             stage.advance(Duration::from_secs(5));
             stage.load();

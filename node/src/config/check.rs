@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 use starling_protocol::NodeName;
 
 use super::tenant::is_name;
-use super::{Role, Settings};
+use super::{ModelSettings, Role, Settings};
 use crate::gateway::is_origin;
 use crate::tenants::{KeyHash, TenantFacts};
 
@@ -117,7 +117,7 @@ fn models(settings: &Settings) -> Option<String> {
     settings.models.iter().enumerate().find_map(|(index, model)| {
         let fields = [
             ("name", !model.name.trim().is_empty() && !names[..index].contains(&model.name.as_str())),
-            ("hosts", (1..=64).contains(&model.hosts)),
+            ("hosts", (u16::from(!model.scaling.enabled)..=64).contains(&model.hosts)),
             ("slots", (1..=256).contains(&model.slots)),
             ("threads", model.threads <= 256),
             ("prewarm", model.prewarm <= model.slots),
@@ -126,9 +126,25 @@ fn models(settings: &Settings) -> Option<String> {
             ("load_deadline", between(model.load_deadline, 1_000, 30 * 60_000)),
             ("nice", (-20..=19).contains(&model.nice)),
         ];
-        let (field, _) = fields.into_iter().find(|(_, fine)| !fine)?;
+        let (field, _) = fields.into_iter().chain(scaling(model)).find(|(_, fine)| !fine)?;
         Some(format!("model.{index}.{field}"))
     })
+}
+
+fn scaling(model: &ModelSettings) -> [(&'static str, bool); 8] {
+    let scaling = &model.scaling;
+    let (always, most) = (u32::from(model.hosts) * u32::from(model.slots), 64 * 256);
+    let unbounded = scaling.max == 0;
+    [
+        ("scaling.min", scaling.min <= if unbounded { most } else { scaling.max }),
+        ("scaling.max", unbounded || (always..=most).contains(&scaling.max)),
+        ("scaling.idle_target", scaling.idle_target <= 10_000),
+        ("scaling.cooldown", long(scaling.cooldown)),
+        ("scaling.check_interval", between(scaling.check_interval, 1_000, 3_600_000)),
+        ("scaling.idle_ttl", long(scaling.idle_ttl)),
+        ("scaling.unused_ttl", long(scaling.unused_ttl)),
+        ("scaling.load_wait", scaling.load_wait <= Duration::from_secs(600)),
+    ]
 }
 
 fn tenants(settings: &Settings) -> Option<String> {

@@ -43,7 +43,8 @@ fn the_sample_file_has_every_key_at_its_default() {
     // The lines of [[model]] are commented out: a model's name has no default.
     let (_, model) = sample.split_once("# [[model]]").expect("has a model");
     let model: String = model.lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
-    let model = model.lines().filter(|line| line.contains(" = ")).collect::<Vec<_>>().join("\n");
+    let model = model.lines().filter(|line| line.contains(" = ") || line.starts_with("[model."));
+    let model = model.collect::<Vec<_>>().join("\n");
     let loaded = from_file(&format!("[[model]]\n{model}")).expect("the sample's model is fine");
     assert_eq!(loaded.settings.models, [ModelSettings::named("moonshine-tiny-en")]);
 
@@ -57,7 +58,9 @@ fn the_sample_file_has_every_key_at_its_default() {
     let loaded = from_file(&format!("[[tenant]]\n{tenant}")).expect("the sample's tenant is fine");
     assert_eq!(loaded.settings.tenants, [TenantSettings::named("acme")]);
 
-    let uncommented = sample.replace("# [[model]]", "[[model]]").replace("# [[tenant]]", "[[tenant]]");
+    let uncommented = ["[[model]]", "[model.scaling]", "[[tenant]]"]
+        .iter()
+        .fold(sample, |text, header| text.replace(&format!("# {header}"), header));
     for key in keys::KEYS {
         let (table, name) = key.path.rsplit_once('.').expect("every key is in a table");
         let is_list = matches!(table, "model" | "tenant");
@@ -165,6 +168,12 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[listen]\naudiosocket = \"0.0.0.0:9092\"\n",
         "[listen]\nwyoming = \"127.0.0.1:10300\"\n[wyoming]\ntenant = \"acme\"\n",
         "[listen]\nwyoming_tls = \"127.0.0.1:10301\"\n",
+        "[scaling]\non_demand = 1\n",
+        "[[model]]\nname = \"a\"\nhosts = 0\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nenabled = true\nmax = 7\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nmin = 9\nmax = 8\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\n\ncheck_interval = \"1ms\"\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nidle_tll = \"1s\"\n",
     ];
     let refusals: Vec<String> = table.iter().map(|text| refusal(text)).collect();
     insta::assert_snapshot!(refusals.join("\n"));

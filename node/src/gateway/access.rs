@@ -210,7 +210,7 @@ fn need(method: &Method, path: &str) -> Need {
     match path {
         "/healthz" | "/livez" | "/startupz" | "/readyz" => Need::Nothing,
         path if page::is_page(path) => Need::Nothing,
-        "/metrics" | "/v1/sessions" => Need::Operation,
+        "/metrics" | "/v1/sessions" | "/v1/scaling" => Need::Operation,
         "/v1/models" if !matches!(*method, Method::GET | Method::HEAD) => Need::Operation,
         path if path == "/v1/cluster" || path.starts_with("/v1/cluster/") => Need::Operation,
         "/v1/transcriptions"
@@ -345,7 +345,7 @@ mod tests {
         let of = |path| need(&Method::GET, path);
         assert_eq!(["/healthz", "/livez", "/startupz", "/readyz"].map(of), [Need::Nothing; 4]);
         assert_eq!([of("/healthz"), of("/readyz"), of("/"), of("/page/x.mjs")], [Need::Nothing; 4]);
-        assert_eq!([of("/v1/sessions"), of("/v1/cluster/events")], [Need::Operation; 2]);
+        assert_eq!([of("/v1/sessions"), of("/v1/cluster/events"), of("/v1/scaling")], [Need::Operation; 3]);
         assert_eq!(of("/v1/pages"), Need::Service);
         assert_eq!([of("/metrics"), of("/v1/cluster"), of("/v1/cluster/drain")], [Need::Operation; 3]);
         assert_eq!(

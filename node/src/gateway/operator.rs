@@ -115,6 +115,11 @@ pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
     Json(ClusterReport::new(&state.cluster.view(&status), told, &status)).into_response()
 }
 
+/// How many decoders each model should have, for whoever starts and stops nodes.
+pub(super) async fn scaling(State(state): State<GatewayState>) -> Response {
+    Json(state.cluster.scaling(&state.sessions.status().await)).into_response()
+}
+
 /// What `POST /v1/cluster/drain` is given.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +223,7 @@ pub(super) async fn metrics(State(state): State<GatewayState>) -> Response {
     let scrape = Scrape {
         status: &status,
         cluster: &state.cluster.view(&status),
+        scaling: &state.cluster.scaling(&status),
         ready: health::not_ready(&state, &status).is_empty(),
         tenants: &state.tenants.usage(),
         machine: machine.as_ref(),
@@ -240,7 +246,7 @@ pub(super) fn no_upgrade(path: &str, rejection: &WebSocketUpgradeRejection) -> R
 }
 
 pub(super) async fn not_found(uri: Uri) -> HttpError {
-    let allowed = "/, /v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /v1/cluster/events, /v1/sessions, /healthz, /livez, /startupz, /readyz or /metrics";
+    let allowed = "/, /v1/stream, /v1/transcriptions, /v1/audio/transcriptions, /v1/realtime, /v1/listen, /v1/models, /v1/audiosocket/UUID/events, /v1/cluster, /v1/cluster/events, /v1/sessions, /v1/scaling, /healthz, /livez, /startupz, /readyz or /metrics";
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::field("path", format!("{:?}", uri.path()), allowed))
 }
 

@@ -32,6 +32,7 @@ pub(super) struct Gauges {
     slots_busy: OfModel,
     slots_idle: OfModel,
     slots_desired: OfModel,
+    desired_decoders: OfModel,
     waiting: OfModel,
     hosts: OfModel,
     hosts_ready: OfModel,
@@ -69,6 +70,8 @@ impl Gauges {
         add(registry, "slots_idle", "Decoders that a new session could have", &self.slots_idle);
         let help = "Decoders that the node aims for, those of hosts that are still to come counted";
         add(registry, "slots_desired", help, &self.slots_desired);
+        let help = "Decoders that the whole cluster should have, as this node sees it: take the maximum of all nodes, not the sum";
+        add(registry, "desired_decoders", help, &self.desired_decoders);
         add(registry, "requests_waiting", "Requests for a decoder that wait", &self.waiting);
         add(registry, "hosts", "Decoder hosts there should be", &self.hosts);
         add(registry, "hosts_ready", "Decoder hosts that are ready", &self.hosts_ready);
@@ -96,6 +99,10 @@ impl Gauges {
         self.set_node(scrape.status, scrape.ready);
         self.set_models(scrape.status);
         self.set_cluster(scrape.cluster);
+        self.desired_decoders.clear();
+        for model in &scrape.scaling.models {
+            self.desired_decoders.get_or_create(&label(&model.name)).set(model.desired.into());
+        }
         self.tenants.clear();
         for tenant in scrape.tenants {
             let label = TenantLabel { tenant: tenant.label().to_owned() };

@@ -37,6 +37,9 @@ fn pool(pool: u64, stage: Stage) -> ModelStatus {
         slots_busy: 3,
         slots_idle: 5,
         slots_desired: 12,
+        hosts_parked: 0,
+        policy: starling_core::scaling::ScalingConfig::default(),
+        scaling: None,
         waiting: 1,
         restarts: 4,
         decoded: 40 * SECOND,
@@ -55,6 +58,7 @@ fn scraped(metrics: &Metrics, models: Vec<ModelStatus>) -> String {
     let scrape = Scrape {
         status: &status,
         cluster: &cluster.view(&status),
+        scaling: &cluster.scaling(&status),
         ready: true,
         tenants: &tenants,
         machine: Some(&machine),
@@ -164,6 +168,7 @@ fn the_pools_of_a_model_are_counted_together_and_one_that_is_gone_not_at_all() {
     let text = scraped(&metrics, vec![pool(0, Stage::Current), pool(1, Stage::Loading)]);
     has(&text, r#"starling_slots{model="fake"} 16"#);
     has(&text, r#"starling_slots_desired{model="fake"} 24"#);
+    has(&text, r#"starling_desired_decoders{model="fake"} "#);
     has(&text, r#"starling_decoded_audio_seconds_total{model="fake"} 80.0"#);
     // The first pool has done its part, and its sums go with it.
     let grown = ModelStatus { decoded: 50 * SECOND, ..pool(1, Stage::Current) };

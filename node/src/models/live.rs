@@ -16,6 +16,7 @@ use super::restart::needs_restart;
 use super::{resolve, resolve_models};
 use crate::config::{Loaded, ModelSettings, Role, Settings, check, keys};
 use crate::exit::{Exit, Failure};
+use crate::room::MachineRoom;
 use crate::telemetry::Log;
 use crate::tenants::{TenantFacts, Tenants, TokenVerifier};
 
@@ -26,6 +27,7 @@ pub type ReadSettings = Box<dyn Fn() -> Result<Loaded, Failure> + Send + Sync>;
 pub struct LiveModels {
     node: NodeHandle,
     home: Home,
+    room: MachineRoom,
     read: ReadSettings,
     /// As the node was started.
     started: Settings,
@@ -40,14 +42,14 @@ impl LiveModels {
     #[must_use]
     pub fn new(
         node: NodeHandle,
-        home: Home,
+        (home, room): (Home, MachineRoom),
         started: Settings,
         tenants: Arc<Tenants>,
         read: ReadSettings,
         log: Log,
     ) -> Arc<Self> {
         let named = Mutex::new(started.models.clone());
-        Arc::new(Self { node, home, read, started, tenants, log, named })
+        Arc::new(Self { node, home, room, read, started, tenants, log, named })
     }
 
     /// Reads the settings again and serves the models they name and no others, to the tenants they name and no others, and logs
@@ -67,7 +69,8 @@ impl LiveModels {
             tracing::warn!("changed, and in force only after a restart: {}", kept.join(", "));
         }
         let models = resolve(&self.home, &settings).await?;
-        let changes = self.node.serve_models(as_decoded(&self.started, models)).await.map_err(refused)?;
+        let changes =
+            self.node.serve_models(as_decoded(&self.started, &self.room, models)).await.map_err(refused)?;
         *named = settings.models;
         self.admit(tenants, tokens);
         let level = self.log.set_level(&settings.log.level);
@@ -94,8 +97,29 @@ impl LiveModels {
         let mut named = self.named.lock().await;
         let known = named.iter().find(|model| model.name == offer.name).cloned();
         let model = offered(known.unwrap_or_else(|| ModelSettings::named(&offer.name)), offer)?;
+        self.serve_too(&mut named, model).await
+    }
+
+    /// Serves a model that nobody listed, with hosts for as long as somebody uses it, unless it is served by now.
+    ///
+    /// # Errors
+    /// The model is unknown, missing or damaged, or the node is stopping.
+    pub async fn add_on_demand(&self, name: &str) -> Result<(), Failure> {
+        let mut named = self.named.lock().await;
+        let served = self.node.served().borrow().iter().any(|model| model.name == name);
+        if !served {
+            self.serve_too(&mut named, ModelSettings::on_demand(name)).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve_too(
+        &self,
+        named: &mut Vec<ModelSettings>,
+        model: ModelSettings,
+    ) -> Result<ModelChange, Failure> {
         let models = resolve_models(&self.home, vec![model.clone()]).await?;
-        let resolved = as_decoded(&self.started, models).into_iter().next();
+        let resolved = as_decoded(&self.started, &self.room, models).into_iter().next();
         let resolved =
             resolved.ok_or_else(|| Failure::new(Exit::Software, anyhow!("no model came of one")))?;
         let change = self.node.add_model(resolved).await.map_err(refused)?;
@@ -134,11 +158,20 @@ impl LiveModels {
     }
 }
 
-/// The models as this node has them: without hosts where it does not decode.
-pub fn as_decoded(started: &Settings, mut models: Vec<ModelArguments>) -> Vec<ModelArguments> {
+/// The models as this node has them: without hosts where it does not decode, and within its memory.
+pub fn as_decoded(
+    started: &Settings,
+    room: &MachineRoom,
+    mut models: Vec<ModelArguments>,
+) -> Vec<ModelArguments> {
     let in_cluster = started.cluster.listen.is_some();
-    if in_cluster && !started.cluster.roles.contains(&Role::Decoder) {
-        models.iter_mut().for_each(|model| model.hosts = 0);
+    let decodes = !in_cluster || started.cluster.roles.contains(&Role::Decoder);
+    for model in &mut models {
+        model.scaling.memory = room.memory();
+        if !decodes {
+            model.hosts = 0;
+            model.scaling.enabled = false;
+        }
     }
     models
 }

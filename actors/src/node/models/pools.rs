@@ -18,7 +18,7 @@ use crate::host::HostLauncher;
 use crate::node::arguments::{ModelArguments, SessionLimits};
 use crate::node::supervisor::NodeMessage;
 use crate::observe::Observer;
-use crate::pool::{ModelPoolActor, OthersKnown, PoolArguments, PoolMessage};
+use crate::pool::{ModelPoolActor, OthersKnown, PoolArguments, PoolMessage, PoolScaling};
 use crate::task::AbortOnDrop;
 use crate::trace::Tracing;
 
@@ -79,6 +79,10 @@ impl Model {
             others: context.others(&arguments),
             reservation_names: Arc::clone(&context.reservation_names),
             ready: Some(ready),
+            scaling: arguments.scaling.enabled.then(|| PoolScaling {
+                hosts: arguments.scaling.hosts_config(&arguments),
+                memory: arguments.scaling.memory.clone(),
+            }),
         };
         let (pool, _) = Actor::spawn_linked(None, ModelPoolActor, pool, supervisor.get_cell()).await?;
         let name: Arc<str> = arguments.name.as_str().into();
@@ -86,7 +90,7 @@ impl Model {
             peers: Arc::clone(peers),
             model: Arc::clone(&name),
             digest: arguments.digest.as_str().into(),
-            own_hosts: arguments.hosts > 0,
+            own_hosts: arguments.is_decoded_here(),
             queue_wait: context.limits.queue_wait,
             retry_after: context.limits.retry_after,
             queue: Arc::new(Semaphore::new(context.limits.queue_length)),
@@ -95,8 +99,14 @@ impl Model {
         });
         let claims = Claims::new(unclaimed(supervisor));
         let (told, hosts, peers) = (supervisor.clone(), arguments.hosts, elsewhere.clone());
+        let on_demand = arguments.is_on_demand();
         let watch = AbortOnDrop::spawn(async move {
-            let ready = if hosts > 0 { proof.await.is_ok() } else { somebody_serves(peers).await };
+            let ready = match hosts {
+                // Whoever asks for it waits while it loads.
+                0 if on_demand => true,
+                0 => somebody_serves(peers).await,
+                _ => proof.await.is_ok(),
+            };
             if ready {
                 let _ = told.cast(NodeMessage::Models(ModelsMessage::Ready(id)));
             }

@@ -14,13 +14,14 @@ impl PoolMachine {
     /// How full the pool is.
     #[must_use]
     pub fn counts(&self) -> PoolCounts {
-        let ready: Vec<_> =
-            self.hosts.by_id.values().filter(|host| host.is_ready() && !host.quarantine).collect();
+        let ready: Vec<_> = self.hosts.by_id.values().filter(|host| host.is_open()).collect();
         let slots = usize::from(self.config.slots_per_host);
         let idle: usize = ready.iter().map(|host| slots.saturating_sub(host.held())).sum();
         PoolCounts {
             hosts_ready: ready.len(),
-            hosts_wanted: usize::from(self.config.hosts),
+            hosts_wanted: self.wanted,
+            hosts_loading: self.hosts.by_id.values().filter(|host| host.is_loading()).count(),
+            hosts_parked: self.hosts.by_id.values().filter(|host| host.parked).count(),
             slots: ready.len() * slots,
             leases: self.hosts.by_id.values().map(|host| host.leases.len()).sum(),
             reserved: self.hosts.by_id.values().map(|host| host.reserved.len()).sum(),
@@ -61,12 +62,15 @@ impl PoolMachine {
         if let Some(gone) = self.standbys.iter().find(|lease| !leased(lease)) {
             return Err(format!("I10: the standby {gone:?} has no slot"));
         }
-        if self.hosts.kept() != usize::from(self.config.hosts) {
-            return Err(format!(
-                "I10: {} hosts are kept, {} configured",
-                self.hosts.kept(),
-                self.config.hosts
-            ));
+        let kept = self.hosts.kept();
+        if kept < self.wanted || self.surplus().is_some() {
+            return Err(format!("I10: {kept} hosts are kept, {} wanted", self.wanted));
+        }
+        if self.wanted < usize::from(self.config.hosts) {
+            return Err(format!("I10: {} hosts are wanted, {} configured", self.wanted, self.config.hosts));
+        }
+        if let Some(id) = self.hosts.by_id.iter().find(|(_, host)| host.parked && host.quarantine) {
+            return Err(format!("I10: {id:?} is parked and in quarantine"));
         }
         Ok(())
     }
@@ -77,7 +81,7 @@ impl PoolMachine {
             return u64::MAX;
         }
         let hosts = self.hosts.by_id.values();
-        let ready = hosts.clone().filter(|host| host.is_ready() && !host.quarantine).count();
+        let ready = self.hosts.open();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let own = NodeSlots {
             total: count(ready * usize::from(self.config.slots_per_host)),

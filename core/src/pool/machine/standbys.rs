@@ -22,7 +22,7 @@ impl PoolMachine {
             self.hosts
                 .by_id
                 .values()
-                .any(|host| host.is_ready() && host.held() <= slots && host.leases.contains(lease))
+                .any(|host| host.is_open() && host.held() <= slots && host.leases.contains(lease))
         };
         let found = self.standbys.iter().copied().find(|lease| helps(lease));
         if let Some(lease) = found.or_else(|| self.standbys.first().copied()) {

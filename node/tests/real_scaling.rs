@@ -1,0 +1,186 @@
+//! Decoder hosts that become more and fewer with the callers, in the built program.
+
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use program::*;
+use serde_json::Value;
+use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
+use starling_engine::catalogue::Home;
+use starling_engine::scripted::encode;
+use tempfile::TempDir;
+
+fn words() -> Vec<String> {
+    (0..40).map(|number| format!("w{number}")).collect()
+}
+
+fn pcm() -> Vec<u8> {
+    encode(&words()).iter().flat_map(|sample| sample.to_le_bytes()).collect()
+}
+
+/// What the scripted engine makes of [`words`].
+fn transcript() -> Vec<String> {
+    words().iter().enumerate().map(|(number, word)| format!("{number}:{word}")).collect()
+}
+
+async fn try_open(program: &Program, model: &str) -> Result<(AudioSender, Events), String> {
+    // A model may have to load first.
+    let config = ClientConfig::new([program.url()]);
+    let config = ClientConfig { open_deadline: PATIENCE, attempt_timeout: PATIENCE, ..config };
+    let client = Client::new(config).expect("an address");
+    let session = SessionConfig { model: Some(model.to_owned()), ..SessionConfig::default() };
+    client.open(session).await.map(|session| session.split()).map_err(|error| error.to_string())
+}
+
+async fn open(program: &Program, model: &str) -> (AudioSender, Events) {
+    try_open(program, model).await.unwrap_or_else(|error| panic!("{error}\n{}", program.log()))
+}
+
+async fn heard(mut events: Events) -> Vec<String> {
+    let mut texts = Vec::new();
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time");
+        match event.expect("not over").expect("no error") {
+            Event::Final(last) => texts.extend(last.text.split(' ').map(str::to_owned)),
+            Event::Done { .. } => return texts.into_iter().filter(|text| !text.is_empty()).collect(),
+            _ => {}
+        }
+    }
+}
+
+struct Settings {
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Settings {
+    fn new(text: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(&file, text).expect("written");
+        Self { file, _folder: folder }
+    }
+
+    fn path(&self) -> &str {
+        Path::to_str(&self.file).expect("plain")
+    }
+}
+
+async fn json(program: &Program, path: &str) -> Option<Value> {
+    let answer = get(program.http, path).await?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// What `GET /v1/scaling` says of a model.
+async fn scaling(program: &Program, model: &str) -> Option<Value> {
+    let report = json(program, "/v1/scaling").await?;
+    report["models"].as_array()?.iter().find(|entry| entry["name"] == model).cloned()
+}
+
+async fn wait_for_hosts(program: &Program, wanted: usize) {
+    poll(&format!("{wanted} hosts"), async || (program.hosts().len() == wanted).then_some(())).await;
+}
+
+/// Times that a test need not wait for; the policy is the same.
+const QUICK: &str = "cooldown = \"0s\"\ncheck_interval = \"1s\"\nidle_ttl = \"1s\"\nunused_ttl = \"1s\"\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_come_with_callers_and_go_with_them_and_nobody_is_lost() {
+    let settings = Settings::new(&format!(
+        "[sessions]\nqueue_wait = \"60s\"\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 2\n\
+         [model.scaling]\nenabled = true\nmax = 8\nidle_target = 1\n{QUICK}"
+    ));
+    let program = Program::serve(&["--config", settings.path()], 1).await;
+    assert_eq!(program.hosts().len(), 1, "one idle decoder is there already");
+
+    let opening = futures_util::future::join_all((0..6).map(|_| open(&program, "scripted")));
+    let mut sessions = tokio::time::timeout(PATIENCE, opening).await.expect("nobody waits for ever");
+    wait_for_hosts(&program, 4).await;
+    let now = poll("four ready hosts", async || {
+        scaling(&program, "scripted").await.filter(|model| model["own"]["hosts"] == 4)
+    })
+    .await;
+    assert_eq!((&now["busy"], &now["own"]["desired"]), (&6.into(), &8.into()), "{now}");
+    assert_eq!((&now["desired"], &now["reason"]), (&7.into(), &"demand".into()), "{now}");
+
+    let pcm = pcm();
+    let (first, rest) = pcm.split_at(pcm.len() / 2);
+    for (sender, _) in &mut sessions {
+        sender.send(first).await.expect("sent");
+    }
+    let staying = sessions.split_off(4);
+    for (mut sender, events) in sessions {
+        sender.send(rest).await.expect("sent");
+        sender.end().await.expect("ended");
+        assert_eq!(heard(events).await, transcript());
+    }
+    // Three decoders are needed still. Whoever has one keeps it, wherever that is.
+    wait_for_hosts(&program, 2).await;
+    for (mut sender, events) in staying {
+        sender.send(rest).await.expect("sent");
+        sender.end().await.expect("ended");
+        assert_eq!(heard(events).await, transcript());
+    }
+    wait_for_hosts(&program, 1).await;
+    let then = poll("rest", async || {
+        scaling(&program, "scripted").await.filter(|model| model["own"]["parked"] == 0)
+    })
+    .await;
+    assert_eq!((&then["own"]["hosts"], &then["own"]["desired"]), (&1.into(), &2.into()), "{then}");
+    let metrics = get(program.http, "/metrics").await.expect("answers");
+    let refused = metrics.lines().filter(|line| line.starts_with("starling_sessions_refused_total{"));
+    assert!(refused.clone().all(|line| line.ends_with(" 0")), "{:?}", refused.collect::<Vec<_>>());
+    let lost = metrics.lines().filter(|line| line.starts_with("starling_decoders_lost_total{"));
+    assert!(lost.clone().all(|line| line.ends_with(" 0")), "{:?}", lost.collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_caller_waits_for_the_model_and_the_last_takes_it_along() {
+    let settings = Settings::new(&format!(
+        "[sessions]\nqueue_length = 0\nqueue_wait = \"0s\"\n[[model]]\nname = \"scripted\"\nhosts = 0\nslots = 2\n\
+         [model.scaling]\nenabled = true\nidle_target = 0\n{QUICK}"
+    ));
+    let program = Program::serve(&["--config", settings.path()], 0).await;
+    assert_eq!(program.hosts().len(), 0);
+    let began = Instant::now();
+    let (mut sender, events) = open(&program, "scripted").await;
+    println!("the first caller waited {:?}", began.elapsed());
+    sender.send(&pcm()).await.expect("sent");
+    sender.end().await.expect("ended");
+    assert_eq!(heard(events).await, transcript());
+    wait_for_hosts(&program, 0).await;
+    let ready = get(program.http, "/readyz").await.expect("answers");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert_eq!(scaling(&program, "scripted").await.expect("is told")["desired"], 0);
+}
+
+/// With a real model: its files are read, and the engine loads it, while the caller waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
+    let settings = Settings::new(
+        "[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n",
+    );
+    let program = Program::serve(&["--config", settings.path()], 1).await;
+    let unknown = try_open(&program, "no-such-model").await.err().expect("there is none");
+    assert!(unknown.contains("scripted"), "it names what there is: {unknown}");
+    assert_eq!(program.hosts().len(), 1);
+
+    let home = Home::discover(None).expect("a home folder");
+    let clip = std::fs::read(home.root().join("audio/ko/ko-1.wav")).expect("run `cargo xtask setup` first");
+    let began = Instant::now();
+    // Two at once have it loaded once.
+    let both = tokio::join!(open(&program, "vosk-ko-small"), open(&program, "vosk-ko-small"));
+    println!("two callers of a model that was not there waited {:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE + Duration::from_secs(20));
+    let ((mut sender, events), other) = both;
+    // Behind the head of the file is PCM at the model's rate.
+    sender.send(&clip[44..]).await.expect("sent");
+    sender.end().await.expect("ended");
+    assert!(!heard(events).await.is_empty());
+    drop(other);
+    assert_eq!(program.hosts().len(), 2);
+    let own = scaling(&program, "vosk-ko-small").await.expect("is told")["own"].clone();
+    assert_eq!(own["hosts"], 1, "{own}");
+}
