@@ -157,7 +157,7 @@ pub fn model_import(data: &[u8]) {
                 assert_eq!(conf.lines().count(), report.settings.len());
             }
             Err(error) => {
-                assert!(error.to_string().contains(folder.path().to_str().expect("a path")), "{error}")
+                assert!(error.to_string().contains(folder.path().to_str().expect("a path")), "{error}");
             }
         }
     });
