@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::supervisor::{HAND_OVER, NodeMessage, SupervisorState, stopping};
-use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
+use crate::replica::{
+    KeeperMessage, RanOutElsewhere, TakenOver, TakeoverRequest, find_by_id, take_over, unknown,
+};
 use crate::session::{
     AskedEpoch, AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
@@ -116,6 +118,16 @@ impl SupervisorState {
                 _ => ReplicaReply::Busy,
             });
         });
+    }
+
+    /// Whether this node knows better of a session whose copy has run out on another.
+    pub(super) fn ran_out(&self, asked: RanOutElsewhere) {
+        let session = &asked.session;
+        if self.sessions.contains_key(session) || self.takeovers.contains_key(session) {
+            let _ = asked.reply.send(ReplicaReply::Fenced { epoch: asked.copy.epoch });
+            return;
+        }
+        let _ = self.keeper.cast(KeeperMessage::RanOut(asked));
     }
 
     pub(super) async fn taken_over(

@@ -24,7 +24,8 @@ use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::PoolMessage;
 use crate::replica::{
-    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy, TakenOver,
+    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy,
+    RanOutElsewhere, TakenOver,
 };
 use crate::session::{
     AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
@@ -63,6 +64,8 @@ pub(super) enum NodeMessage {
     Peer(PeerRequest),
     /// A peer wants to go on with a session.
     Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
+    /// A peer's copy of a session has run out.
+    RanOut(RanOutElsewhere),
     /// What is held of a session?
     Held(SessionId, RpcReplyPort<ReplicaReply>),
     /// A session was found elsewhere, or was not.
@@ -159,6 +162,9 @@ impl Actor for NodeSupervisor {
             claims: models.copies(),
             kept,
             tracing: node.tracing.clone(),
+            own: node.copies.own.clone(),
+            peers: node.copies.peers.clone(),
+            observer: Arc::clone(&node.observer),
         };
         let keeper = spawn_keeper(&myself, making.clone()).await?;
         Ok(SupervisorState {
@@ -211,6 +217,7 @@ impl Actor for NodeSupervisor {
                 let _ = state.keeper.cast(KeeperMessage::Fetch(request));
             }
             NodeMessage::Promote(session, epoch, reply) => state.promote(session, epoch, reply),
+            NodeMessage::RanOut(asked) => state.ran_out(asked),
             NodeMessage::Held(session, reply) => state.held(session, reply),
             NodeMessage::Kept(reply) => drop(state.keeper.cast(KeeperMessage::Known(reply))),
             NodeMessage::NotFound(request, reply) => {
@@ -354,6 +361,7 @@ impl SupervisorState {
             resampler,
             journal_bytes: self.limits.journal_bytes,
             copies: self.copies.clone(),
+            keeper: self.keeper.clone(),
             standby: self.limits.standby,
             warnings: resolved.warnings,
             opener: Some(opener),

@@ -29,7 +29,7 @@ use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
-use crate::replica::{CopyArguments, OpenedStream, unknown};
+use crate::replica::{CopyArguments, KeeperHandle, OpenedStream, unknown};
 use crate::task::Timer;
 use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
 
@@ -47,6 +47,8 @@ pub(crate) struct SessionArguments {
     pub(crate) journal_bytes: usize,
     pub(crate) digest: Arc<str>,
     pub(crate) copies: CopyArguments,
+    /// Hears of the session's end, for who has an old copy of it.
+    pub(crate) keeper: KeeperHandle,
     pub(crate) standby: StandbyPolicy,
     pub(crate) warnings: Vec<(WarningCode, String)>,
     /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.

@@ -3,6 +3,7 @@
 
 mod gather;
 mod keeper;
+mod orphans;
 mod owner;
 mod random;
 mod takeover;
