@@ -41,6 +41,8 @@ async fn everybody_is_served_and_hosts_go_when_the_callers_have() {
     assert_eq!(launcher.alive().len(), 2, "for three idle decoders");
     let audio = speech(6, 8);
     let calm = speak(&node, &audio, REAL_TIME).await;
+    // Its decoder has to be given back, or it counts as one in use.
+    sleep(Duration::from_secs(5)).await;
     let heard = join_all((0..9).map(|_| speak(&node, &audio, REAL_TIME)));
     let watching = async {
         sleep(Duration::from_secs(2)).await;
@@ -61,7 +63,7 @@ async fn everybody_is_served_and_hosts_go_when_the_callers_have() {
 async fn whoever_stays_is_left_alone() {
     let launcher = FakeLauncher::default();
     let node = node(&launcher, scaled(1, |scaling| scaling.policy.idle_target = 0)).await;
-    let audio = speech(300, 8);
+    let audio = speech(200, 8);
     let calm = speak(&node, &audio, REAL_TIME);
     let calls = async {
         sleep(Duration::from_secs(1)).await;
@@ -72,7 +74,7 @@ async fn whoever_stays_is_left_alone() {
     };
     let (heard, alive) = tokio::join!(calm, calls);
     assert!(heard.done && alive == 1, "{alive} hosts");
-    assert_eq!(heard.text().split(' ').count(), 2_400);
+    assert_eq!(heard.text().split(' ').count(), 1_600);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 mod program;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use program::*;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionC
 use starling_engine::catalogue::Home;
 use starling_engine::scripted::encode;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 fn words() -> Vec<String> {
     (0..40).map(|number| format!("w{number}")).collect()
@@ -163,7 +164,7 @@ async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
         "[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n",
     );
     let program = Program::serve(&["--config", settings.path()], 1).await;
-    let unknown = try_open(&program, "no-such-model").await.err().expect("there is none");
+    let Err(unknown) = try_open(&program, "no-such-model").await else { panic!("there is no such model") };
     assert!(unknown.contains("scripted"), "it names what there is: {unknown}");
     assert_eq!(program.hosts().len(), 1);
 

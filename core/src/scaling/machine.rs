@@ -15,6 +15,8 @@ pub struct ScalingMachine {
     expected: u32,
     current: Scale,
     next_check: Timestamp,
+    /// Whether fewer would do, and only a check has to come.
+    surplus: bool,
 }
 
 impl ScalingMachine {
@@ -29,6 +31,7 @@ impl ScalingMachine {
             expected: 0,
             current: Scale { desired: 0, reason: ScalingReason::Minimum },
             next_check: now.plus(config.check_interval),
+            surplus: false,
         };
         machine.asked.ask(now, machine.wanted());
         machine.current = machine.judge(now);
@@ -67,14 +70,16 @@ impl ScalingMachine {
         } else if judged.desired == self.current.desired {
             self.current.reason = judged.reason;
         }
+        self.surplus = judged.desired < self.current.desired;
     }
 
     /// When to send `TimedOut` next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let fewer = self.asked.next_change(self.config.cooldown).map(|at| at.max(self.next_check));
+        let surplus = self.surplus.then_some(self.next_check);
         let bucket = self.forecast.as_ref().map(|forecast| forecast.bucket_ends());
-        fewer.into_iter().chain(bucket).min()
+        fewer.into_iter().chain(surplus).chain(bucket).min()
     }
 
     /// How many there should be now.

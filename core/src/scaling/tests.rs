@@ -51,6 +51,20 @@ fn more_at_once_fewer_after_the_cooldown_and_at_a_check() {
 }
 
 #[test]
+fn fewer_are_found_by_its_own_timer_whatever_is_told_meanwhile() {
+    let mut machine = ScalingMachine::new(at(0), CONFIG);
+    let mut out = Vec::new();
+    machine.handle(at(1), demand(9, 0, 0), &mut out);
+    machine.handle(at(2), demand(0, 0, 0), &mut out);
+    machine.handle(at(60), ScalingEvent::TimedOut, &mut out);
+    // The cooldown is over now, and it is no check.
+    machine.handle(at(110), demand(0, 0, 0), &mut out);
+    assert_eq!((machine.current().desired, machine.next_timeout()), (14, Some(at(120))));
+    machine.handle(at(120), ScalingEvent::TimedOut, &mut out);
+    assert_eq!((machine.current().desired, machine.next_timeout()), (5, None));
+}
+
+#[test]
 fn bounds_win_and_the_largest_wins_over_the_least() {
     let idle = ScalingConfig { idle_target: 0, ..CONFIG };
     let machine = ScalingMachine::new(at(0), idle);
@@ -126,6 +140,13 @@ proptest! {
             let mut again = Vec::new();
             machine.handle(now, ScalingEvent::TimedOut, &mut again);
             prop_assert_eq!(again, vec![]);
+        }
+        // Left alone it comes down by its own timer.
+        while let Some(at) = machine.next_timeout().filter(|at| *at < now.plus(Duration::from_secs(600))) {
+            machine.handle(at, ScalingEvent::TimedOut, &mut Vec::new());
+        }
+        if !predictive {
+            prop_assert_eq!(machine.current().desired, machine.needed().clamp(config.min, config.max));
         }
     }
 }

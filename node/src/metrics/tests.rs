@@ -168,7 +168,7 @@ fn the_pools_of_a_model_are_counted_together_and_one_that_is_gone_not_at_all() {
     let text = scraped(&metrics, vec![pool(0, Stage::Current), pool(1, Stage::Loading)]);
     has(&text, r#"starling_slots{model="fake"} 16"#);
     has(&text, r#"starling_slots_desired{model="fake"} 24"#);
-    has(&text, r#"starling_desired_decoders{model="fake"} "#);
+    has(&text, r#"starling_desired_decoders{model="fake"} 10"#);
     has(&text, r#"starling_decoded_audio_seconds_total{model="fake"} 80.0"#);
     // The first pool has done its part, and its sums go with it.
     let grown = ModelStatus { decoded: 50 * SECOND, ..pool(1, Stage::Current) };
