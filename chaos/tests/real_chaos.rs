@@ -74,11 +74,6 @@ fn disks_are_full() {
 }
 
 #[test]
-fn packets_and_tokens_are_forged_and_shown_again() {
-    survive("forged");
-}
-
-#[test]
 fn what_can_not_be_done_here_is_not_passed() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_starling-chaos"));
     // No older programs are named.
