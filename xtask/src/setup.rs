@@ -83,8 +83,9 @@ fn get(home: &Home, name: &str) -> Result<()> {
 pub(crate) fn network() -> Result<()> {
     for (tool, version, package) in [("ip", "-V", "iproute2"), ("nft", "--version", "nftables")] {
         if is_root() && output_of(Command::new(tool).arg(version)).is_none() {
-            apt(package)
-                .with_context(|| format!("`{tool}` is missing; on Debian and Ubuntu: apt install {package}"))?;
+            apt(package).with_context(|| {
+                format!("`{tool}` is missing; on Debian and Ubuntu: apt install {package}")
+            })?;
         }
     }
     Ok(())

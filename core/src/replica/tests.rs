@@ -6,6 +6,7 @@ mod keeper;
 mod orphans;
 mod owner;
 mod random;
+mod search;
 mod takeover;
 mod world;
 
