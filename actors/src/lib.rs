@@ -21,6 +21,7 @@ mod data;
 mod decoder;
 mod decoders;
 mod frames;
+pub mod fuzzing;
 mod host;
 mod membership;
 mod node;

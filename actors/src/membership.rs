@@ -20,7 +20,7 @@ mod refusal;
 mod roster;
 mod seal;
 mod seeds;
-mod swim;
+pub(crate) mod swim;
 mod timers;
 mod view;
 

@@ -63,7 +63,7 @@ pub struct SessionStanding {
 }
 
 /// Every way a session ends, as [`Observation::SessionEnded`] has it.
-pub const SESSION_OUTCOMES: [&str; 10] = [
+pub const SESSION_OUTCOMES: [&str; 11] = [
     "done",
     "abandoned",
     "lingered_out",
@@ -74,7 +74,11 @@ pub const SESSION_OUTCOMES: [&str; 10] = [
     "shut_down",
     "failed",
     "crashed",
+    OWNER_LOST,
 ];
+
+/// How a session ended whose node was lost and whose client did not come back, as a node tells of it that had a copy.
+pub(crate) const OWNER_LOST: &str = "owner_lost";
 
 /// What a session lost when another node went on with it, where a lost decoder's cause stands otherwise.
 pub const TAKEN_OVER: &str = "taken_over";

@@ -3,6 +3,7 @@
 //! Owns: the streams that copies travel on, the copies in memory, resume tokens. Must never: decide whom to obey or when a
 //! client may be told (that is `starling_core::replica`), or hold more on its way than a window.
 
+mod endings;
 mod keeper;
 mod stream;
 mod takeover;
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use starling_core::placement::Keeper;
-use starling_protocol::control::ReplicaReply;
+use starling_protocol::control::{CopySummary, ReplicaReply};
 use starling_protocol::lease::TraceContext;
-use starling_protocol::{Epoch, NodeName, SessionId};
+use starling_protocol::{Epoch, NodeId, NodeName, SessionId};
 
 pub use self::keeper::KeptCopy;
 pub(crate) use self::keeper::{
     CopyRequest, FetchRequest, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept,
+    RanOutElsewhere,
 };
 pub(crate) use self::stream::{CopyStream, OpenedStream, WINDOW, open_copy};
 pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
@@ -49,6 +51,17 @@ pub trait CopyPeers: Send + Sync + 'static {
 
     /// Asks a node what it has of a session; `None` as above.
     fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>>;
+
+    /// Asks a node whether it knows better of a session whose copy has run out here; `None` as above.
+    fn ran_out(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        copy: CopySummary,
+    ) -> BoxFuture<'static, Option<ReplicaReply>>;
+
+    /// The run of a node that is there, as last heard of.
+    fn run_of(&self, node: &NodeName) -> Option<NodeId>;
 
     /// Where clients reach a node, `HOST:PORT`, if that is known.
     fn client_address(&self, node: &NodeName) -> Option<String>;

@@ -16,7 +16,7 @@ mod replication;
 mod standby;
 
 pub(crate) use actor::{
-    AttachReply, Opener, RestoredSession, SessionActor, SessionArguments, SessionMessage,
+    AskedEpoch, AttachReply, Opener, RestoredSession, SessionActor, SessionArguments, SessionMessage,
 };
 pub use api::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
 pub use io::{Attachment, SessionClosed, SessionInput, SessionOutput};

@@ -25,7 +25,7 @@ use starling_protocol::{NodeName, SessionId};
 
 pub(crate) use self::copy::CopyTrace;
 pub(crate) use self::decode::{DecodeTrace, LeaseTrace};
-pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, SessionTrace};
+pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, SessionTrace};
 use crate::clock::unix_now;
 
 /// Takes spans. Called on the hot path: it must not block.
@@ -152,6 +152,16 @@ impl From<bool> for Value {
     fn from(flag: bool) -> Self {
         Self::Flag(flag)
     }
+}
+
+/// The trace's id, in 32 hexadecimal digits; `None` where that is none.
+pub(crate) fn trace_id(context: &TraceContext) -> Option<String> {
+    SpanContext::of(context).map(|context| context.trace.to_string())
+}
+
+/// The same, if what is told of it is kept.
+pub(crate) fn kept_id(context: &TraceContext) -> Option<String> {
+    SpanContext::of(context).filter(|context| context.sampled).and_then(|_| trace_id(context))
 }
 
 /// What each line of the log says that is about a session. In force whatever is logged, so that errors have it too.

@@ -2,87 +2,21 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, CopyArguments, ModelArguments, NodeArguments, NodeHandle, OpenRequest, ResumeRequest,
-    SessionEvent, SessionInput, SessionLimits, SessionOutput, SilentObserver, TokenSealer,
+    Attachment, ModelArguments, NodeHandle, OpenRequest, ResumeRequest, SessionEvent, SessionInput,
+    SessionOutput,
 };
 use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
 use support::client::{Heard, bytes, request, scripted_model, speech};
 use support::fake_host::FakeLauncher;
-use support::memory_link::{Handles, MemoryCopies, Net, name};
+use support::keepers::Cluster;
 use tokio::time::{Instant, sleep, timeout};
 
 const STEP: Duration = Duration::from_millis(100);
 const STEP_BYTES: usize = 3_200;
-
-/// Nodes that each decode for themselves and keep copies of the others' sessions.
-struct Cluster {
-    net: Net,
-    handles: Handles,
-    sealer: Arc<TokenSealer>,
-}
-
-impl Cluster {
-    async fn start(names: &[&str]) -> Self {
-        let net = Net::default();
-        let sealer = Arc::new(TokenSealer::random());
-        let cluster = Self { net, handles: Handles::default(), sealer };
-        for node in names {
-            cluster.join(node, 1, FakeLauncher::default()).await;
-        }
-        cluster
-    }
-
-    async fn join(&self, node: &str, copies: u8, launcher: FakeLauncher) {
-        let (link, streams) = self.net.join(node);
-        let copies = CopyArguments {
-            own: name(node),
-            peers: Some(Arc::new(MemoryCopies::new(&self.net, &link, &self.handles))),
-            copies,
-            memory_bytes: 64 << 20,
-            patience: Duration::from_secs(2),
-            sealer: Arc::clone(&self.sealer),
-            pulse: None,
-        };
-        let arguments = NodeArguments {
-            models: vec![scripted_model(2, 4)],
-            launcher: Arc::new(launcher),
-            limits: SessionLimits::default(),
-            observer: Arc::new(SilentObserver),
-            tracing: None,
-            peers: None,
-            copies,
-        };
-        let handle = NodeHandle::start(arguments).await.expect("starts");
-        let serving = handle.clone();
-        tokio::spawn(async move { serving.serve_peers(streams).await });
-        self.handles.lock().expect("no panic").insert(name(node), handle);
-    }
-
-    fn node(&self, node: &str) -> NodeHandle {
-        self.handles.lock().expect("no panic")[&name(node)].clone()
-    }
-
-    /// The node is gone as far as anybody can tell.
-    fn kill(&self, node: &str) {
-        let mut handles = self.handles.lock().expect("no panic");
-        handles.remove(&name(node));
-        handles.keys().for_each(|other| self.net.cut(node, other.as_str()));
-    }
-
-    async fn copies(&self) -> usize {
-        let handles: Vec<NodeHandle> = self.handles.lock().expect("no panic").values().cloned().collect();
-        let mut copies = 0;
-        for handle in handles {
-            copies += handle.status().await.copies;
-        }
-        copies
-    }
-}
 
 /// Longer than copies are kept whose owner is gone.
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -111,7 +45,10 @@ struct Caller {
 
 impl Caller {
     async fn open(node: &NodeHandle, audio: &[i16]) -> Self {
-        let request = request();
+        Self::open_with(node, audio, request()).await
+    }
+
+    async fn open_with(node: &NodeHandle, audio: &[i16], request: OpenRequest) -> Self {
         let session = request.session;
         let Attachment { ready, input, output } = node.open(request).await.expect("is admitted");
         Self {
@@ -310,6 +247,33 @@ async fn a_node_that_was_cut_off_is_fenced_when_it_is_back() {
     caller.speak(Duration::from_millis(500)).await;
     ["b", "c"].iter().for_each(|node| cluster.net.mend("a", node));
     until("the zombie ends", async || old.status().await.sessions == 0).await;
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_began_a_session_the_one_that_was_asked_last_speaks() {
+    let audio = speech(5, 12);
+    let wanted = calm(&audio).await;
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    // Both can have their copies on the third alone.
+    cluster.net.cut("a", "b");
+    let (first, opening) = (cluster.node("a"), request());
+    let unheard = Caller::open_with(&first, &audio, opening.clone()).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(cluster.copies().await, 1);
+    drop(unheard);
+    let again = OpenRequest { epoch: Epoch(2), ..opening };
+    let mut caller = Caller::open_with(&cluster.node("b"), &audio, again).await;
+    assert_eq!(caller.epoch, Epoch(2));
+    caller.speak(Duration::from_millis(1_500)).await;
+    assert_eq!(
+        first.status().await.sessions,
+        0,
+        "its copy was refused, long before it would have been let go"
+    );
+    assert!(caller.acked > 0);
+    cluster.kill("b");
+    caller.resume_on(&cluster.node("c")).await.expect("goes on");
     assert_eq!(caller.finish().await.heard.finals, wanted.finals);
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use crate::scenario::{Deed, Fault, Scenario};
+use crate::scenario::{Fault, Scenario};
 use crate::theirs::Theirs;
 
 /// Refuses what a cluster of somebody's own is not to suffer.
@@ -16,6 +16,18 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
         "scenario {} has {most} nodes down at a time; budget allows {}",
         scenario.name,
         theirs.budget
+    );
+    if let Some(fault) = scenario.faults.iter().find(|fault| fault.deed.is_for_own_nodes()) {
+        bail!(
+            "scenario {} does what takes nodes that were started for it ({}); it is not for a cluster of your own",
+            scenario.name,
+            fault.deed.name()
+        );
+    }
+    ensure!(
+        scenario.load.requests.is_none(),
+        "scenario {} is for nodes that were started for it; use `starling load` on a cluster of your own",
+        scenario.name
     );
     ensure!(
         scenario.load.poisoned == 0,
@@ -29,7 +41,7 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
 fn most_down(faults: &[Fault], nodes: usize) -> usize {
     let count = |fault: &Fault| match (&*fault.whom, fault.deed) {
         (_, deed) if !deed.takes_nodes() => 0,
-        (_, Deed::RollingRestart) => 1,
+        (_, deed) if deed.goes_round() => 1,
         ("all", _) => nodes,
         ("owner-and-replica", _) => 2,
         _ => 1,
@@ -63,13 +75,15 @@ pub(crate) fn plan(scenario: &Scenario, theirs: Option<&Theirs>) -> String {
                 .iter()
                 .map(|node| format!("{} ({})", node.name, node.roles.join(",")))
                 .collect();
-            line(format!("nodes, on loopback: {}", nodes.join(", ")));
+            let disks =
+                scenario.disk_mib.map_or(String::new(), |mib| format!(", each with a disk of {mib} MiB"));
+            line(format!("nodes, on {}{disks}: {}", scenario.network.name(), nodes.join(", ")));
         }
     }
     line(format!("{} callers, {} s of speech each", scenario.load.callers, scenario.load.seconds));
-    for Fault { at_s, deed, whom, for_s } in &scenario.faults {
-        let undone = for_s.map_or(String::new(), |time| format!(", undone after {time} s"));
-        line(format!("at {at_s} s: {} {whom}{undone}", deed.name()));
+    for fault in &scenario.faults {
+        let undone = fault.for_s.map_or(String::new(), |time| format!(", undone after {time} s"));
+        line(format!("at {} s: {}{undone}", fault.at_s, fault.told(&fault.whom, &fault.from)));
     }
     line(format!("checks {}", scenario.invariants.join(", ")));
     text
@@ -79,19 +93,20 @@ pub(crate) fn plan(scenario: &Scenario, theirs: Option<&Theirs>) -> String {
 mod tests {
     use super::*;
 
-    fn fault(at_s: f64, deed: Deed, whom: &str, for_s: Option<f64>) -> Fault {
-        Fault { at_s, deed, whom: whom.to_owned(), for_s }
+    fn fault(at_s: f64, deed: &str, whom: &str, for_s: Option<f64>) -> Fault {
+        let undone = for_s.map_or(String::new(), |time| format!("for_s = {time:?}"));
+        toml::from_str(&format!("at_s = {at_s:?}\ndo = {deed:?}\nwhom = {whom:?}\n{undone}")).expect("right")
     }
 
     #[test]
     fn faults_that_overlap_add_up() {
-        let one = fault(1.0, Deed::Kill, "owner", Some(2.0));
-        let later = fault(4.0, Deed::Pause, "decoder", Some(1.0));
+        let one = fault(1.0, "kill", "owner", Some(2.0));
+        let later = fault(4.0, "pause", "decoder", Some(1.0));
         assert_eq!(most_down(&[one.clone(), later.clone()], 3), 1);
-        let forever = fault(1.0, Deed::Kill, "owner", None);
+        let forever = fault(1.0, "kill", "owner", None);
         assert_eq!(most_down(&[forever, later], 3), 2);
-        assert_eq!(most_down(&[fault(1.0, Deed::Kill, "owner-and-replica", None)], 3), 2);
-        assert_eq!(most_down(&[fault(1.0, Deed::Kill, "all", Some(1.0)), one], 3), 4);
-        assert_eq!(most_down(&[fault(1.0, Deed::KillHosts, "all", None)], 3), 0);
+        assert_eq!(most_down(&[fault(1.0, "kill", "owner-and-replica", None)], 3), 2);
+        assert_eq!(most_down(&[fault(1.0, "kill", "all", Some(1.0)), one], 3), 4);
+        assert_eq!(most_down(&[fault(1.0, "kill-hosts", "all", None)], 3), 0);
     }
 }

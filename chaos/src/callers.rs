@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::script::{RATE, Script};
 
 /// Beyond the speech itself: whatever is done to nodes, sessions go on within a minute or are given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nodes that are being started again, and thousands who come at once, are waited for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);

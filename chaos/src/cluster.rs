@@ -4,18 +4,22 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
+use crate::forge::{self, Ear};
 use crate::http::{self, Session};
+use crate::memory;
+use crate::network::{Network, Place};
 use crate::node::{Common, Node};
 use crate::port::free_address;
 use crate::process;
 use crate::run::Bench;
-use crate::scenario::Scenario;
+use crate::scenario::{Deed, Ground, Scenario};
 use crate::theirs::Theirs;
 
 /// Starting nodes, loading models, and their noticing each other takes seconds; this is far beyond.
@@ -34,41 +38,71 @@ const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) enum Cluster {
-    Ours(Vec<Node>),
+    Ours(Ours),
     Theirs(Theirs),
 }
 
-impl Cluster {
-    pub(crate) async fn start(bench: &Bench, scenario: &Scenario) -> Result<Self> {
-        if let Some(theirs) = &bench.theirs {
-            return Ok(Self::Theirs(theirs.clone()));
+/// What was started for a scenario.
+pub(crate) struct Ours {
+    nodes: Vec<Node>,
+    /// Theirs alone; otherwise they are on loopback.
+    network: Option<Network>,
+    /// Where they believe another node to be, if somebody listens there.
+    ear: Option<Ear>,
+    /// What nodes are upgraded to.
+    programs: PathBuf,
+}
+
+impl Ours {
+    fn start(bench: &Bench, scenario: &Scenario) -> Result<Self> {
+        let names = || scenario.nodes.iter().map(|plan| plan.name.clone()).collect();
+        let network = (scenario.network == Ground::Namespaces).then(|| Network::lay(names())).transpose()?;
+        let place = |index: usize| -> Result<Place> {
+            match &network {
+                Some(network) => Ok(network.place(index)),
+                None => Ok(Place::on_loopback(free_address()?, free_address()?)),
+            }
+        };
+        let places: Vec<Place> = (0..scenario.nodes.len()).map(place).collect::<Result<_>>()?;
+        let ear = scenario.does(Deed::Forge).then(Ear::open).transpose()?;
+        let mut seeds: Vec<SocketAddr> = places.iter().map(|place| place.gossip).collect();
+        if let Some(ear) = &ear {
+            seeds.push(ear.address()?);
         }
-        let gossip: Vec<SocketAddr> = scenario.nodes.iter().map(|_| free_address()).collect::<Result<_>>()?;
         let common = Common {
             model: bench.model(),
-            seeds: &gossip,
+            seeds: &seeds,
             settings: &scenario.settings,
             programs: &bench.programs,
+            previous: bench.previous.as_deref(),
             home: &bench.home,
+            disk_mib: scenario.disk_mib,
         };
-        let mut nodes = Vec::new();
-        for (plan, gossip) in scenario.nodes.iter().zip(&gossip) {
-            nodes.push(Node::start(plan, free_address()?, *gossip, &common)?);
+        let start = |(plan, place)| Node::start(plan, place, &common);
+        let nodes = scenario.nodes.iter().zip(places).map(start).collect::<Result<_>>()?;
+        Ok(Self { nodes, network, ear, programs: bench.programs.clone() })
+    }
+}
+
+impl Cluster {
+    pub(crate) fn start(bench: &Bench, scenario: &Scenario) -> Result<Self> {
+        match &bench.theirs {
+            Some(theirs) => Ok(Self::Theirs(theirs.clone())),
+            None => Ours::start(bench, scenario).map(Self::Ours),
         }
-        Ok(Self::Ours(nodes))
     }
 
     /// The nodes that were started here.
     pub(crate) fn own(&self) -> &[Node] {
         match self {
-            Self::Ours(nodes) => nodes,
+            Self::Ours(ours) => &ours.nodes,
             Self::Theirs(_) => &[],
         }
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
-            Self::Ours(nodes) => nodes.iter().map(|node| node.plan.name.clone()).collect(),
+            Self::Ours(ours) => ours.nodes.iter().map(|node| node.plan.name.clone()).collect(),
             Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.name.clone()).collect(),
         }
     }
@@ -76,9 +110,9 @@ impl Cluster {
     /// `HOST:PORT` of the nodes that take callers.
     pub(crate) fn gateways(&self) -> Vec<String> {
         match self {
-            Self::Ours(nodes) => {
-                let gateways = nodes.iter().filter(|node| node.plan.takes_callers());
-                gateways.map(|node| node.http.to_string()).collect()
+            Self::Ours(ours) => {
+                let gateways = ours.nodes.iter().filter(|node| node.plan.takes_callers());
+                gateways.map(|node| node.place.http.to_string()).collect()
             }
             Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.http.clone()).collect(),
         }
@@ -87,9 +121,9 @@ impl Cluster {
     /// Names and addresses of the nodes that can be asked, as far as it is known here.
     fn running(&self) -> Vec<(String, String)> {
         match self {
-            Self::Ours(nodes) => {
-                let running = nodes.iter().filter(|node| node.runs());
-                running.map(|node| (node.plan.name.clone(), node.http.to_string())).collect()
+            Self::Ours(ours) => {
+                let running = ours.nodes.iter().filter(|node| node.runs());
+                running.map(|node| (node.plan.name.clone(), node.place.asked.to_string())).collect()
             }
             Self::Theirs(theirs) => {
                 theirs.nodes.iter().map(|node| (node.name.clone(), node.http.clone())).collect()
@@ -99,8 +133,8 @@ impl Cluster {
 
     fn node(&mut self, name: &str) -> Result<Option<&mut Node>> {
         match self {
-            Self::Ours(nodes) => {
-                let node = nodes.iter_mut().find(|node| node.plan.name == name);
+            Self::Ours(ours) => {
+                let node = ours.nodes.iter_mut().find(|node| node.plan.name == name);
                 Ok(Some(node.with_context(|| format!("there is no node {name}"))?))
             }
             Self::Theirs(_) => Ok(None),
@@ -135,9 +169,68 @@ impl Cluster {
         }
     }
 
+    /// The network that was laid for the nodes.
+    pub(crate) fn network(&mut self) -> Result<&mut Network> {
+        let Self::Ours(Ours { network, .. }) = self else { bail!("the network is not ours") };
+        network.as_mut().context("the nodes are on loopback")
+    }
+
+    /// What packets were made late by, if any were.
+    pub(crate) fn delays_by(&self) -> Option<&'static str> {
+        let Self::Ours(Ours { network: Some(network), .. }) = self else { return None };
+        network.delays_by()
+    }
+
+    /// From now on a node is started from the programs that are tried.
+    pub(crate) fn upgrade(&mut self, name: &str) -> Result<()> {
+        let Self::Ours(ours) = self else { bail!("{name} has programs of its own") };
+        let node = ours.nodes.iter_mut().find(|node| node.plan.name == name);
+        node.with_context(|| format!("there is no node {name}"))?.upgrade(&ours.programs);
+        Ok(())
+    }
+
+    /// Fills the disk of a node, or takes away what fills it.
+    pub(crate) fn fill_disk(&mut self, name: &str, fill: bool) -> Result<()> {
+        let node = self.node(name)?.context("the disk is not ours")?;
+        let disk = node.disk.as_ref().with_context(|| format!("{name} has no disk of its own"))?;
+        if fill { disk.fill().map(drop) } else { disk.empty() }
+    }
+
+    /// Has the kernel kill the hosts of a node for want of memory.
+    pub(crate) async fn limit_memory(&mut self, name: &str) -> Result<()> {
+        let hosts = self.hosts(name)?.context("the hosts are not ours")?;
+        ensure!(!hosts.is_empty(), "{name} has no decoder hosts");
+        memory::squeeze(&hosts).await
+    }
+
+    /// Shows all nodes packets and tokens that are not what they seem. What came of it, in words.
+    pub(crate) async fn forge(&mut self) -> Result<String> {
+        let caller = self.sessions().await?.into_iter().find(|session| session.connected);
+        let caller = caller.context("no caller is there whose session could be stolen")?.session;
+        let Self::Ours(Ours { nodes, ear: Some(ear), .. }) = self else { bail!("nobody listens") };
+        let mark = |node: &Node| forge::Mark {
+            name: node.plan.name.clone(),
+            http: node.place.asked.to_string(),
+            gossip: node.place.gossip,
+        };
+        let marks: Vec<forge::Mark> = nodes.iter().map(mark).collect();
+        let (packets, packets_refused) = forge::send_packets(ear, &marks).await?;
+        let (tokens, tokens_refused) = forge::show_tokens(&marks, &caller).await?;
+        Ok(format!(
+            "{packets_refused} of {packets} packets and {tokens_refused} of {tokens} tokens were counted as refused"
+        ))
+    }
+
+    /// The decoder hosts that a node of ours has now.
+    fn hosts(&mut self, name: &str) -> Result<Option<Vec<u32>>> {
+        let Some(node) = self.node(name)? else { return Ok(None) };
+        let hosts = process::hosts(node.pid().with_context(|| format!("{name} does not run"))?);
+        Ok(Some(hosts))
+    }
+
     /// Does this to the hosts that a node has now.
     pub(crate) async fn signal_hosts(&mut self, name: &str, with: Signal) -> Result<()> {
-        let Some(node) = self.node(name)? else {
+        let Some(hosts) = self.hosts(name)? else {
             let which = match with {
                 Signal::STOP => "pause_hosts",
                 Signal::CONT => "resume_hosts",
@@ -145,7 +238,6 @@ impl Cluster {
             };
             return self.command(which, name).await;
         };
-        let hosts = process::hosts(node.pid().with_context(|| format!("{name} does not run"))?);
         ensure!(!hosts.is_empty() || with == Signal::CONT, "{name} has no decoder hosts");
         for host in hosts {
             // One that was paused may have been killed by its node meanwhile.
@@ -210,8 +302,8 @@ impl Cluster {
     async fn wait(&mut self, patience: Duration, clean: bool) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            if let Self::Ours(nodes) = self {
-                for node in nodes {
+            if let Self::Ours(ours) = self {
+                for node in &mut ours.nodes {
                     let ran = node.pid().is_some();
                     ensure!(!(node.ended()? && ran), "{} has ended", node.plan.name);
                 }
@@ -272,7 +364,7 @@ impl Cluster {
 
     fn decodes(&self, name: &str) -> bool {
         match self {
-            Self::Ours(nodes) => nodes.iter().any(|node| node.plan.name == name && node.plan.decodes()),
+            Self::Ours(ours) => ours.nodes.iter().any(|node| node.plan.name == name && node.plan.decodes()),
             // What it has is not known here; that it is ready is.
             Self::Theirs(_) => false,
         }
@@ -280,15 +372,25 @@ impl Cluster {
 
     /// How often nodes have logged this so far; nothing of nodes whose logs are elsewhere.
     pub(crate) fn logged(&self, message: &str) -> Option<u64> {
-        let Self::Ours(nodes) = self else { return None };
+        let Self::Ours(Ours { nodes, .. }) = self else { return None };
         let wanted = format!("\"message\":\"{message}\"");
         let count = |node: &Node| node.log().lines().filter(|line| line.contains(&wanted)).count() as u64;
         Some(nodes.iter().map(count).sum())
     }
 
+    /// Writes all logs to `NAME-NODE.log` in a folder.
+    pub(crate) fn keep_logs(&self, folder: &Path, name: &str) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for node in self.own() {
+            let path = folder.join(format!("{name}-{}.log", node.plan.name));
+            std::fs::write(&path, node.log()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// The ends of all logs, for messages.
     pub(crate) fn log_tails(&self) -> String {
-        let Self::Ours(nodes) = self else { return String::new() };
+        let Self::Ours(Ours { nodes, .. }) = self else { return String::new() };
         let tails = nodes.iter().map(|node| format!("--- {}\n{}\n", node.plan.name, node.log_tail()));
         tails.collect()
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::http::Session;
+use crate::network::Far;
 use crate::scenario::{Deed, Fault};
 
 /// How long it is waited for sessions to have their decoders and copies before those that have are enough.
@@ -23,14 +24,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Mark {
     /// Seconds since the load began.
     pub(crate) at_s: f64,
+    /// When it was undone, if it was.
+    pub(crate) until_s: Option<f64>,
     pub(crate) what: String,
+}
+
+/// Whom a fault befalls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Victim {
+    /// Empty where it is no node.
+    node: String,
+    /// What it is cut from.
+    from: Option<Far>,
+}
+
+impl Victim {
+    fn node(name: &str) -> Self {
+        Self { node: name.to_owned(), from: None }
+    }
 }
 
 /// What has to be undone, and when.
 struct Undo {
     at: Instant,
     deed: Deed,
-    victim: String,
+    victim: Victim,
+    /// What it was called, and which mark it is.
+    label: String,
+    mark: usize,
 }
 
 /// Does all faults in their time, and undoes them.
@@ -40,6 +61,7 @@ pub(crate) async fn inflict(
     origin: Instant,
     marks: &mut Vec<Mark>,
 ) -> Result<()> {
+    let since = || (Instant::now() - origin).as_secs_f64();
     let mut due: Vec<&Fault> = faults.iter().collect();
     due.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
     let mut undos: Vec<Undo> = Vec::new();
@@ -50,13 +72,16 @@ pub(crate) async fn inflict(
         let what = || format!("{} {}", fault.deed.name(), fault.whom);
         let victims = victims(cluster, fault).await.with_context(what)?;
         for victim in &victims {
-            let mark = format!("{} {victim}", fault.deed.name()).trim_end().to_owned();
-            marks.push(Mark { at_s: (Instant::now() - origin).as_secs_f64(), what: mark });
-            act(cluster, fault, victim).await.with_context(what)?;
-        }
-        if let Some(time) = fault.for_s.map(Duration::from_secs_f64) {
-            let undo = |victim| Undo { at: Instant::now() + time, deed: fault.deed, victim };
-            undos.extend(victims.into_iter().map(undo));
+            let from = victim.from.as_ref().map_or("", Far::word);
+            let (label, mark) = (fault.told(&victim.node, from), marks.len());
+            marks.push(Mark { at_s: since(), until_s: None, what: label.clone() });
+            if let Some(found) = act(cluster, fault, victim, &label).await.with_context(what)? {
+                marks[mark].what = format!("{label}: {found}");
+            }
+            if let Some(time) = fault.for_s.map(Duration::from_secs_f64) {
+                let (deed, victim) = (fault.deed, victim.clone());
+                undos.push(Undo { at: Instant::now() + time, deed, victim, label, mark });
+            }
         }
     }
     undo_until(cluster, &mut undos, None, origin, marks).await
@@ -72,58 +97,104 @@ async fn undo_until(
 ) -> Result<()> {
     undos.sort_by_key(|undo| undo.at);
     while undos.first().is_some_and(|undo| until.is_none_or(|until| undo.at <= until)) {
-        let Undo { at, deed, victim } = undos.remove(0);
+        let Undo { at, deed, victim, label, mark } = undos.remove(0);
+        let victim = victim.node;
         sleep_until(at).await;
         let what = match deed {
             Deed::Kill => {
                 cluster.launch(&victim).await?;
-                "start"
+                format!("start {victim}")
             }
             Deed::Pause => {
                 cluster.pause(&victim, false).await?;
-                "SIGCONT"
+                format!("SIGCONT {victim}")
             }
             Deed::PauseHosts => {
                 cluster.signal_hosts(&victim, Signal::CONT).await?;
-                "SIGCONT to the hosts of"
+                format!("SIGCONT to the hosts of {victim}")
+            }
+            Deed::Cut | Deed::Disturb => {
+                cluster.network()?.mend(&label)?;
+                format!("mend {victim}'s ways")
+            }
+            Deed::FillDisk => {
+                cluster.fill_disk(&victim, false)?;
+                format!("empty the disk of {victim}")
             }
             // These end by themselves.
-            Deed::KillHosts | Deed::Drain | Deed::RollingRestart | Deed::HogCpu => continue,
+            Deed::KillHosts
+            | Deed::Drain
+            | Deed::RollingRestart
+            | Deed::Upgrade
+            | Deed::HogCpu
+            | Deed::LimitMemory
+            | Deed::Forge => continue,
         };
-        marks.push(Mark { at_s: (Instant::now() - origin).as_secs_f64(), what: format!("{what} {victim}") });
+        let at_s = (Instant::now() - origin).as_secs_f64();
+        marks[mark].until_s = Some(at_s);
+        marks.push(Mark { at_s, until_s: None, what });
     }
     Ok(())
 }
 
-async fn act(cluster: &mut Cluster, fault: &Fault, victim: &str) -> Result<()> {
+/// Does it. What is to be told of it, beyond that it was done.
+async fn act(cluster: &mut Cluster, fault: &Fault, victim: &Victim, label: &str) -> Result<Option<String>> {
+    let Victim { node, from } = victim;
     match fault.deed {
-        Deed::Kill => cluster.kill(victim).await,
-        Deed::Pause => cluster.pause(victim, true).await,
-        Deed::KillHosts => cluster.signal_hosts(victim, Signal::KILL).await,
-        Deed::PauseHosts => cluster.signal_hosts(victim, Signal::STOP).await,
-        Deed::Drain => cluster.drain(victim).await,
-        Deed::RollingRestart => {
-            cluster.drain(victim).await?;
+        Deed::Kill => cluster.kill(node).await?,
+        Deed::Pause => cluster.pause(node, true).await?,
+        Deed::KillHosts => cluster.signal_hosts(node, Signal::KILL).await?,
+        Deed::PauseHosts => cluster.signal_hosts(node, Signal::STOP).await?,
+        Deed::Drain => cluster.drain(node).await?,
+        Deed::RollingRestart | Deed::Upgrade => {
+            if fault.deed == Deed::Upgrade {
+                cluster.upgrade(node)?;
+            }
+            cluster.drain(node).await?;
             // The next one goes only when this one is back.
-            cluster.whole().await
+            cluster.whole().await?;
         }
-        Deed::HogCpu => {
-            hog(Duration::from_secs_f64(fault.for_s.unwrap_or(0.0)));
-            Ok(())
+        Deed::HogCpu => hog(Duration::from_secs_f64(fault.for_s.unwrap_or(0.0))),
+        Deed::Cut => {
+            let far = from.as_ref().context("it is cut from nothing")?;
+            cluster.network()?.cut(label, node, far, fault.way)?;
         }
+        Deed::Disturb => {
+            let (loss, jitter) = (fault.loss_percent, Duration::from_millis(fault.jitter_ms));
+            cluster.network()?.disturb(label, node, loss, jitter)?;
+            return Ok(cluster.delays_by().map(|by| format!("by {by}")));
+        }
+        Deed::FillDisk => cluster.fill_disk(node, true)?,
+        Deed::LimitMemory => cluster.limit_memory(node).await?,
+        Deed::Forge => return cluster.forge().await.map(Some),
     }
+    Ok(None)
 }
 
-async fn victims(cluster: &Cluster, fault: &Fault) -> Result<Vec<String>> {
-    match (fault.deed, &*fault.whom) {
-        (Deed::RollingRestart, _) | (_, "all") => Ok(cluster.names()),
-        (Deed::HogCpu, _) => Ok(vec![String::new()]),
-        (_, "owner" | "decoder" | "replica" | "owner-and-replica") => by_role(cluster, &fault.whom).await,
+async fn victims(cluster: &Cluster, fault: &Fault) -> Result<Vec<Victim>> {
+    let nodes = match (fault.deed, &*fault.whom) {
+        (deed, _) if deed.goes_round() => cluster.names(),
+        (_, "all") => cluster.names(),
+        (Deed::HogCpu | Deed::Forge, _) => vec![String::new()],
+        // Both are needed, of the same sessions.
+        (Deed::Cut, "owner") if fault.from == "replica" => {
+            let pair = by_role(cluster, "owner-and-replica").await?;
+            let [owner, replica] = <[String; 2]>::try_from(pair).ok().context("not a pair of nodes")?;
+            return Ok(vec![Victim { node: owner, from: Some(Far::Node(replica)) }]);
+        }
+        (_, "owner" | "decoder" | "replica" | "owner-and-replica") => by_role(cluster, &fault.whom).await?,
         (_, name) => {
             ensure!(cluster.names().iter().any(|known| known == name), "there is no node {name} here");
-            Ok(vec![name.to_owned()])
+            vec![name.to_owned()]
         }
-    }
+    };
+    let from = (fault.deed == Deed::Cut).then(|| match &*fault.from {
+        "callers" => Far::Callers,
+        "nodes" => Far::Nodes,
+        "all" => Far::All,
+        name => Far::Node(name.to_owned()),
+    });
+    Ok(nodes.iter().map(|node| Victim { from: from.clone(), ..Victim::node(node) }).collect())
 }
 
 async fn by_role(cluster: &Cluster, role: &str) -> Result<Vec<String>> {
@@ -189,6 +260,7 @@ mod tests {
     #[test]
     fn victims_are_those_of_most_sessions() {
         let session = |owner: &str, copy: &str, decoder: Option<&str>| Session {
+            session: String::new(),
             owner: owner.to_owned(),
             copies: vec![copy.to_owned()],
             durable: true,

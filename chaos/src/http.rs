@@ -41,6 +41,7 @@ pub(crate) struct Slots {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Session {
+    pub(crate) session: String,
     pub(crate) owner: String,
     pub(crate) copies: Vec<String>,
     pub(crate) durable: bool,

@@ -4,11 +4,16 @@
 //! Must never: link to the node that it judges, judge by what nodes say of themselves alone, or harm a cluster that is not its
 //! own without having been told so twice.
 
+mod apart;
 mod budget;
 mod callers;
 mod cluster;
+mod disk;
 mod faults;
+mod forge;
 mod http;
+mod memory;
+mod network;
 mod node;
 #[path = "../../bench/src/port.rs"]
 mod port;
@@ -22,11 +27,12 @@ mod script;
 mod soak;
 mod theirs;
 mod timeline;
+mod tool;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::run::Bench;
@@ -62,6 +68,12 @@ struct Cli {
     /// Folder of the scenarios [default: chaos/scenarios of the checkout]
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// Folder of older programs: nodes of the scenarios that mix versions begin with them
+    #[arg(long, value_name = "DIR")]
+    previous: Option<PathBuf>,
+    /// This process is in namespaces of its own, in which scenarios lay networks and mount disks
+    #[arg(long, hide = true)]
+    apart: bool,
     /// Where reports go [default: chaos/results of the checkout]
     #[arg(long, value_name = "DIR", global = true)]
     out: Option<PathBuf>,
@@ -130,35 +142,65 @@ async fn main() -> Result<()> {
         real: cli.engine == Engine::Real || theirs.is_some(),
         theirs,
         out: cli.out.unwrap_or_else(|| checkout.join("results")),
+        scenarios: folder,
+        previous: cli.previous,
+        apart: cli.apart,
     };
     if let Some(Long::Soak(options)) = &cli.long {
         return soak::run(bench, options).await;
     }
     tokio::select! {
-        result = all(&bench, &scenarios) => result,
+        result = all(&bench, &scenarios, !cli.scenarios.is_empty()) => result,
         // Nodes that were started end with this.
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
     }
 }
 
-async fn all(bench: &Bench, scenarios: &[Scenario]) -> Result<()> {
-    let mut failed = Vec::new();
-    println!("{}", report::head());
+/// Does them one after the other. Each that was `named` has to be done.
+async fn all(bench: &Bench, scenarios: &[Scenario], named: bool) -> Result<()> {
+    if bench.apart {
+        apart::enter()?;
+    } else {
+        println!("{}", report::head());
+    }
+    let (mut failed, mut not_run) = (Vec::new(), Vec::new());
     for scenario in scenarios {
-        let report =
-            run::run(bench, scenario).await.with_context(|| format!("scenario {}", scenario.name))?;
-        println!("{}", report.row());
-        report.write(&bench.out)?;
-        if !report.failures.is_empty() {
-            for failure in &report.failures {
-                println!("    {failure}");
-            }
-            failed.push(scenario.name.clone());
+        if let Some(why) = apart::lacks(bench, scenario) {
+            println!("{:<22} not run: {why}", scenario.name);
+            not_run.push(&*scenario.name);
+            continue;
+        }
+        let well = if scenario.is_apart() && !bench.apart {
+            apart::again(bench, scenario).await?
+        } else {
+            one(bench, scenario).await?
+        };
+        if !well {
+            failed.push(&*scenario.name);
         }
     }
-    println!("\nReports and timelines are in {}", bench.out.display());
-    if failed.is_empty() {
+    if bench.apart {
+        ensure!(failed.is_empty() && not_run.is_empty(), "it did not go well");
         return Ok(());
     }
-    bail!("failed: {}; again with: cargo xtask chaos {}", failed.join(", "), failed.join(" "))
+    println!("\nReports and timelines are in {}", bench.out.display());
+    if !not_run.is_empty() {
+        println!("Not run, and so not passed: {}", not_run.join(", "));
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}; again with: cargo xtask chaos {}", failed.join(", "), failed.join(" "));
+    }
+    ensure!(not_run.is_empty() || !named, "not run: {}", not_run.join(", "));
+    Ok(())
+}
+
+/// Does one, and prints its row. Whether it went well.
+async fn one(bench: &Bench, scenario: &Scenario) -> Result<bool> {
+    let report = run::run(bench, scenario).await.with_context(|| format!("scenario {}", scenario.name))?;
+    println!("{}", report.row());
+    report.write(&bench.out)?;
+    for failure in &report.failures {
+        println!("    {failure}");
+    }
+    Ok(report.failures.is_empty())
 }

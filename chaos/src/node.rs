@@ -1,6 +1,6 @@
-//! A node that is started for a scenario: as a user would, on loopback, and again at the same addresses.
+//! A node that is started for a scenario: as a user would, on loopback or in a network namespace, and again at the same addresses.
 //!
-//! Owns: its process, configuration and log. Must never: outlive the scenario.
+//! Owns: its process, configuration, log and disk. Must never: outlive the scenario.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -11,15 +11,22 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::disk::Disk;
+use crate::network::Place;
 use crate::process;
 use crate::scenario::NodePlan;
 
+/// What all nodes of a scenario share, and who forges packets does not have.
+const SECRET: &str = "shared by the nodes of a scenario";
+
 pub(crate) struct Node {
     pub(crate) plan: NodePlan,
-    pub(crate) http: SocketAddr,
+    pub(crate) place: Place,
     pub(crate) paused: bool,
+    pub(crate) disk: Option<Disk>,
     program: PathBuf,
     home: PathBuf,
+    // The disk is mounted there, and goes first.
     folder: TempDir,
     child: Option<Child>,
 }
@@ -30,25 +37,33 @@ pub(crate) struct Common<'a> {
     pub(crate) seeds: &'a [SocketAddr],
     pub(crate) settings: &'a str,
     pub(crate) programs: &'a Path,
+    /// Older ones, for the nodes that are to run them.
+    pub(crate) previous: Option<&'a Path>,
     pub(crate) home: &'a Path,
+    /// The size of each node's own disk, if it has one.
+    pub(crate) disk_mib: Option<u32>,
 }
 
 impl Node {
-    pub(crate) fn start(
-        plan: &NodePlan,
-        http: SocketAddr,
-        gossip: SocketAddr,
-        common: &Common<'_>,
-    ) -> Result<Self> {
+    pub(crate) fn start(plan: &NodePlan, place: Place, common: &Common<'_>) -> Result<Self> {
         let folder = TempDir::new().context("making a folder for a node")?;
-        let text = configuration(plan, http, gossip, common);
+        let disk = common.disk_mib.map(|mib| Disk::mount(folder.path(), mib)).transpose()?;
+        let text = configuration(plan, &place, common);
         fs::write(folder.path().join("cluster.toml"), text).context("writing a node's configuration")?;
+        // The scripted engine has no models that would have to be there.
+        let home = if disk.is_some() && common.model == "scripted" {
+            folder.path().join("home")
+        } else {
+            common.home.to_owned()
+        };
+        let programs = if plan.previous { common.previous } else { Some(common.programs) };
         let mut node = Self {
             plan: plan.clone(),
-            http,
+            place,
             paused: false,
-            program: common.programs.join("starling"),
-            home: common.home.to_owned(),
+            disk,
+            program: programs.context("there are no older programs")?.join("starling"),
+            home,
             folder,
             child: None,
         };
@@ -56,21 +71,38 @@ impl Node {
         Ok(node)
     }
 
+    /// From now on it is started from these programs.
+    pub(crate) fn upgrade(&mut self, programs: &Path) {
+        self.program = programs.join("starling");
+    }
+
     /// Starts it, also again.
     pub(crate) fn launch(&mut self) -> Result<()> {
         let path = self.folder.path().join("log");
         let log = File::options().create(true).append(true).open(path).context("opening a node's log")?;
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.place.namespace {
+            // It becomes the program, under the same number.
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         for (name, _) in std::env::vars_os() {
             // An operator's own settings are not the scenario's.
             if name.to_string_lossy().starts_with("STARLING_") {
                 command.env_remove(name);
             }
         }
+        if self.disk.is_some() {
+            command.env("TMPDIR", self.folder.path());
+        }
+        command.env("STARLING_CLUSTER_SECRET", SECRET);
         command
             .arg("--home")
             .arg(&self.home)
-            .args(["serve", "--config"])
+            .args(["serve", "--insecure-open", "--config"])
             .arg(self.folder.path().join("cluster.toml"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn();
@@ -138,11 +170,12 @@ impl Drop for Node {
     }
 }
 
-fn configuration(plan: &NodePlan, http: SocketAddr, gossip: SocketAddr, common: &Common<'_>) -> String {
+fn configuration(plan: &NodePlan, place: &Place, common: &Common<'_>) -> String {
     let quoted =
         |texts: Vec<String>| texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ");
     let roles = quoted(plan.roles.clone());
     let seeds = quoted(common.seeds.iter().map(SocketAddr::to_string).collect());
+    let (http, gossip) = (place.listen, place.gossip);
     let NodePlan { name, slots, hosts, cluster, listen, sessions, .. } = plan;
     let slots = slots.div_ceil(*hosts);
     // Many callers begin at once, and come back at once: what they wait for is not what is tried here.

@@ -9,6 +9,7 @@ use crate::callers::Told;
 use crate::faults::Mark;
 use crate::scenario::{Expect, Scenario};
 use crate::timeline;
+use crate::tool::Loaded;
 use crate::verdict::Judged;
 
 /// Failures of single callers that are told one by one; the rest are counted.
@@ -29,6 +30,17 @@ impl Caller {
     }
 }
 
+/// What happened, apart from what callers were told.
+pub(crate) struct Course {
+    pub(crate) model: &'static str,
+    pub(crate) took_s: f64,
+    pub(crate) faults: Vec<Mark>,
+    pub(crate) decoders_lost: Option<u64>,
+    pub(crate) delays_by: Option<&'static str>,
+    /// Of `starling load`, if the load was its own.
+    pub(crate) loaded: Option<Loaded>,
+}
+
 /// All of it.
 #[derive(Serialize)]
 pub(crate) struct Report {
@@ -36,6 +48,10 @@ pub(crate) struct Report {
     about: String,
     invariants: Vec<String>,
     model: String,
+    /// Where nodes and callers reached each other.
+    network: &'static str,
+    /// What packets were made late by, if any were.
+    delays_by: Option<&'static str>,
     took_s: f64,
     callers: usize,
     callers_with_all_words: usize,
@@ -51,6 +67,8 @@ pub(crate) struct Report {
     /// The longest time from the loss of a connection to its replacement.
     longest_reconnect_s: f64,
     faults: Vec<Mark>,
+    /// What `starling load` told, if the load was its own.
+    load: Option<serde_json::Value>,
     pub(crate) failures: Vec<String>,
     #[serde(skip)]
     lanes: Vec<Caller>,
@@ -59,13 +77,11 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(
         scenario: &Scenario,
-        model: &str,
-        took_s: f64,
+        course: Course,
         callers: Vec<Caller>,
-        faults: Vec<Mark>,
-        decoders_lost: Option<u64>,
         mut failures: Vec<String>,
     ) -> Self {
+        let Course { model, took_s, faults, decoders_lost, delays_by, loaded } = course;
         let wrong: Vec<(usize, &Caller)> =
             callers.iter().enumerate().filter(|(_, caller)| !caller.judged.faults.is_empty()).collect();
         let say = |(number, caller): &(usize, &Caller)| {
@@ -83,6 +99,8 @@ impl Report {
             about: scenario.about.clone(),
             invariants: scenario.invariants.clone(),
             model: model.to_owned(),
+            network: scenario.network.name(),
+            delays_by,
             took_s,
             callers: callers.len(),
             callers_with_all_words: callers.len() - wrong.len(),
@@ -95,9 +113,18 @@ impl Report {
             median_gap_s: gaps.get(gaps.len() / 2).copied().unwrap_or(0.0),
             longest_reconnect_s: reconnects.map(|(_, gap, _)| *gap).fold(0.0, f64::max),
             faults,
+            load: None,
             failures,
             lanes: callers,
         };
+        if let Some(loaded) = loaded {
+            report.callers = loaded.sessions;
+            report.callers_with_all_words = loaded.whole;
+            (report.words_lost, report.words_twice) = (loaded.lost, loaded.twice);
+            (report.reconnects, report.begun_anew) = (loaded.reconnects, loaded.begun_anew);
+            report.failures.extend(loaded.failure);
+            report.load = Some(loaded.report);
+        }
         report.expect(&scenario.expect);
         report
     }

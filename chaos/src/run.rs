@@ -10,10 +10,11 @@ use tokio::time::{Instant, timeout};
 use crate::callers::{Manner, Told, call, stuck};
 use crate::cluster::Cluster;
 use crate::faults::{Mark, inflict};
-use crate::report::{Caller, Report};
+use crate::report::{Caller, Course, Report};
 use crate::scenario::{Load, Scenario};
 use crate::script::Script;
 use crate::theirs::Theirs;
+use crate::tool;
 use crate::verdict::{Shape, judge, text};
 
 /// Callers of a real engine: a machine holds so many beside the nodes.
@@ -33,6 +34,12 @@ pub(crate) struct Bench {
     pub(crate) real: bool,
     pub(crate) theirs: Option<Theirs>,
     pub(crate) out: PathBuf,
+    /// Folder of the scenarios.
+    pub(crate) scenarios: PathBuf,
+    /// Folder of older programs, for nodes that are to run them.
+    pub(crate) previous: Option<PathBuf>,
+    /// Whether this process is in namespaces of its own.
+    pub(crate) apart: bool,
 }
 
 impl Bench {
@@ -46,8 +53,11 @@ impl Bench {
 }
 
 pub(crate) async fn run(bench: &Bench, scenario: &Scenario) -> Result<Report> {
-    let mut cluster = Cluster::start(bench, scenario).await?;
+    let mut cluster = Cluster::start(bench, scenario)?;
     let told = under_load(bench, scenario, &mut cluster).await;
+    if told.as_ref().is_ok_and(|report| !report.failures.is_empty()) {
+        cluster.keep_logs(&bench.out, &scenario.name)?;
+    }
     // What nodes said explains why the scenario could not be carried out; what it found is in the report.
     told.with_context(|| format!("the nodes' logs end with\n{}", cluster.log_tails()))
 }
@@ -56,12 +66,14 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     cluster.whole().await.context("the nodes did not become one cluster")?;
     let model = bench.theirs.is_none().then(|| bench.model().to_owned());
     let gateways = cluster.gateways();
+    let hold = Duration::from_secs_f64(scenario.load.hold_s);
     let manner = |number: usize, chunk: Option<Duration>, origin: Instant, start: Instant| {
-        let turned = gateways.iter().cycle().skip(number % gateways.len()).take(gateways.len());
+        let first = if scenario.load.at_first { 0 } else { number % gateways.len() };
+        let turned = gateways.iter().cycle().skip(first).take(gateways.len());
         Manner {
             servers: turned.cloned().collect(),
             ca_file: None,
-            hold: Duration::ZERO,
+            hold: if chunk.is_some() { hold } else { Duration::ZERO },
             model: model.clone(),
             chunk,
             liveness: scenario.load.liveness_s.map(Duration::from_secs_f64),
@@ -92,7 +104,8 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     let origin = Instant::now();
     let chunk = Duration::from_millis(scenario.load.chunk_ms);
     let mut calling = Vec::new();
-    for number in 0..callers {
+    let by_tool = scenario.load.requests.is_some();
+    for number in 0..if by_tool { 0 } else { callers } {
         let script = Arc::clone(&scripts[number % scripts.len()]);
         let share = number as f64 / callers as f64;
         let start = origin + Duration::from_secs_f64(scenario.load.spread_s * share);
@@ -100,12 +113,20 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
         let spoken = tokio::spawn(async move { call(&how, &what).await });
         calling.push((script, spoken));
     }
+    let loading = async {
+        match scenario.load.requests {
+            Some(requests) => tool::load(bench, &scenario.load, requests, &gateways, script).await.map(Some),
+            None => Ok(None),
+        }
+    };
     let mut marks: Vec<Mark> = Vec::new();
-    let inflicted = timeout(FAULTS_PATIENCE, inflict(cluster, &scenario.faults, origin, &mut marks)).await;
+    let inflicting = timeout(FAULTS_PATIENCE, inflict(cluster, &scenario.faults, origin, &mut marks));
+    let (loaded, inflicted) = tokio::join!(loading, inflicting);
+    let loaded = loaded?;
     let mut failures = Vec::new();
     match inflicted {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => failures.push(format!("a fault could not be done: {error:#}")),
+        Ok(Err(error)) => failures.push(format!("a fault: {error:#}")),
         Err(_) => failures.push(format!("the faults took longer than {FAULTS_PATIENCE:?}")),
     }
     let mut told = Vec::new();
@@ -123,5 +144,13 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     {
         failures.push(format!("all callers have gone, and the cluster is not as before: {error:#}"));
     }
-    Ok(Report::new(scenario, bench.model(), took_s, told, marks, decoders_lost, failures))
+    let course = Course {
+        model: bench.model(),
+        took_s,
+        faults: marks,
+        decoders_lost,
+        delays_by: cluster.delays_by(),
+        loaded,
+    };
+    Ok(Report::new(scenario, course, told, failures))
 }

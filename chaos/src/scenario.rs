@@ -7,6 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+mod fault;
+
+pub(crate) use self::fault::{Deed, Fault, Way};
+
 /// What is done to which nodes under which load, and what callers may notice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +25,11 @@ pub(crate) struct Scenario {
     /// Further tables of each node's configuration.
     #[serde(default)]
     pub(crate) settings: String,
+    /// Where nodes and callers reach each other.
+    #[serde(default)]
+    pub(crate) network: Ground,
+    /// The size of the disk that each node has for its log, its temporary files and its home. Otherwise it is this machine's.
+    pub(crate) disk_mib: Option<u32>,
     /// Nodes that are started for it.
     #[serde(rename = "node")]
     pub(crate) nodes: Vec<NodePlan>,
@@ -29,6 +38,45 @@ pub(crate) struct Scenario {
     pub(crate) faults: Vec<Fault>,
     #[serde(default)]
     pub(crate) expect: Expect,
+}
+
+impl Load {
+    /// So many callers with so much speech each, and everything else at its default.
+    pub(crate) const fn plain(callers: usize, seconds: f64) -> Self {
+        Self {
+            callers,
+            seconds,
+            phrase_s: phrase(),
+            spread_s: 0.0,
+            chunk_ms: chunk(),
+            liveness_s: None,
+            partial_interval_ms: partials(),
+            poisoned: 0,
+            stuck: 0,
+            hold_s: 0.0,
+            at_first: false,
+            requests: None,
+            interval_s: 0.0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ground {
+    #[default]
+    Loopback,
+    /// Each node in a network namespace of its own, and the callers in another.
+    Namespaces,
+}
+
+impl Ground {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Namespaces => "network namespaces",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -51,6 +99,9 @@ pub(crate) struct NodePlan {
     /// Further lines of `[sessions]`.
     #[serde(default)]
     pub(crate) sessions: String,
+    /// Runs the programs that `--previous` names, until it is upgraded.
+    #[serde(default)]
+    pub(crate) previous: bool,
 }
 
 fn no_other_ports() -> String {
@@ -94,62 +145,17 @@ pub(crate) struct Load {
     /// Clients beside the callers that open a session on the first node and never read or say another word.
     #[serde(default)]
     pub(crate) stuck: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    /// Seconds since the first caller. A fault that befalls sessions waits, beyond that, until they have a decoder and their copies.
-    pub(crate) at_s: f64,
-    #[serde(rename = "do")]
-    pub(crate) deed: Deed,
-    /// `owner`, `decoder` or `replica`, each the node that is it for most sessions; `owner-and-replica`; `all`; or a node's name.
+    /// Each caller says nothing for so long when half is said, and sends nothing either.
     #[serde(default)]
-    pub(crate) whom: String,
-    /// After so many seconds it is undone: a killed node is started again, a paused one goes on.
-    pub(crate) for_s: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Deed {
-    /// SIGKILL to a node.
-    Kill,
-    /// SIGSTOP to a node.
-    Pause,
-    /// SIGKILL to a node's decoder hosts, which it starts again by itself.
-    KillHosts,
-    /// SIGSTOP to a node's decoder hosts.
-    PauseHosts,
-    /// A node is told to go, has to end within its deadline, and is started again.
-    Drain,
-    /// The same with one node after the other.
-    RollingRestart,
-    /// A thread for each core that does nothing but take its time.
-    HogCpu,
-}
-
-impl Deed {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "SIGKILL",
-            Self::Pause => "SIGSTOP",
-            Self::KillHosts => "SIGKILL to the hosts of",
-            Self::PauseHosts => "SIGSTOP to the hosts of",
-            Self::Drain => "drain",
-            Self::RollingRestart => "rolling restart",
-            Self::HogCpu => "CPU hog",
-        }
-    }
-
-    /// Whether it befalls a node as a whole, which then counts as down.
-    pub(crate) const fn takes_nodes(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::Drain | Self::RollingRestart)
-    }
-
-    const fn has_to_end(self) -> bool {
-        matches!(self, Self::Pause | Self::PauseHosts | Self::HogCpu)
-    }
+    pub(crate) hold_s: f64,
+    /// All callers begin at the first node that takes any, rather than at one after the other.
+    #[serde(default)]
+    pub(crate) at_first: bool,
+    /// The load is that of `starling load`: each caller says the same so often.
+    pub(crate) requests: Option<u32>,
+    /// How long such a caller waits after each, in seconds; the first ones begin spread over this time.
+    #[serde(default)]
+    pub(crate) interval_s: f64,
 }
 
 /// What is to be seen, beyond that every caller gets every word once, in its place, in segments that are cut where they are without a fault.
@@ -225,6 +231,15 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Whether it is done in namespaces of its own.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.network == Ground::Namespaces || self.disk_mib.is_some()
+    }
+
+    pub(crate) fn does(&self, deed: Deed) -> bool {
+        self.faults.iter().any(|fault| fault.deed == deed)
+    }
+
     /// Says what it must not.
     pub(crate) fn check(&self) -> Result<()> {
         let Load { callers, seconds, phrase_s, poisoned, chunk_ms, .. } = self.load;
@@ -234,28 +249,16 @@ impl Scenario {
             poisoned < callers,
             "load.poisoned is {poisoned}; one of the {callers} callers must be innocent"
         );
+        ensure!(
+            self.load.requests != Some(0) && (self.load.requests.is_none() || poisoned == 0),
+            "load.requests must be at least 1, and `starling load` speaks no poison"
+        );
         ensure!(chunk_ms >= 20, "load.chunk_ms is {chunk_ms}; it must be at least 20");
         ensure!(self.nodes.iter().any(NodePlan::takes_callers), "no node has the role \"gateway\"");
         ensure!(self.nodes.iter().any(NodePlan::decodes), "no node has the role \"decoder\"");
+        ensure!(self.disk_mib != Some(0), "disk_mib is 0; it must be at least 1");
         for (index, fault) in self.faults.iter().enumerate() {
-            let Fault { deed, whom, for_s, at_s } = fault;
-            ensure!(*at_s >= 0.0, "fault[{index}].at_s is {at_s}; it must not be negative");
-            ensure!(
-                for_s.is_some_and(|time| time > 0.0) || !deed.has_to_end(),
-                "fault[{index}].for_s is missing; {deed:?} has to end"
-            );
-            let roles = ["owner", "decoder", "replica", "owner-and-replica", "all"];
-            let named = roles.contains(&&**whom) || self.nodes.iter().any(|node| node.name == *whom);
-            let nobody = matches!(deed, Deed::RollingRestart | Deed::HogCpu);
-            ensure!(
-                if nobody { whom.is_empty() } else { named },
-                "fault[{index}].whom is {whom:?}; it must be {}",
-                if nobody {
-                    "left out".to_owned()
-                } else {
-                    format!("one of {} or a node's name", roles.join(", "))
-                }
-            );
+            fault.check(index, self)?;
         }
         Ok(())
     }
@@ -286,9 +289,36 @@ mod tests {
             ("[[fault]]\nat_s = 1\ndo = \"kill\"\n", "whom is \"\""),
             ("[[fault]]\nat_s = 1\ndo = \"dance\"\n", "dance"),
             ("colour = 1\n", "colour"),
+            (
+                "[[fault]]\nat_s = 1\ndo = \"cut\"\nwhom = \"a\"\nfrom = \"callers\"\nfor_s = 1\n",
+                "namespaces",
+            ),
+            ("[[fault]]\nat_s = 1\ndo = \"kill\"\nwhom = \"a\"\nfrom = \"callers\"\n", "for cut alone"),
+            ("[[fault]]\nat_s = 1\ndo = \"kill\"\nwhom = \"a\"\nloss_percent = 5\n", "loss_percent 5"),
+            ("[[fault]]\nat_s = 1\ndo = \"fill-disk\"\nwhom = \"a\"\nfor_s = 1\n", "disk_mib"),
+            ("[[fault]]\nat_s = 1\ndo = \"upgrade\"\n", "previous"),
         ] {
             let error = Scenario::parse("a", &(HEAD.to_owned() + more)).expect_err(more);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_cut_parts_one_node_from_something_else() {
+        let head = format!("network = \"namespaces\"\n{HEAD}");
+        for (whom, from, fine) in [
+            ("owner", "replica", true),
+            ("a", "all", true),
+            ("decoder", "replica", false),
+            ("all", "callers", false),
+            ("a", "a", false),
+            ("a", "", false),
+        ] {
+            let text = format!(
+                "{head}[[fault]]\nat_s = 1\ndo = \"cut\"\nwhom = {whom:?}\nfrom = {from:?}\nway = \"to\"\nfor_s = 1\n"
+            );
+            let parsed = Scenario::parse("a", &text);
+            assert_eq!(parsed.is_ok(), fine, "{whom} from {from}: {parsed:?}");
         }
     }
 }

@@ -29,7 +29,7 @@ use self::trouble::{Plan, Troubles};
 use crate::cluster::Cluster;
 use crate::port::free_address;
 use crate::run::Bench;
-use crate::scenario::{Expect, Load, NodePlan, Scenario};
+use crate::scenario::{Expect, Ground, Load, NodePlan, Scenario};
 
 /// How long sessions outlive their clients: shorter than a minute, so that the end of a run does not take minutes; longer than any node is
 /// away.
@@ -88,9 +88,9 @@ pub(crate) async fn run(bench: Bench, options: &Options) -> Result<()> {
         ports.push(Ports { http: String::new(), vosk, quic });
     }
     let scenario = scenario(&ports, options, certificates.path());
-    let mut cluster = Cluster::start(&bench, &scenario).await?;
+    let mut cluster = Cluster::start(&bench, &scenario)?;
     for (ports, node) in ports.iter_mut().zip(cluster.own()) {
-        ports.http = node.http.to_string();
+        ports.http = node.place.http.to_string();
     }
     let ran = soak(Arc::new(bench), options, load, ports, certificates.path(), &mut cluster).await;
     ran.with_context(|| format!("the nodes' logs end with\n{}", cluster.log_tails()))
@@ -215,10 +215,7 @@ async fn soak(
     if report.failures.is_empty() {
         return Ok(());
     }
-    for node in cluster.own() {
-        let path = bench.out.join(format!("soak-{}.log", node.plan.name));
-        std::fs::write(&path, node.log()).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    cluster.keep_logs(&bench.out, "soak")?;
     bail!("the soak failed; again with --seed {}", report.seed)
 }
 
@@ -314,6 +311,7 @@ fn scenario(ports: &[Ports], options: &Options, certificates: &Path) -> Scenario
         cluster: format!("suspicion = {:?}", options.suspicion),
         listen: format!("vosk = {:?}\nquic = {:?}", ports.vosk, ports.quic),
         sessions: format!("linger = \"{}s\"", LINGER.as_secs()),
+        previous: false,
     };
     let file = |name: &str| certificates.join(name).display().to_string();
     Scenario {
@@ -321,18 +319,10 @@ fn scenario(ports: &[Ports], options: &Options, certificates: &Path) -> Scenario
         about: "Mixed load for hours, with things going wrong all the time".to_owned(),
         invariants: vec!["I2".to_owned(), "I10".to_owned()],
         settings: format!("[tls]\ncert_file = {:?}\nkey_file = {:?}\n", file("cert.pem"), file("key.pem")),
+        network: Ground::Loopback,
+        disk_mib: None,
         nodes: NAMES.iter().zip(ports).map(node).collect(),
-        load: Load {
-            callers: usize::from(options.callers),
-            seconds: 1.0,
-            phrase_s: 1.0,
-            spread_s: 0.0,
-            chunk_ms: 200,
-            liveness_s: None,
-            partial_interval_ms: 500,
-            poisoned: 0,
-            stuck: 0,
-        },
+        load: Load::plain(usize::from(options.callers), 1.0),
         faults: Vec::new(),
         expect: Expect::default(),
     }

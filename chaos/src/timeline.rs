@@ -21,7 +21,7 @@ const LABEL: f64 = 13.0;
 
 const STYLE: &str = "text{font:12px ui-sans-serif,system-ui,\"Segoe UI\",\"DejaVu Sans\",sans-serif;fill:#1f2328}\
 .card{fill:#fff}.title{font-weight:600;font-size:15px}.note{fill:#59636e}.lane{fill:#aceebb}.bad{fill:#ffaba8}\
-.gap{fill:#d4a72c}.back{fill:#0969da}.fault{stroke:#cf222e;stroke-width:1.5}.red{fill:#cf222e}.tick{stroke:#d0d7de}\
+.gap{fill:#d4a72c}.back{fill:#0969da}.fault{stroke:#cf222e;stroke-width:1.5}.red{fill:#cf222e}.lasts{fill:#cf222e;opacity:.1}.tick{stroke:#d0d7de}\
 @media(prefers-color-scheme:dark){text{fill:#f0f6fc}.card{fill:#0d1117}.note{fill:#9198a1}.lane{fill:#1b4721}\
 .bad{fill:#67060c}.tick{stroke:#3d444d}}";
 
@@ -65,6 +65,15 @@ pub(crate) fn draw(name: &str, about: &str, callers: &[Caller], faults: &[Mark],
         lane(&mut svg, top + LANE * row as f64, *number, caller, &x);
     }
     for (index, fault) in faults.iter().enumerate() {
+        if let Some(until) = fault.until_s {
+            let _ = writeln!(
+                svg,
+                "<rect class=\"lasts\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                x(fault.at_s),
+                x(until) - x(fault.at_s),
+                bottom - top
+            );
+        }
         let (place, label) = (x(fault.at_s), 64.0 + LABEL * index as f64);
         let anchor = if fault.at_s > took_s * 0.7 { "end" } else { "start" };
         let beside = if anchor == "end" { place - 4.0 } else { place + 4.0 };
@@ -83,7 +92,7 @@ pub(crate) fn draw(name: &str, about: &str, callers: &[Caller], faults: &[Mark],
     };
     let _ = writeln!(
         svg,
-        "<text class=\"note\" x=\"12\" y=\"{:.1}\">A lane is a caller, from opening to the end. Yellow: no new text for over {GAP_S} s. Blue: a connection was replaced. Red: something was lost{more}.</text>\n</svg>",
+        "<text class=\"note\" x=\"12\" y=\"{:.1}\">A lane is a caller, from opening to the end. Shaded: a fault lasts. Yellow: no new text for over {GAP_S} s. Blue: a connection was replaced. Red: something was lost{more}.</text>\n</svg>",
         bottom + 36.0
     );
     svg
@@ -142,7 +151,7 @@ mod tests {
 
     #[test]
     fn gaps_faults_and_losses_are_in_the_picture() {
-        let mark = Mark { at_s: 1.5, what: "SIGKILL a<b".to_owned() };
+        let mark = Mark { at_s: 1.5, until_s: Some(2.5), what: "SIGKILL a<b".to_owned() };
         let callers = [caller(&[0.5, 1.0, 3.5], &[]), caller(&[0.5, 1.0], &["lost"])];
         let svg = draw("name", "about & so on", &callers, &[mark], 5.0);
         for (part, count) in [
@@ -150,6 +159,7 @@ mod tests {
             ("class=\"bad\"", 1),
             ("class=\"gap\"", 1),
             ("class=\"back\"", 2),
+            ("class=\"lasts\"", 1),
             ("SIGKILL a&lt;b", 1),
             ("about &amp; so on", 2),
         ] {

@@ -3,7 +3,18 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Does one, with its reports where they are gone afterwards.
+use rustix::process::geteuid;
+
+/// One that takes namespaces, or limits of the kernel's: for anybody but root it can't be done.
+fn survive_as_root(scenario: &str) {
+    if geteuid().is_root() {
+        survive(scenario);
+    } else {
+        println!("skipped: {scenario} takes root");
+    }
+}
+
+/// Does one, with its reports where they are gone afterwards. One that can't be done here has not been survived.
 fn survive(scenario: &str) {
     let out = tempfile::tempdir().expect("a folder");
     let program = Path::new(env!("CARGO_BIN_EXE_starling-chaos"));
@@ -45,6 +56,30 @@ fn a_node_with_stuck_clients_is_drained() {
 #[test]
 fn two_callers_speak_poison_among_innocents() {
     survive("poison");
+}
+
+#[test]
+fn the_callers_own_node_and_its_copies_no_longer_reach_each_other() {
+    survive_as_root("partition-owner-replica");
+}
+
+#[test]
+fn a_node_is_cut_from_all_others_and_its_callers() {
+    survive_as_root("minority");
+}
+
+#[test]
+fn disks_are_full() {
+    survive_as_root("disk-full");
+}
+
+#[test]
+fn what_can_not_be_done_here_is_not_passed() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling-chaos"));
+    // No older programs are named.
+    let output = command.arg("mixed-versions").output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("not run: --previous"), "{said}");
 }
 
 #[test]

@@ -582,8 +582,9 @@ export class Session {
   }
 
   #hello() {
-    if (this.#token === null) return { ...this.#first };
+    // One that got no answer may have been heard all the same, and by another node.
     this.#epoch += 1;
+    if (this.#token === null) return this.#epoch > 1 ? { ...this.#first, epoch: this.#epoch } : { ...this.#first };
     const resume = { token: this.#token, epoch: this.#epoch, have_from: this.#start - this.#baseFrame };
     const last = this.#nextSegment - this.#baseSegment - 1;
     if (last >= 0) Object.assign(resume, { last_final: last, final_to: this.#finalTo - this.#baseFrame });

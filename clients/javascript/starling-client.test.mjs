@@ -156,11 +156,14 @@ class Servers {
   }
 
   /** The session that a hello is about, or null where it was refused. */
-  #takeOn(link, say, { session: name, resume }) {
+  #takeOn(link, say, { session: name, epoch = 1, resume }) {
     let kept = this.sessions.get(name);
     let code = null;
     if (!resume) {
+      // Which another node may have heard before.
+      if (kept && epoch <= kept.epoch) code = 'superseded';
       kept ??= { audio: Buffer.alloc(0), finals: [], epoch: 1, owner: null, ended: false };
+      kept.epoch = Math.max(kept.epoch, epoch);
       this.sessions.set(name, kept);
     } else if (!kept) code = 'unknown_session';
     else if (resume.epoch <= kept.epoch) code = 'superseded';

@@ -575,9 +575,10 @@ class Session:
 
     def _hello(self) -> str:
         self._trim()
-        if self._token is None:
-            return json.dumps(self._first)
+        # One that got no answer may have been heard all the same, and by another node.
         self._epoch += 1
+        if self._token is None:
+            return json.dumps({**self._first, "epoch": self._epoch} if self._epoch > 1 else self._first)
         resume = {"token": self._token, "epoch": self._epoch, "have_from": self._start - self._base_frame}
         last = self._next_segment - self._base_segment - 1
         if last >= 0:

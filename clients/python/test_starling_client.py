@@ -140,7 +140,12 @@ class Servers:
         kept = self.sessions.get(name)
         code = None
         if resume is None:
+            # Which another node may have heard before.
+            epoch = hello.get("epoch", 1)
+            if kept and epoch <= kept.epoch:
+                code = "superseded"
             kept = self.sessions[name] = kept or Kept()
+            kept.epoch = max(kept.epoch, epoch)
         elif kept is None:
             code = "unknown_session"
         elif resume["epoch"] <= kept.epoch:

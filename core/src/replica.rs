@@ -2,13 +2,14 @@
 //!
 //! Owns: when an acknowledgement or a final may go to the client ([`ReplicationMachine`]), whom a keeper of copies obeys and
 //! how long it keeps what ([`KeeperMachine`]), what a copy holds ([`SessionCopy`]), and which copy a session goes on from
-//! ([`choose`]). Must never: let a client hear of what another node does not have, unless the session says that it is not
+//! ([`choose`]), and who tells of the end of one that nobody came back to ([`Orphans`]). Must never: let a client hear of what another node does not have, unless the session says that it is not
 //! durable; let an epoch fall.
 
 mod copy;
 mod keeper;
 mod line;
 mod messages;
+mod orphans;
 mod owner;
 mod takeover;
 #[cfg(test)]
@@ -22,5 +23,6 @@ pub use keeper::{
 pub use messages::{
     CopyItem, OpenFailure, ReplicationAction, ReplicationConfig, ReplicationEvent, Standing, Tries,
 };
+pub use orphans::{Orphans, RanOut};
 pub use owner::ReplicationMachine;
 pub use takeover::{Answer, Choice, Wanted, choose, suffices};

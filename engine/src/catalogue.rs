@@ -20,6 +20,7 @@ mod audio;
 mod disk;
 mod entry;
 mod fetch;
+pub mod fuzzing;
 mod graph;
 mod held;
 mod home;

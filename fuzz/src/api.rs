@@ -29,6 +29,29 @@ pub fn api_key(data: &[u8]) {
     }
 }
 
+/// A browser's page: its origin and the host it asks, one a line.
+pub fn origin(data: &[u8]) {
+    let mut lines = data.splitn(2, |byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let (Some(Ok(origin)), host) = (lines.next(), lines.next().and_then(Result::ok)) else { return };
+    if !fuzzing::is_own_page(&origin, host.as_ref()) {
+        return;
+    }
+    // Only an address is this node's own, or this very machine; a name may be anybody's.
+    let (_, place) = origin.to_str().ok().and_then(|origin| origin.split_once("://")).expect("has a scheme");
+    let here = ["localhost", "127.0.0.1", "[::1]"];
+    let is_here = here.into_iter().any(|name| match place.strip_prefix(name) {
+        Some(port) => {
+            port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        }
+        None => false,
+    });
+    let host = host.as_ref().map_or(b"".as_slice(), HeaderValue::as_bytes);
+    let starts = |text: &[u8]| {
+        text.first().is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b'[' || *byte == b':')
+    };
+    assert!(is_here || (host.eq_ignore_ascii_case(place.as_bytes()) && starts(host)), "{origin:?}, {host:?}");
+}
+
 /// RFC 8037's example of a public key, whose private half signs nothing here.
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"EdDSA","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 

@@ -1,9 +1,6 @@
 //! Audio, from samples to containers.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::io::{Seek, Write};
-use std::time::Duration;
 
 use bytes::Bytes;
 use starling_core::audio::PcmReader;
@@ -12,10 +9,8 @@ use starling_node::gateway::wav::{MAX_HEAD_BYTES, parse_head};
 use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, OPUS_RATES};
 use starling_protocol::native::{Encoding, ErrorBody, ErrorCode};
 
+use super::running::block_on;
 use super::{pieces, split};
-
-/// Far more than anything here takes; a decoder that takes so long hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const ENCODINGS: [Encoding; 7] = [
     Encoding::PcmS16le,
@@ -94,17 +89,6 @@ pub fn opus(data: &[u8]) {
     }
     let again = fuzzing::opus(sample_rate, channels, &packets).expect("the codec has such audio");
     assert!(decoded == again, "a replay is not the same");
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    thread_local! {
-        static RUNTIME: RefCell<tokio::runtime::Runtime> = RefCell::new(
-            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"),
-        );
-    }
-    RUNTIME.with_borrow(|runtime| {
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("the decoder hangs") })
-    })
 }
 
 /// Bytes are refused for what they are, or are audio of a kind that is taken.

@@ -1,7 +1,10 @@
 //! What nodes, decoder hosts and tokens say in MessagePack.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use starling_actors::fuzzing::{Heard, Listener};
 use starling_core::replica::SessionCopy;
 use starling_protocol::control::{
     ModelPool, NodeAgent, Replica, Service, decode_call, decode_reply, encode_call, encode_reply,
@@ -10,7 +13,7 @@ use starling_protocol::data::{HeaderReply, LeaseReply, StreamHeader};
 use starling_protocol::frame::{FrameReader, encode};
 use starling_protocol::gossip::LoadRecord;
 use starling_protocol::gossip::packet::{
-    MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, PacketKey, Payload, open, seal,
+    MAX_GOSSIP_BYTES, MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, PacketKey, Payload, open, seal,
 };
 use starling_protocol::lease::{FlightEntry, FromHost, ToHost};
 use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
@@ -144,10 +147,7 @@ pub fn gossip(data: &[u8]) {
         assert_eq!(bytes.len() + 1, data.len());
     }
     let (choice, rest) = split(data);
-    let sender = starling_protocol::NodeId {
-        name: starling_protocol::NodeName::parse("node-1").expect("a name"),
-        generation: starling_protocol::Generation(u64::from(choice)),
-    };
+    let sender = node(u64::from(choice));
     match seal(&key, &sender, &[choice; 16], 1, rest) {
         Ok(mut sealed) => {
             assert!(sealed.len() <= MAX_PACKET_BYTES);
@@ -166,6 +166,37 @@ pub fn gossip(data: &[u8]) {
             assert_eq!(again, record);
             assert!(!again.is_later_than(&record));
         }
+    }
+}
+
+/// What members of a cluster tell one of them: each packet behind its length in one byte, and how long it is after the one before.
+pub fn membership(data: &[u8]) {
+    let mut listener = Listener::new(node(7), 7_400, 7_401);
+    let mut rest = data;
+    let (mut heard, mut known) = (0, 0);
+    while let [length, wait, tail @ ..] = rest {
+        let (packet, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+        rest = tail;
+        heard += packet.len();
+        let Heard { refused, sent, changes } =
+            listener.hear(Duration::from_millis(u64::from(*wait) * 4), packet);
+        assert!(refused.is_none_or(|reason| !reason.is_empty()));
+        // Timers that are due send to three members each; nothing that is heard brings forth a flood.
+        assert!(sent.len() <= 64, "{} packets follow one", sent.len());
+        assert!(sent.iter().all(|packet| packet.len() <= MAX_GOSSIP_BYTES));
+        let members = listener.view().members;
+        assert!(members.iter().filter(|member| member.id.name == node(7).name).count() == 1);
+        // A member takes more bytes than this to be told of.
+        assert!(members.len() <= 1 + heard / 8, "{} members of {heard} bytes", members.len());
+        known = members.len().max(known);
+        assert!(changes <= 2 * known);
+    }
+}
+
+fn node(generation: u64) -> starling_protocol::NodeId {
+    starling_protocol::NodeId {
+        name: starling_protocol::NodeName::parse("node-1").expect("a name"),
+        generation: starling_protocol::Generation(generation),
     }
 }
 

@@ -8,15 +8,24 @@ mod api;
 mod audio;
 mod client;
 mod files;
+mod forms;
 mod frames;
+mod running;
+mod session;
 mod texts;
+mod wires;
 
-pub use api::{api_key, jwt};
+pub use api::{api_key, jwt, origin};
 pub use audio::{live_audio, opus, pcm, recording, wav_head};
 pub use client::client_machine;
-pub use files::{catalogue, config, manifest};
-pub use frames::{control, data_frames, gossip, lease_frames, replica_frames, resume_token};
-pub use texts::{deepgram, gstreamer, native_message, native_server, openai_model, realtime, vosk};
+pub use files::{catalogue, config, graph, manifest, model_import};
+pub use forms::upload_form;
+pub use frames::{control, data_frames, gossip, lease_frames, membership, replica_frames, resume_token};
+pub use session::session_machine;
+pub use texts::{
+    deepgram, gstreamer, native_message, native_server, openai_model, realtime, traceparent, vosk,
+};
+pub use wires::{audiosocket, native_frames, wyoming};
 
 /// A reader, for those that want all of them.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +48,7 @@ macro_rules! targets {
 
 targets! {
     api_key 2_000,
+    audiosocket 2_000,
     catalogue 200,
     client_machine 1_000,
     config 200,
@@ -46,22 +56,31 @@ targets! {
     data_frames 2_000,
     deepgram 2_000,
     gossip 2_000,
+    graph 200,
     gstreamer 2_000,
     jwt 1_000,
     lease_frames 2_000,
     live_audio 40,
     manifest 1_000,
+    membership 500,
+    model_import 50,
+    native_frames 2_000,
     native_message 2_000,
     native_server 2_000,
     openai_model 2_000,
     opus 300,
+    origin 2_000,
     pcm 1_000,
     realtime 2_000,
     recording 40,
     replica_frames 2_000,
     resume_token 1_000,
+    session_machine 300,
+    traceparent 2_000,
+    upload_form 200,
     vosk 2_000,
     wav_head 1_000,
+    wyoming 2_000,
 }
 
 /// The first byte, by which a target chooses, and the rest.

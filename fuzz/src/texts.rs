@@ -6,10 +6,11 @@ use serde_json::Value;
 use starling_protocol::limits::{MAX_CHANNELS, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::native::{AudioFormat, ClientMessage, Encoding, ErrorBody, ServerMessage};
 use starling_protocol::realtime::{ClientEvent, Config, MAX_AUDIO_BYTES};
+use starling_protocol::trace::{SpanContext, SpanId, TraceId};
 use starling_protocol::{gstreamer as kaldi, native, openai, realtime as openai_live};
 
 /// A refusal says what is wrong, and is no echo: it may repeat a word that came, and not much more than that.
-fn checked(error: &ErrorBody, came: usize) {
+pub(super) fn checked(error: &ErrorBody, came: usize) {
     assert!(!error.message.is_empty(), "a refusal without a reason");
     // A word of the client's is escaped once in the value and once in the message, `\u{10ffff}` for four bytes at worst.
     let most = 2_000 + 12 * came;
@@ -21,7 +22,7 @@ fn checked(error: &ErrorBody, came: usize) {
     assert_eq!(&read, error);
 }
 
-fn in_range(format: AudioFormat) {
+pub(super) fn in_range(format: AudioFormat) {
     assert!((MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&format.sample_rate), "{format:?}");
     assert!((1..=MAX_CHANNELS).contains(&format.channels), "{format:?}");
     if format.encoding == Encoding::Opus {
@@ -145,5 +146,16 @@ pub fn openai_model(data: &[u8]) {
         assert!(
             openai::is_theirs(&format!("{text}-2025-12-15")) || text.ends_with(|c: char| c.is_ascii_digit())
         );
+    }
+}
+
+/// Which trace a client says that it belongs to, as a `traceparent`.
+pub fn traceparent(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(read) = SpanContext::parse(text) {
+        assert!(read.trace != TraceId(0) && read.span != SpanId(0), "ids of zeros are none");
+        assert_eq!(SpanContext::parse(&read.to_string()), Some(read));
+        // Of a later version more may follow, and of the flags one is known.
+        assert_eq!(read.to_string()[3..52], text[3..52]);
     }
 }

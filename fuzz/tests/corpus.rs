@@ -118,8 +118,9 @@ macro_rules! readers {
 }
 
 readers! {
-    api_key catalogue client_machine config control data_frames deepgram gossip gstreamer jwt lease_frames live_audio manifest
-    native_message native_server openai_model opus pcm realtime recording replica_frames resume_token vosk wav_head
+    api_key audiosocket catalogue client_machine config control data_frames deepgram gossip graph gstreamer jwt lease_frames
+    live_audio manifest membership model_import native_frames native_message native_server openai_model opus origin pcm realtime
+    recording replica_frames resume_token session_machine traceparent upload_form vosk wav_head wyoming
 }
 
 #[test]

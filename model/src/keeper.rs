@@ -64,6 +64,8 @@ impl State {
                         filling.copy = None;
                     }
                 }
+                // Who tells of a session that nobody came back to changes nothing for anybody.
+                KeeperAction::RanOut { .. } => {}
                 KeeperAction::DropCopy { session } => drop(self.node(node).copies.remove(&session)),
                 KeeperAction::Cut { stream, reason } => {
                     let failure = match reason {

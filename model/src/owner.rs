@@ -61,7 +61,9 @@ pub(crate) fn new_owner(session: SessionMachine, store: SourceStore) -> Owner {
 #[derive(Clone, Copy)]
 pub(crate) struct Opener {
     pub(crate) conn: ConnId,
-    pub(crate) epoch: Option<Epoch>,
+    /// The number that the connection is to have, or the least if the client asks again.
+    pub(crate) epoch: Epoch,
+    pub(crate) again: bool,
     pub(crate) last_final: Option<Segment>,
     pub(crate) have_from: SourceOffset,
 }
@@ -85,10 +87,10 @@ impl State {
         let mut out = Vec::new();
         let machine = SessionMachine::new(self.now(node), session_config(), &mut out);
         self.node(node).owners.insert(id, new_owner(machine, SourceStore::new()));
-        self.attach(node, id, Opener { epoch: Some(Epoch(1)), ..opener });
+        self.attach(node, id, Opener { again: false, ..opener });
         self.perform(node, id, out);
         self.grant(node, id);
-        self.begin_copies(node, id, View(0), Epoch(1));
+        self.begin_copies(node, id, View(0), opener.epoch);
     }
 
     pub(crate) fn go_on(
@@ -101,7 +103,7 @@ impl State {
         holders: Vec<Node>,
     ) {
         let view = copy.view();
-        let epoch = opener.epoch.unwrap_or_default();
+        let epoch = opener.epoch;
         let standing = Restored::from_copy(copy, rates(), skip_to);
         let (mut out, last) = (Vec::new(), Epoch(epoch.0.saturating_sub(1)));
         let machine = SessionMachine::restore(self.now(node), session_config(), &standing, last, &mut out);
@@ -119,10 +121,10 @@ impl State {
     }
 
     pub(crate) fn attach(&mut self, node: Node, id: SessionId, opener: Opener) {
-        let Opener { conn, epoch, last_final, have_from } = opener;
+        let Opener { conn, epoch, again, last_final, have_from } = opener;
         let Some(owner) = self.owner(node, id) else { return };
         owner.attaching = Some(conn);
-        let epoch = epoch.unwrap_or_else(|| owner.session.last_epoch().next());
+        let epoch = if again { epoch.max(owner.session.last_epoch().next()) } else { epoch };
         self.drive(node, id, SessionEvent::Attach { epoch, last_final, have_from });
         // A client that has gone meanwhile drops what it is given.
         let gone = self.net.conns.get(&conn).is_none_or(|conn| conn.left);

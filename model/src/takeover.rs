@@ -3,7 +3,7 @@
 use starling_core::replica::{Answer, Choice, Wanted, choose, suffices};
 use starling_core::session::SessionEvent;
 use starling_protocol::native::{ErrorCode, Resume};
-use starling_protocol::{SessionId, SourceOffset};
+use starling_protocol::{Epoch, SessionId, SourceOffset};
 
 use crate::model::Mistake;
 use crate::owner::Opener;
@@ -20,8 +20,9 @@ impl State {
                 let Some(session) = hello.session else { return };
                 match hello.resume {
                     None => {
-                        let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
-                        self.open(node, session, Opener { conn: id, epoch, last_final, have_from });
+                        let epoch = hello.epoch.unwrap_or(Epoch(1));
+                        let (again, last_final, have_from) = (true, None, SourceOffset(0));
+                        self.open(node, session, Opener { conn: id, epoch, again, last_final, have_from });
                     }
                     Some(resume) => self.resume(node, session, resume, id),
                 }
@@ -190,7 +191,7 @@ impl State {
 
 fn opener(resume: &Resume, conn: ConnId) -> Opener {
     let Resume { epoch, last_final, have_from, .. } = *resume;
-    Opener { conn, epoch: Some(epoch), last_final, have_from }
+    Opener { conn, epoch, again: false, last_final, have_from }
 }
 
 const fn unanswered(said: &Said) -> Said {

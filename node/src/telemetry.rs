@@ -20,6 +20,9 @@ impl Log {
     pub fn start(settings: &LogSettings) -> anyhow::Result<Self> {
         let filter = EnvFilter::try_new(&settings.level).context("log.level")?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // It would complain on standard error of what standard error did not take, and panic when that is not taken either: a full
+        // disk must not end what goes on.
+        let builder = builder.log_internal_errors(false);
         let (started, set): (_, SetFilter) = match settings.format {
             LogFormat::Human => {
                 let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

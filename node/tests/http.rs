@@ -8,6 +8,7 @@ use common::answer::{Answer, request};
 use common::*;
 use serde_json::Value;
 use starling_actors::{Capabilities, ModelStatus, NodeStatus};
+use starling_core::lineup::Stage;
 use starling_node::config::GatewaySettings;
 use starling_node::net::{Places, Serving, accept};
 use starling_protocol::CutCause;
@@ -168,7 +169,7 @@ fn status(hosts_ready: usize) -> NodeStatus {
         models: vec![ModelStatus {
             name: "fake".to_owned(),
             pool: 0,
-            stage: starling_core::lineup::Stage::Current,
+            stage: Stage::Current,
             digest: "ab12".to_owned(),
             determinism: None,
             language: "en".to_owned(),
@@ -224,6 +225,19 @@ async fn a_node_has_started_once_it_was_ready_and_lives_while_its_actors_answer(
     assert_eq!((status_of("/startupz").await, status_of("/readyz").await), (200, 200));
     node.set_status(status(0));
     assert_eq!((status_of("/startupz").await, status_of("/readyz").await), (200, 503), "it was started");
+}
+
+#[tokio::test]
+async fn a_model_that_is_being_replaced_keeps_nobody_away() {
+    let node = FakeNode::start().await;
+    let at = |stage, hosts_ready| {
+        let mut model = status(hosts_ready).models.remove(0);
+        model.stage = stage;
+        model
+    };
+    let models = vec![at(Stage::Current, 2), at(Stage::Loading, 0), at(Stage::Leaving, 0)];
+    node.set_status(NodeStatus { models, ..NodeStatus::default() });
+    assert_eq!(get(&node, "/readyz").await.status, 200);
 }
 
 #[tokio::test]

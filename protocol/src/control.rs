@@ -316,7 +316,7 @@ pub struct SessionReport {
     /// How long it has lived on this node.
     #[serde(default)]
     pub age_ms: u64,
-    /// Its trace, 32 hexadecimal digits, if it has one.
+    /// Its trace, 32 hexadecimal digits, if it has one that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }
@@ -400,6 +400,14 @@ pub enum ReplicaRequest {
     Status {
         /// The session.
         session: SessionId,
+    },
+    /// My copy of this session has run out: its owner is gone, and its client has not come back. Am I to tell of its end?
+    /// `NotHeld` if so; `Fenced` if it goes on, or somebody else tells or has told.
+    RanOut {
+        /// The session.
+        session: SessionId,
+        /// What the copy was like.
+        copy: CopySummary,
     },
 }
 

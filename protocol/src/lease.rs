@@ -147,16 +147,6 @@ pub struct TraceContext {
     pub tracestate: String,
 }
 
-impl TraceContext {
-    /// The trace, in 32 hexadecimal digits: the second field of `traceparent` (W3C Trace Context, 3.2.2); `None` where that is none.
-    #[must_use]
-    pub fn trace_id(&self) -> Option<String> {
-        let id = self.traceparent.split('-').nth(1)?;
-        let digits = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (digits && id.bytes().any(|byte| byte != b'0')).then(|| id.to_ascii_lowercase())
-    }
-}
-
 /// From a node to a decoder host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -12,7 +12,7 @@ use starling_actors::{
 };
 use starling_protocol::native::stream::{Frame, StreamReader, encode_message, read_client};
 use starling_protocol::native::{ClientMessage, ErrorBody, ErrorCode, Hello, ServerMessage};
-use starling_protocol::{Segment, SessionId};
+use starling_protocol::{Epoch, Segment, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -91,6 +91,7 @@ async fn attach(hello: Hello, speaks: Speaks, node: &NodeHandle) -> Result<Attac
     };
     let request = OpenRequest {
         session: hello.session.unwrap_or_else(SessionId::random),
+        epoch: hello.epoch.unwrap_or(Epoch(1)),
         tenant,
         dialect,
         model: None,

@@ -242,9 +242,7 @@ impl Driver {
         let resume =
             hello.resume.as_ref().map(|resume| (resume.epoch.0, resume.last_final, resume.have_from.0));
         self.client.oracle.note(self.client.index, &format!("connects to n{node} {resume:?}"));
-        if let Some(session) = hello.session {
-            self.client.oracle.asks(self.client.index, node, session, hello.resume.is_none());
-        }
+        self.client.oracle.asks(self.client.index, node);
         let first = ClientMessage::Hello(Box::new(hello));
         Connection::open(&self.client.net, self.client.host, node, Port::Native, &first)
     }

@@ -5,7 +5,7 @@
 //! a copy on another node by then. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
 //! for them at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,8 +37,6 @@ struct Oracle {
     welcomed: BTreeMap<SessionId, (Epoch, u64)>,
     /// When the last two sessions were admitted.
     admitted: [Duration; 2],
-    /// Nodes that were asked to begin a session.
-    begun: BTreeMap<SessionId, BTreeSet<HostId>>,
 }
 
 /// What one client has seen.
@@ -95,7 +93,6 @@ impl SharedOracle {
             claims: Vec::new(),
             told: BTreeMap::new(),
             welcomed: BTreeMap::new(),
-            begun: BTreeMap::new(),
             admitted: [Duration::ZERO; 2],
         };
         Self(Arc::new(Mutex::new(oracle)), net.clone())
@@ -181,14 +178,11 @@ impl SharedOracle {
         (speaking, oracle.admitted[1].saturating_sub(oracle.admitted[0]))
     }
 
-    /// A client asks a node for a session, to go on with it or to begin it.
-    pub fn asks(&self, client: usize, node: HostId, session: SessionId, begins: bool) {
+    /// A client asks a node for its session, to go on with it or to begin it.
+    pub fn asks(&self, client: usize, node: HostId) {
         let now = self.1.now();
         let mut oracle = self.lock();
         oracle.clients[client].asked.insert(node, now);
-        if begins {
-            oracle.begun.entry(session).or_default().insert(node);
-        }
     }
 
     /// Audio is sent from here on; what was let go can't be.
@@ -345,9 +339,6 @@ impl Oracle {
     fn sampled(&mut self, node: HostId, kept: &[KeptCopy]) -> Vec<String> {
         let mut problems = Vec::new();
         for copy in kept {
-            if self.is_double(copy.session) {
-                continue;
-            }
             let nothing =
                 Stored { epoch: Epoch(0), audio_end: 0, next_segment: 0, copy: None, lost_at: None };
             let stored = self.stored.entry((node, copy.session)).or_insert(nothing);
@@ -390,19 +381,13 @@ impl Oracle {
 
     fn judge(&mut self) -> Vec<String> {
         let claims = std::mem::take(&mut self.claims);
-        let refuted = claims.into_iter().filter(|claim| !self.is_double(claim.session) && !self.holds(claim));
+        let refuted = claims.into_iter().filter(|claim| !self.holds(claim));
         let said = |Claim { client, session, owner, what }: Claim| {
             format!(
                 "I4: client {client} was told of {what:?} of {session} by n{owner}, and no other node has it"
             )
         };
         refuted.map(said).collect()
-    }
-
-    /// Whether a client that got no answer asked another node to begin the same session. Both then speak for it with the same
-    /// epoch, and a keeper obeys whichever came last: a known fault of the protocol, left out here so that others show.
-    fn is_double(&self, session: SessionId) -> bool {
-        self.begun.get(&session).is_some_and(|nodes| nodes.len() > 1)
     }
 
     fn holds(&self, claim: &Claim) -> bool {

@@ -11,11 +11,11 @@ use starling_actors::{
     CopyPeers, LinkError, LinkedPeers, NoAnswer, NodeHandle, PeerLink, PeerStream, Peers, Reservations,
 };
 use starling_core::placement::Keeper;
-use starling_protocol::control::{PoolReply, PoolRequest, ReplicaReply, ReplicaRequest};
+use starling_protocol::control::{CopySummary, PoolReply, PoolRequest, ReplicaReply, ReplicaRequest};
 use starling_protocol::frame::{FrameReader, encode};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
-use starling_protocol::{Epoch, NodeName, SessionId};
+use starling_protocol::{Epoch, Generation, NodeId, NodeName, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::gossip;
@@ -35,6 +35,8 @@ pub struct SimLink {
 #[derive(Debug, Serialize, serde::Deserialize)]
 enum Question {
     Replica(ReplicaRequest),
+    /// The same, where it matters who asks.
+    By(NodeName, ReplicaRequest),
     Pool(PoolRequest),
 }
 
@@ -132,6 +134,22 @@ impl CopyPeers for SimLink {
         Box::pin(async move { asked.await.ok() })
     }
 
+    fn ran_out(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        copy: CopySummary,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let (question, by) = (ReplicaRequest::RanOut { session, copy }, gossip::name_of(self.own));
+        let asked = Self::ask(self, node, Question::By(by, question), ANSWER);
+        Box::pin(async move { asked.await.ok() })
+    }
+
+    fn run_of(&self, node: &NodeName) -> Option<NodeId> {
+        let is_there = gossip::keepers(&self.net, self.own).iter().any(|keeper| keeper.node == *node);
+        is_there.then(|| NodeId { name: node.clone(), generation: Generation(1) })
+    }
+
     fn client_address(&self, node: &NodeName) -> Option<String> {
         Some(address_of(gossip::node_of(node)?))
     }
@@ -154,7 +172,10 @@ pub async fn answer(incoming: Incoming, node: NodeHandle) {
         Question::Replica(ReplicaRequest::Status { session }) => {
             say(&mut writer, &node.held(session).await).await
         }
-        Question::Replica(_) => Ok(()),
+        Question::By(by, ReplicaRequest::RanOut { session, copy }) => {
+            say(&mut writer, &node.ran_out(session, copy, by).await).await
+        }
+        Question::Replica(_) | Question::By(..) => Ok(()),
         Question::Pool(request) => say(&mut writer, &node.ask_pool(request).await).await,
     };
     // Who asked may have gone.

@@ -4,8 +4,8 @@
 import { short, span, timeOfDay } from './format.mjs';
 import { Icon, Pill, html } from './ui.mjs';
 
-const STATES = { live: 'good', away: 'warn', done: 'calm', failed: 'bad', abandoned: 'warn', lingered_out: 'warn' };
-const WORDS = { lingered_out: 'never came back', abandoned: 'hung up' };
+const STATES = { live: 'good', away: 'warn', done: 'calm', failed: 'bad', abandoned: 'warn', lingered_out: 'warn', owner_lost: 'bad' };
+const WORDS = { lingered_out: 'never came back', owner_lost: 'lost with its node', abandoned: 'hung up' };
 
 export function SessionsView({ sessions, problem }) {
   return html`<div class="sessions"><div class="head"><h1>Sessions</h1>

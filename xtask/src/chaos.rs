@@ -25,6 +25,7 @@ fn start(first: &[&str], args: &[String], nodes: bool, release: bool) -> Result<
     let packages = ["--package", "starling-engine", "--package", "starling", "--package", "starling-chaos"];
     let profile: &[&str] = if release { &["--release"] } else { &[] };
     if nodes {
+        setup::network()?;
         command::run(cargo().args(["build", "--bins"]).args(profile).args(packages))?;
     }
     let mut run = cargo();

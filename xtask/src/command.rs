@@ -25,6 +25,17 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds all programs, with the tests: what tests depend on asks for other features of hundreds of packages, which would all be built
+/// twice if programs were built alone.
+pub(crate) fn build_programs() -> Result<()> {
+    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))
+}
+
+/// One of them.
+pub(crate) fn built(program: &str) -> PathBuf {
+    target().join("debug").join(program)
+}
+
 /// Prints the command, runs it with this terminal, and fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", describe(command));

@@ -1,16 +1,18 @@
 //! The README's commands and links are part of the product: what it tells a newcomer to type must exist.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 
 use crate::Cli;
-use crate::command::{cargo, output_of, root};
+use crate::command::{self, output_of, root};
 
 pub(crate) fn check() -> Result<()> {
     let path = root().join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    command::build_programs()?;
     let commands = commands_in(&text);
     if commands.is_empty() {
         bail!("README.md shows no command in a ```sh block");
@@ -62,12 +64,7 @@ fn fault_of(line: &str) -> Option<String> {
                 rest.iter().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
             let subcommand: Vec<&str> =
                 names.copied().filter(|word| !word.starts_with('-')).take(1).collect();
-            let help = output_of(
-                cargo()
-                    .args(["run", "--quiet", "--package", "starling", "--"])
-                    .args(&subcommand)
-                    .arg("--help"),
-            );
+            let help = output_of(Command::new(command::built("starling")).args(&subcommand).arg("--help"));
             help.is_none().then(|| format!("`{line}`: starling has no such command"))
         }
         _ => None,

@@ -78,13 +78,17 @@ fn get(home: &Home, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the tests that cut nodes off need: `ip`, of iproute2. They make network namespaces, which takes root; for anybody else
-/// they are skipped.
+/// What cuts nodes off: `ip`, of iproute2, and `nft`, of nftables. Network namespaces take root; for anybody else what needs them is
+/// not run.
 pub(crate) fn network() -> Result<()> {
-    if !is_root() || output_of(Command::new("ip").arg("-V")).is_some() {
-        return Ok(());
+    for (tool, version, package) in [("ip", "-V", "iproute2"), ("nft", "--version", "nftables")] {
+        if is_root() && output_of(Command::new(tool).arg(version)).is_none() {
+            apt(package).with_context(|| {
+                format!("`{tool}` is missing; on Debian and Ubuntu: apt install {package}")
+            })?;
+        }
     }
-    apt("iproute2").context("`ip` is missing; on Debian and Ubuntu: apt install iproute2")
+    Ok(())
 }
 
 /// Prometheus and its `promtool`, which the tests of rules and dashboard run. They start it themselves: none is to run beside them.

@@ -14,7 +14,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::clients::everything()?;
     let nextest = setup::nextest()?;
     // Tests start the programs themselves, also those of other packages, which their own build does not make.
-    command::run(cargo().args(["build", "--workspace", "--bins"]))?;
+    command::build_programs()?;
     command::run(
         Command::new(nextest)
             .current_dir(root())

@@ -43,9 +43,9 @@ const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// Something to be sent.
-pub(super) type Outgoing = (SocketAddr, Bytes);
+pub(crate) type Outgoing = (SocketAddr, Bytes);
 
-pub(super) struct Swim {
+pub(crate) struct Swim {
     foca: Foca<Peer, PeerCodec, StdRng, Records>,
     runtime: AccumulatingRuntime<Peer>,
     timers: Timers<Timer<Peer>>,
@@ -66,8 +66,8 @@ pub(super) struct Swim {
 
 /// What came of an event.
 #[derive(Default)]
-pub(super) struct Outcome {
-    pub(super) changes: Vec<ClusterChange>,
+pub(crate) struct Outcome {
+    pub(crate) changes: Vec<ClusterChange>,
     /// The view is another one.
     pub(super) different: bool,
     /// The last member was lost, or we must make ourselves known anew.
@@ -77,7 +77,7 @@ pub(super) struct Outcome {
 }
 
 impl Swim {
-    pub(super) fn new(
+    pub(crate) fn new(
         me: NodeId,
         address: SocketAddr,
         timings: MembershipTimings,
@@ -115,12 +115,12 @@ impl Swim {
     }
 
     /// Bytes of another member.
-    pub(super) fn hear(&mut self, bytes: &[u8]) -> Result<(), foca::Error> {
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<(), foca::Error> {
         self.foca.handle_data(bytes, &mut self.runtime)
     }
 
     /// Runs one timer that is due; false when none is.
-    pub(super) fn run_timer(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn run_timer(&mut self, now: Timestamp) -> bool {
         let Some(timer) = self.timers.pop(now) else { return false };
         if let Err(error) = self.foca.handle_timer(timer, &mut self.runtime) {
             tracing::debug!(%error, "a timer of the membership protocol failed");
@@ -133,7 +133,7 @@ impl Swim {
     }
 
     /// Makes ourselves known at these addresses, unless a member is there.
-    pub(super) fn announce(&mut self, addresses: &[SocketAddr]) {
+    pub(crate) fn announce(&mut self, addresses: &[SocketAddr]) {
         let known: Vec<SocketAddr> =
             self.foca.iter_members().map(|member| member.id().address).chain([self.address]).collect();
         for address in addresses.iter().filter(|address| !known.contains(address)) {
@@ -153,7 +153,7 @@ impl Swim {
     }
 
     /// Says what there is to say of this node, if it is new or was long not said.
-    pub(super) fn say(&mut self, now: Timestamp, report: Option<LoadReport>) -> Result<(), LoadEncodeError> {
+    pub(crate) fn say(&mut self, now: Timestamp, report: Option<LoadReport>) -> Result<(), LoadEncodeError> {
         let news = report.as_ref().is_some_and(|report| *report != self.report);
         if let Some(report) = report {
             self.report = report;
@@ -218,12 +218,12 @@ impl Swim {
     }
 
     /// What is to be sent.
-    pub(super) fn take_outgoing(&mut self) -> Option<Outgoing> {
+    pub(crate) fn take_outgoing(&mut self) -> Option<Outgoing> {
         self.runtime.to_send().map(|(peer, bytes)| (peer.address, bytes))
     }
 
     /// Takes stock after an event.
-    pub(super) fn settle(&mut self, now: Timestamp) -> Outcome {
+    pub(crate) fn settle(&mut self, now: Timestamp) -> Outcome {
         while let Some((after, timer)) = self.runtime.to_schedule() {
             self.timers.add(now.plus(after), timer);
         }
@@ -250,7 +250,7 @@ impl Swim {
         outcome
     }
 
-    pub(super) fn view(&self) -> ClusterView {
+    pub(crate) fn view(&self) -> ClusterView {
         self.roster.view(self.said.as_ref().map(|(record, _)| Arc::clone(record)))
     }
 }

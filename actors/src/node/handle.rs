@@ -6,10 +6,10 @@ use std::time::Duration;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use starling_core::lineup::Stage;
 use starling_core::scaling::ScalingConfig;
-use starling_protocol::control::{KilledDecoder, ReplicaReply, SessionReport};
+use starling_protocol::control::{CopySummary, KilledDecoder, ReplicaReply, SessionReport};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{Epoch, SessionId};
+use starling_protocol::{Epoch, NodeName, SessionId};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -19,7 +19,7 @@ use super::scaling::PoolScale;
 use super::supervisor::{NodeMessage, NodeSupervisor, PoolEntry, SupervisorArguments};
 use crate::data::{IncomingStreams, serve};
 use crate::pool::{PoolMessage, PoolSnapshot};
-use crate::replica::{Kept, KeptCopy};
+use crate::replica::{Kept, KeptCopy, RanOutElsewhere};
 use crate::session::{Attachment, OpenRequest, ResumeRequest, SessionMessage};
 
 /// An actor of this node that does not answer for so long has failed.
@@ -200,6 +200,12 @@ impl NodeHandle {
     pub async fn held(&self, session: SessionId) -> ReplicaReply {
         let asked = ask(&self.supervisor, |reply| NodeMessage::Held(session, reply)).await;
         asked.unwrap_or(ReplicaReply::Busy)
+    }
+
+    /// Whether this node knows better of a session whose copy has run out on the node `by`.
+    pub async fn ran_out(&self, session: SessionId, copy: CopySummary, by: NodeName) -> ReplicaReply {
+        let asked = |reply| NodeMessage::RanOut(RanOutElsewhere { session, copy, by, reply });
+        ask(&self.supervisor, asked).await.unwrap_or(ReplicaReply::Busy)
     }
 
     /// What this node keeps of others' sessions, and whom it obeys: for whoever judges it from outside.

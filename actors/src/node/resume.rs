@@ -16,9 +16,11 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::supervisor::{HAND_OVER, NodeMessage, SupervisorState, stopping};
-use crate::replica::{KeeperMessage, TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
+use crate::replica::{
+    KeeperMessage, RanOutElsewhere, TakenOver, TakeoverRequest, find_by_id, take_over, unknown,
+};
 use crate::session::{
-    AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
+    AskedEpoch, AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
 use crate::trace::Arrival;
 
@@ -41,7 +43,7 @@ impl SupervisorState {
             }
         };
         if let Some(session) = self.sessions.get(&request.session) {
-            let (epoch, last_final) = (Some(request.resume.epoch), request.resume.last_final);
+            let (epoch, last_final) = (AskedEpoch::Named(request.resume.epoch), request.resume.last_final);
             let have_from = request.resume.have_from;
             let tenant = request.tenant;
             let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
@@ -118,6 +120,16 @@ impl SupervisorState {
         });
     }
 
+    /// Whether this node knows better of a session whose copy has run out on another.
+    pub(super) fn ran_out(&self, asked: RanOutElsewhere) {
+        let session = &asked.session;
+        if self.sessions.contains_key(session) || self.takeovers.contains_key(session) {
+            let _ = asked.reply.send(ReplicaReply::Fenced { epoch: asked.copy.epoch });
+            return;
+        }
+        let _ = self.keeper.cast(KeeperMessage::RanOut(asked));
+    }
+
     pub(super) async fn taken_over(
         &mut self,
         myself: &ActorRef<NodeMessage>,
@@ -147,7 +159,7 @@ impl SupervisorState {
     ) {
         if let Some(session) = self.sessions.get(&resume.session) {
             // It was found twice, which takes a filter that had to be worked out between.
-            let (epoch, last_final) = (Some(resume.resume.epoch), resume.resume.last_final);
+            let (epoch, last_final) = (AskedEpoch::Named(resume.resume.epoch), resume.resume.last_final);
             let have_from = resume.resume.have_from;
             let tenant = resume.tenant;
             let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
@@ -177,6 +189,8 @@ impl SupervisorState {
         let arrival = Arrival { root: facts.root, recent, since, from: Some(from), handed_over };
         let request = OpenRequest {
             session: resume.session,
+            // Of the connection that opened it nothing is known any more but that there was one.
+            epoch: Epoch(1),
             tenant: facts.tenant.clone(),
             dialect: Dialect::of_label(&facts.dialect).unwrap_or(Dialect::Native),
             model: Some(facts.model.clone()),

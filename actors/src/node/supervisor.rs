@@ -24,11 +24,12 @@ use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::PoolMessage;
 use crate::replica::{
-    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy, TakenOver,
+    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy,
+    RanOutElsewhere, TakenOver,
 };
 use crate::session::{
-    AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor, SessionArguments,
-    SessionMessage,
+    AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
+    SessionArguments, SessionMessage,
 };
 use crate::trace::Tracing;
 
@@ -63,6 +64,8 @@ pub(super) enum NodeMessage {
     Peer(PeerRequest),
     /// A peer wants to go on with a session.
     Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
+    /// A peer's copy of a session has run out.
+    RanOut(RanOutElsewhere),
     /// What is held of a session?
     Held(SessionId, RpcReplyPort<ReplicaReply>),
     /// A session was found elsewhere, or was not.
@@ -159,6 +162,9 @@ impl Actor for NodeSupervisor {
             claims: models.copies(),
             kept,
             tracing: node.tracing.clone(),
+            own: node.copies.own.clone(),
+            peers: node.copies.peers.clone(),
+            observer: Arc::clone(&node.observer),
         };
         let keeper = spawn_keeper(&myself, making.clone()).await?;
         Ok(SupervisorState {
@@ -211,6 +217,7 @@ impl Actor for NodeSupervisor {
                 let _ = state.keeper.cast(KeeperMessage::Fetch(request));
             }
             NodeMessage::Promote(session, epoch, reply) => state.promote(session, epoch, reply),
+            NodeMessage::RanOut(asked) => state.ran_out(asked),
             NodeMessage::Held(session, reply) => state.held(session, reply),
             NodeMessage::Kept(reply) => drop(state.keeper.cast(KeeperMessage::Known(reply))),
             NodeMessage::NotFound(request, reply) => {
@@ -291,7 +298,7 @@ impl SupervisorState {
     /// Connects the client to its session, if there is one already: the answer to an earlier hello was lost on its way.
     fn attach(&self, request: &OpenRequest, reply: AttachReply) -> Option<AttachReply> {
         let Some(session) = self.sessions.get(&request.session) else { return Some(reply) };
-        let (epoch, last_final, have_from) = (None, None, SourceOffset(0));
+        let (epoch, last_final, have_from) = (AskedEpoch::NextFrom(request.epoch), None, SourceOffset(0));
         let tenant = request.tenant.clone();
         let _ = session.cast(SessionMessage::Attach { tenant, epoch, last_final, have_from, reply });
         None
@@ -329,7 +336,7 @@ impl SupervisorState {
             self.make_resampler(myself, rates, NodeMessage::Begin(Box::new(request), reply));
             return Ok(());
         };
-        let opener = Opener { epoch: Epoch(1), last_final: None, have_from: SourceOffset(0), reply };
+        let opener = Opener { epoch: request.epoch, last_final: None, have_from: SourceOffset(0), reply };
         self.spawn(myself, request, resolved, resampler, opener, None).await;
         Ok(())
     }
@@ -354,6 +361,7 @@ impl SupervisorState {
             resampler,
             journal_bytes: self.limits.journal_bytes,
             copies: self.copies.clone(),
+            keeper: self.keeper.clone(),
             standby: self.limits.standby,
             warnings: resolved.warnings,
             opener: Some(opener),

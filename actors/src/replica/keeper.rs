@@ -9,8 +9,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 use starling_core::Timestamp;
 use starling_core::replica::{
-    CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, Refusal, SessionCopy,
-    Shape, StreamId,
+    CutReason, KeeperAction, KeeperConfig, KeeperEvent, KeeperMachine, PromoteAnswer, RanOut, Refusal,
+    SessionCopy, Shape, StreamId,
 };
 use starling_protocol::control::{CopySummary, ReplicaReply};
 use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamRefusal};
@@ -21,10 +21,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use super::CopyPeers;
+use super::endings::{Endings, Owner};
 use crate::claim::{Claim, FilesClaims};
 use crate::clock::Clock;
 use crate::data::refuse;
 use crate::frames::{FrameSource, Writer, write_frame};
+use crate::observe::Observer;
 use crate::task::AbortOnDrop;
 use crate::trace::{CopyTrace, Tracing};
 
@@ -72,6 +75,9 @@ pub(crate) struct KeeperArguments {
     /// What is kept, for whoever tells others.
     pub(crate) kept: watch::Sender<Kept>,
     pub(crate) tracing: Tracing,
+    pub(crate) own: NodeName,
+    pub(crate) peers: Option<Arc<dyn CopyPeers>>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 /// What is known of another node's session.
@@ -85,6 +91,14 @@ pub struct KeptCopy {
     pub copy: Option<CopySummary>,
     /// Its finals that the client has not confirmed.
     pub finals: Vec<Final>,
+}
+
+/// What a node asks whose copy of a session has run out.
+pub(crate) struct RanOutElsewhere {
+    pub(crate) session: SessionId,
+    pub(crate) copy: CopySummary,
+    pub(crate) by: NodeName,
+    pub(crate) reply: RpcReplyPort<ReplicaReply>,
 }
 
 /// How much is kept.
@@ -104,6 +118,11 @@ pub(crate) enum KeeperMessage {
     Ended(StreamId),
     /// Somebody wants to go on with a session.
     Promote(SessionId, Epoch, RpcReplyPort<ReplicaReply>),
+    /// A session of this node's is over, and has been told of: its id, who spoke for it last, and how long it would have
+    /// waited for its client.
+    Over(SessionId, Epoch, Duration),
+    /// A node's copy of a session has run out, of which this one may know more.
+    RanOut(RanOutElsewhere),
     /// What is held of a session?
     Status(SessionId, RpcReplyPort<ReplicaReply>),
     /// All that is known of others' sessions.
@@ -121,7 +140,8 @@ pub(crate) type KeeperHandle = ActorRef<KeeperMessage>;
 pub(crate) struct KeeperState {
     machine: KeeperMachine,
     clock: Clock,
-    copies: HashMap<SessionId, (SessionCopy, Claim)>,
+    copies: HashMap<SessionId, HeldCopy>,
+    endings: Endings,
     claims: FilesClaims,
     streams: HashMap<StreamId, Stream>,
     last_stream: u64,
@@ -132,8 +152,17 @@ pub(crate) struct KeeperState {
     answer: Option<PromoteAnswer>,
 }
 
+/// A copy, and what is kept for as long.
+struct HeldCopy {
+    copy: SessionCopy,
+    /// `None` for one of this node's own.
+    owner: Option<Owner>,
+    _claim: Claim,
+}
+
 struct Stream {
     session: SessionId,
+    owner: Owner,
     filling: Option<SessionCopy>,
     applied: u64,
     replies: mpsc::Sender<FromReplica>,
@@ -162,6 +191,7 @@ impl Actor for KeeperActor {
         };
         let state = KeeperState {
             machine: KeeperMachine::new(config),
+            endings: Endings::new(&arguments, config),
             clock: arguments.clock,
             copies: HashMap::new(),
             claims: arguments.claims,
@@ -205,6 +235,13 @@ impl Actor for KeeperActor {
                 };
                 let _ = reply.send(answer);
             }
+            KeeperMessage::Over(session, epoch, linger) => state.endings.over(session, epoch, keep(linger)),
+            KeeperMessage::RanOut(RanOutElsewhere { session, copy, by, reply }) => {
+                let asked = RanOut { session, copy, by: &by };
+                let better = state.endings.knows_better(&state.machine, &asked);
+                let fenced = ReplicaReply::Fenced { epoch: copy.epoch };
+                let _ = reply.send(if better { fenced } else { ReplicaReply::NotHeld });
+            }
             KeeperMessage::Status(session, reply) => {
                 let held = state.machine.held(session);
                 let _ = reply.send(held.map_or(ReplicaReply::NotHeld, ReplicaReply::Held));
@@ -212,7 +249,7 @@ impl Actor for KeeperActor {
             KeeperMessage::Known(reply) => drop(reply.send(state.known())),
             KeeperMessage::Adopt(copy) => {
                 let (session, shape) = (copy.facts().session, shape(&copy));
-                state.keep(session, *copy);
+                state.keep(session, *copy, None);
                 state.drive(&myself, KeeperEvent::Adopted { session, shape });
             }
             KeeperMessage::Take(session, epoch, reply) => {
@@ -270,12 +307,18 @@ impl KeeperState {
                     if let Some(trace) = stream.trace.take() {
                         trace.whole(&self.tracing, self.clock.now(), copy.bytes());
                     }
-                    self.keep(session, copy);
+                    let owner = stream.owner.clone();
+                    self.keep(session, copy, Some(owner));
                 }
             }
             KeeperAction::DropFill { stream } => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.filling = None;
+                }
+            }
+            KeeperAction::RanOut { session, held } => {
+                if let Some(HeldCopy { copy, owner: Some(owner), .. }) = self.copies.get(&session) {
+                    self.endings.ran_out(owner.clone(), copy, held, shape(copy).keep);
                 }
             }
             KeeperAction::DropCopy { session } => drop(self.copies.remove(&session)),
@@ -299,7 +342,9 @@ impl KeeperState {
         let (replies, queue) = mpsc::channel(2 * super::stream::WINDOW as usize);
         let waiting = Some((frames, writer, queue));
         let trace = CopyTrace::begin(&self.tracing, self.clock.now(), &header);
-        let kept = Stream { session, filling: None, applied: 0, replies, waiting, _reading: None, trace };
+        let owner = self.endings.owner(from);
+        let kept =
+            Stream { session, owner, filling: None, applied: 0, replies, waiting, _reading: None, trace };
         self.streams.insert(stream, kept);
         self.drive(myself, KeeperEvent::Opened { stream, session, epoch });
     }
@@ -329,8 +374,8 @@ impl KeeperState {
                 Ok(())
             }
             message => {
-                match stream.filling.as_mut().or_else(|| self.copies.get_mut(&session).map(|(copy, _)| copy))
-                {
+                let held = self.copies.get_mut(&session).map(|held| &mut held.copy);
+                match stream.filling.as_mut().or(held) {
                     Some(copy) => copy.apply(message),
                     None => Err(starling_core::replica::Unfit("a copy has to be begun")),
                 }
@@ -341,8 +386,11 @@ impl KeeperState {
             return self.drive(myself, KeeperEvent::Unfit { stream: id });
         }
         let copy = self.streams.get(&id).and_then(|stream| stream.filling.as_ref());
-        if let Some(copy) = copy.or_else(|| self.copies.get(&session).map(|(copy, _)| copy)) {
+        if let Some(copy) = copy.or_else(|| self.copies.get(&session).map(|held| &held.copy)) {
             let (shape, over) = (shape(copy), copy.is_over());
+            if over {
+                self.endings.over(session, shape.epoch, shape.keep);
+            }
             self.drive(myself, KeeperEvent::Applied { stream: id, shape, over });
         }
     }
@@ -360,23 +408,23 @@ impl KeeperState {
         let _ = stream.replies.try_send(last);
     }
 
-    fn keep(&mut self, session: SessionId, copy: SessionCopy) {
-        let claim = self.claims.claim(&copy.facts().model, &copy.facts().digest);
-        self.copies.insert(session, (copy, claim));
+    fn keep(&mut self, session: SessionId, copy: SessionCopy, owner: Option<Owner>) {
+        let _claim = self.claims.claim(&copy.facts().model, &copy.facts().digest);
+        self.copies.insert(session, HeldCopy { copy, owner, _claim });
     }
 
     fn known(&self) -> Vec<KeptCopy> {
         let known = |(session, epoch)| {
             let copy = self.machine.held(session);
             let finals = self.copies.get(&session).filter(|_| copy.is_some());
-            let finals = finals.map_or_else(Vec::new, |(copy, _)| copy.finals().cloned().collect());
+            let finals = finals.map_or_else(Vec::new, |held| held.copy.finals().cloned().collect());
             KeptCopy { session, epoch, copy, finals }
         };
         self.machine.all_known().map(known).collect()
     }
 
     fn copy_for(&self, session: SessionId, epoch: Epoch) -> Option<&SessionCopy> {
-        let copy = self.copies.get(&session).map(|(copy, _)| copy);
+        let copy = self.copies.get(&session).map(|held| &held.copy);
         copy.filter(|_| self.machine.is_promoted(session, epoch))
     }
 
@@ -408,7 +456,11 @@ impl KeeperState {
 }
 
 fn shape(copy: &SessionCopy) -> Shape {
-    Shape::of(copy, Duration::from_millis(copy.facts().linger_ms).saturating_add(BEYOND_LINGER))
+    Shape::of(copy, keep(Duration::from_millis(copy.facts().linger_ms)))
+}
+
+const fn keep(linger: Duration) -> Duration {
+    linger.saturating_add(BEYOND_LINGER)
 }
 
 async fn read(frames: FrameSource, stream: StreamId, keeper: ActorRef<KeeperMessage>) {

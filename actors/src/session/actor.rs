@@ -29,7 +29,7 @@ use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
-use crate::replica::{CopyArguments, OpenedStream, unknown};
+use crate::replica::{CopyArguments, KeeperHandle, OpenedStream, unknown};
 use crate::task::Timer;
 use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
 
@@ -47,6 +47,8 @@ pub(crate) struct SessionArguments {
     pub(crate) journal_bytes: usize,
     pub(crate) digest: Arc<str>,
     pub(crate) copies: CopyArguments,
+    /// Hears of the session's end, for who has an old copy of it.
+    pub(crate) keeper: KeeperHandle,
     pub(crate) standby: StandbyPolicy,
     pub(crate) warnings: Vec<(WarningCode, String)>,
     /// Who opens it. Attached before a decoder is asked for, so that the answer finds somebody to tell.
@@ -86,11 +88,20 @@ pub(crate) enum Input {
     Abandon,
 }
 
+/// The number that a connection is to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AskedEpoch {
+    /// The one that the client named as it came back.
+    Named(Epoch),
+    /// The next, but this one at least: the client asks again, as it got no answer.
+    NextFrom(Epoch),
+}
+
 pub(crate) enum SessionMessage {
-    /// A connection wants to speak; `epoch` is the next one when the client named none.
+    /// A connection wants to speak.
     Attach {
         tenant: String,
-        epoch: Option<Epoch>,
+        epoch: AskedEpoch,
         last_final: Option<Segment>,
         have_from: SourceOffset,
         reply: AttachReply,
@@ -219,7 +230,7 @@ impl Actor for SessionActor {
                 tenant: &request.tenant,
                 dialect: request.dialect.label(),
                 model: &arguments.model,
-                epoch: opener.as_ref().map_or(Epoch(1), |opener| opener.epoch),
+                epoch: opener.as_ref().map_or(request.epoch, |opener| opener.epoch),
                 context: request.trace.as_ref(),
                 arrival,
             };
@@ -291,7 +302,10 @@ impl Actor for SessionActor {
                 let _ = reply.send(Err(unknown()));
             }
             SessionMessage::Attach { epoch, last_final, have_from, reply, .. } => {
-                let epoch = epoch.unwrap_or_else(|| state.machine.last_epoch().next());
+                let epoch = match epoch {
+                    AskedEpoch::Named(epoch) => epoch,
+                    AskedEpoch::NextFrom(least) => state.machine.last_epoch().next().max(least),
+                };
                 state.attaching = Some(reply);
                 state.drive(&myself, Event::Attach { epoch, last_final, have_from });
             }

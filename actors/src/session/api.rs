@@ -83,6 +83,8 @@ impl Dialect {
 pub struct OpenRequest {
     /// The client's id, or one made for a client whose dialect has none.
     pub session: SessionId,
+    /// Number of the connection that opens it: higher than 1 if the client has asked before and got no answer.
+    pub epoch: Epoch,
     /// Whose it is; empty where nobody has a name. Nobody else can come back to it.
     pub tenant: String,
     /// Which way it came in.

@@ -6,7 +6,6 @@ use ractor::ActorRef;
 use starling_core::replica::{CopyItem, SessionCopy};
 use starling_core::session::SessionEvent as Event;
 use starling_protocol::control::{CopySummary, SessionReport};
-use starling_protocol::lease::TraceContext;
 use starling_protocol::replica::MAX_COPY_AUDIO_BYTES;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use tokio::sync::oneshot;
 use super::actor::{RestoredSession, SessionMessage, SessionState};
 use super::replication::KeptFinal;
 use crate::observe::{Observation, SessionNews, TAKEN_OVER};
+use crate::trace::kept_id;
 
 impl SessionState {
     /// Takes up what a copy holds. The session was admitted before, elsewhere.
@@ -79,7 +79,7 @@ impl SessionState {
             tenant: self.arguments.request.tenant.clone(),
             audio_ms: self.machine.journal().received().0 * 1_000 / rates.source_hz(),
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-            trace_id: self.arguments.request.trace.as_ref().and_then(TraceContext::trace_id),
+            trace_id: self.context().as_ref().and_then(kept_id),
         }
     }
 

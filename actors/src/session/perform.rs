@@ -19,6 +19,7 @@ use super::io::{Attachment, SessionInput, SessionOutput};
 use super::outbox::Outbox;
 use super::replication::{CommitFacts, KeptFinal};
 use crate::observe::{Observation, SessionNews};
+use crate::replica::KeeperMessage;
 use crate::trace::{Cut, End};
 
 impl SessionState {
@@ -115,7 +116,7 @@ impl SessionState {
     ) {
         let Some(reply) = self.attaching.take() else { return };
         self.store.forget_odd_byte();
-        let resumed = epoch > Epoch(1);
+        let resumed = epoch > self.arguments.request.epoch;
         let outbox = Arc::new(Outbox::default());
         self.replicate(myself, ReplicationEvent::EpochRaised { epoch });
         self.outbox = Some(Arc::clone(&outbox));
@@ -282,6 +283,12 @@ impl SessionState {
         let segments = self.machine.open_segment().0;
         let end = End { outcome: label, error, audio, segments, elsewhere };
         self.trace(|trace, now| trace.ended(now, &end));
+        let linger = self.arguments.config.linger;
+        if !elsewhere && !linger.is_zero() {
+            let (session, epoch) = (self.arguments.request.session, self.machine.last_epoch());
+            // A keeper that failed is gone, and what it knew with it.
+            let _ = self.arguments.keeper.cast(KeeperMessage::Over(session, epoch, linger));
+        }
         if self.admitted {
             let (dialect, model) = (self.arguments.request.dialect, &*self.arguments.model);
             let ended = Observation::SessionEnded { dialect, model, outcome: label };

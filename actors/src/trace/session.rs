@@ -4,6 +4,7 @@
 //! of the root while another owner may.
 
 mod faults;
+mod orphan;
 mod segments;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,7 @@ use starling_protocol::{Attempt, Epoch, NodeName, SessionId};
 
 pub(crate) use self::faults::Lost;
 use self::faults::{Failover, Moving};
+pub(crate) use self::orphan::Orphaned;
 pub(crate) use self::segments::Cut;
 use self::segments::Pending;
 use super::sink::Sink;
@@ -30,7 +32,7 @@ const ROOT_EVENTS: usize = 32;
 pub(crate) struct Begin<'a> {
     pub(crate) session: SessionId,
     pub(crate) tenant: &'a str,
-    pub(crate) dialect: &'static str,
+    pub(crate) dialect: &'a str,
     pub(crate) model: &'a str,
     pub(crate) epoch: Epoch,
     /// The client's trace, or the session's where another node has told of it before.
@@ -71,12 +73,11 @@ pub(crate) struct SessionTrace {
     root: TraceRoot,
     state: Arc<str>,
     subject: Vec<(&'static str, Value)>,
-    dialect: &'static str,
+    dialect: Arc<str>,
     epoch: Epoch,
     attempt: Attempt,
     /// When it came to this node.
     began: Timestamp,
-    admitted: bool,
     events: VecDeque<SpanEvent>,
     /// When the open segment's first audio came.
     heard: Option<Timestamp>,
@@ -93,17 +94,34 @@ pub(crate) struct SessionTrace {
 
 impl SessionTrace {
     /// Begins to tell of a session.
-    pub(crate) fn begin(tracer: Arc<dyn Tracer>, now: Timestamp, begin: Begin<'_>) -> Box<Self> {
-        let Begin { session, tenant, dialect, model, epoch, context, arrival } = begin;
+    pub(crate) fn begin(tracer: Arc<dyn Tracer>, now: Timestamp, mut begin: Begin<'_>) -> Box<Self> {
+        let arrival = begin.arrival.take();
+        let known = arrival.as_ref().and_then(|arrival| arrival.root);
+        let since = arrival.as_ref().map_or(now, |arrival| arrival.since);
+        let mut trace = Self::new(tracer, now, &begin, known, since);
+        if let Some(arrival) = arrival {
+            trace.arrived(now, arrival);
+        }
+        trace
+    }
+
+    /// `known` is what another node has told of the session's own span; without it, it begins at `since`.
+    fn new(
+        tracer: Arc<dyn Tracer>,
+        now: Timestamp,
+        begin: &Begin<'_>,
+        known: Option<TraceRoot>,
+        since: Timestamp,
+    ) -> Box<Self> {
+        let Begin { session, tenant, dialect, model, epoch, context, .. } = *begin;
         let told = context.and_then(SpanContext::of);
         let wall = Wall::read(now);
-        let known = arrival.as_ref().and_then(|arrival| arrival.root).zip(told);
+        let known = known.zip(told);
         let (own, root) = match known {
             Some((root, own)) => (own, root),
             None => {
                 let trace = told.map_or_else(|| ids::trace_of(session), |parent| parent.trace);
                 let sampled = tracer.samples(trace, told);
-                let since = arrival.as_ref().map_or(now, |arrival| arrival.since);
                 let root =
                     TraceRoot { parent: told.map(|parent| parent.span), started_us: wall.micros(since) };
                 (SpanContext { trace, span: ids::root_of(trace, session), sampled }, root)
@@ -113,18 +131,17 @@ impl SessionTrace {
         if !tenant.is_empty() {
             subject.push(("tenant", tenant.into()));
         }
-        let mut trace = Box::new(Self {
+        Box::new(Self {
             sink: Sink::new(tracer, own.sampled),
             wall,
             own,
             root,
             state: context.map_or("", |context| context.tracestate.as_str()).into(),
             subject,
-            dialect,
+            dialect: dialect.into(),
             epoch,
             attempt: Attempt(0),
             began: now,
-            admitted: arrival.is_some(),
             events: VecDeque::new(),
             heard: None,
             pending: VecDeque::new(),
@@ -135,11 +152,7 @@ impl SessionTrace {
             arrival: None,
             copying: HashMap::new(),
             durable: false,
-        });
-        if let Some(arrival) = arrival {
-            trace.arrived(now, arrival);
-        }
-        trace
+        })
     }
 
     /// What others are told, for their spans to be children of the session's.
@@ -158,7 +171,6 @@ impl SessionTrace {
 
     /// A decoder was found for a session that begins.
     pub(crate) fn admitted(&mut self, now: Timestamp, waited: Duration) {
-        self.admitted = true;
         let span = self.span("admission", ids::fresh(), self.began, now);
         self.sink.put(span.with("queue_wait_s", waited));
     }
@@ -253,11 +265,13 @@ impl SessionTrace {
         root.start = Duration::from_micros(self.root.started_us).min(root.end);
         root.events = std::mem::take(&mut self.events).into();
         let mut root = root
-            .with("attempt", u64::from(self.attempt.0))
-            .with("dialect", self.dialect)
+            .with("dialect", &*self.dialect)
             .with("outcome", end.outcome)
             .with("audio_s", end.audio)
             .with("segments", end.segments);
+        if self.attempt > Attempt(0) {
+            root = root.with("attempt", u64::from(self.attempt.0));
+        }
         if self.sink.passed_over() > 0 {
             root = root.with("spans_passed_over", self.sink.passed_over());
         }

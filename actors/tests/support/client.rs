@@ -11,9 +11,9 @@ use starling_actors::{
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;
-use starling_protocol::SessionId;
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, Final, SessionOptions, WarningCode};
+use starling_protocol::{Epoch, SessionId};
 
 use super::memory_link::name;
 
@@ -66,6 +66,7 @@ pub async fn start_among(
 pub fn request() -> OpenRequest {
     OpenRequest {
         session: SessionId::random(),
+        epoch: Epoch(1),
         tenant: String::new(),
         dialect: Dialect::Native,
         model: None,

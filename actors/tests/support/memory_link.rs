@@ -11,9 +11,9 @@ use starling_actors::{
     PeerStream, Peers, Reservations,
 };
 use starling_core::placement::{Candidate, Keeper};
-use starling_protocol::control::{ModelPool, PoolReply, PoolRequest, ReplicaReply, Service};
+use starling_protocol::control::{CopySummary, ModelPool, PoolReply, PoolRequest, ReplicaReply, Service};
 use starling_protocol::lease::TraceContext;
-use starling_protocol::{Epoch, NodeName, SessionId};
+use starling_protocol::{Epoch, Generation, NodeId, NodeName, SessionId};
 use tokio::sync::{mpsc, watch};
 
 /// What a stream's pipe holds.
@@ -111,6 +111,22 @@ impl CopyPeers for MemoryCopies {
     fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>> {
         let handle = self.handles.lock().expect("no panic").get(node).cloned().filter(|_| self.is_open(node));
         Box::pin(async move { Some(handle?.held(session).await) })
+    }
+
+    fn ran_out(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        copy: CopySummary,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        let handle = self.handles.lock().expect("no panic").get(node).cloned().filter(|_| self.is_open(node));
+        let own = self.link.own.clone();
+        Box::pin(async move { Some(handle?.ran_out(session, copy, own).await) })
+    }
+
+    fn run_of(&self, node: &NodeName) -> Option<NodeId> {
+        let is_there = self.handles.lock().expect("no panic").contains_key(node);
+        is_there.then(|| NodeId { name: node.clone(), generation: Generation(1) })
     }
 
     fn client_address(&self, node: &NodeName) -> Option<String> {

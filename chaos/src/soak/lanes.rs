@@ -135,17 +135,7 @@ impl Floor {
 }
 
 fn speech(length: usize) -> Load {
-    Load {
-        callers: 1,
-        seconds: LENGTHS[length],
-        phrase_s: 3.0,
-        spread_s: 0.0,
-        chunk_ms: 200,
-        liveness_s: None,
-        partial_interval_ms: 500,
-        poisoned: 0,
-        stuck: 0,
-    }
+    Load { phrase_s: 3.0, chunk_ms: 200, partial_interval_ms: 500, ..Load::plain(1, LENGTHS[length]) }
 }
 
 /// All lanes, to their end.

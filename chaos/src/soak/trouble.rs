@@ -173,7 +173,7 @@ async fn inflict(
 /// Tells others which processes there are now.
 pub(crate) fn list(cluster: &Cluster, roster: &Roster) {
     let running = cluster.own().iter().filter_map(|node| {
-        let (name, http) = (node.plan.name.clone(), node.http.to_string());
+        let (name, http) = (node.plan.name.clone(), node.place.http.to_string());
         Some(Running { name, pid: node.pid()?, http, paused: node.paused })
     });
     roster.set(running.collect());

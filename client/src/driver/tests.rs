@@ -143,7 +143,8 @@ impl Server {
         let (epoch, ready) = {
             let mut sessions = self.sessions();
             let session = sessions.entry(id).or_default();
-            let epoch = hello.resume.as_ref().map_or(session.epoch + 1, |resume| resume.epoch.0);
+            let opens = hello.epoch.unwrap_or(Epoch(1)).0;
+            let epoch = hello.resume.as_ref().map_or(opens, |resume| resume.epoch.0);
             assert!(epoch > session.epoch, "a used epoch");
             session.epoch = epoch;
             let ready = ServerMessage::Ready {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use starling_protocol::native::{ErrorBody, ErrorCode, Hello, Resume};
-use starling_protocol::{Segment, SourceOffset};
+use starling_protocol::{Epoch, Segment, SourceOffset};
 
 use super::leaving::Next;
 use super::servers::{Round, Server};
@@ -43,8 +43,9 @@ impl Machine {
     pub(super) fn attempt_at(&mut self, now: Duration, server: Server) -> (Attempt, Box<Hello>) {
         self.trim();
         let mut hello = self.hello.clone();
+        // An attempt that got no answer may have been heard all the same, and by another node.
+        self.epoch = self.epoch.next();
         if let Some(token) = self.token.clone() {
-            self.epoch = self.epoch.next();
             let last_final = (self.next_segment - self.base_segment).checked_sub(1).map(Segment);
             hello.resume = Some(Resume {
                 token,
@@ -53,6 +54,8 @@ impl Machine {
                 final_to: last_final.map(|_| SourceOffset(self.final_to - self.base_frame)),
                 have_from: SourceOffset(self.start - self.base_frame),
             });
+        } else if self.epoch > Epoch(1) {
+            hello.epoch = Some(self.epoch);
         }
         let deadline = now + self.settings.attempt_timeout;
         let attempt = Attempt { server, deadline, have_from: self.start, told: self.next_segment };

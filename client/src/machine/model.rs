@@ -155,7 +155,13 @@ impl World {
                 let used = self.epochs.insert(session, resume.epoch.0).unwrap_or(0);
                 assert!(resume.epoch.0 > used, "epoch {} was used", resume.epoch);
             }
-            _ => assert!(matches!(server, Server::Configured(_)), "a new session at {server:?}"),
+            (Some(session), None) => {
+                assert!(matches!(server, Server::Configured(_)), "a new session at {server:?}");
+                let epoch = hello.epoch.map_or(1, |epoch| epoch.0);
+                let used = self.epochs.insert(session, epoch).unwrap_or(0);
+                assert!(epoch > used, "epoch {epoch} was used");
+            }
+            (None, _) => unreachable!("the client makes an id"),
         }
         self.links.insert(which, Link::to(server, hello));
     }

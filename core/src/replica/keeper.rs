@@ -190,6 +190,13 @@ pub enum KeeperAction {
         /// Which stream.
         stream: StreamId,
     },
+    /// The session's copy has run out, and nobody asked for it: its owner is gone, and its client has not come back.
+    RanOut {
+        /// Whose.
+        session: SessionId,
+        /// What it was like.
+        held: CopySummary,
+    },
     /// Let go of the session's copy.
     DropCopy {
         /// Whose.
@@ -282,6 +289,12 @@ impl KeeperMachine {
     #[must_use]
     pub fn held(&self, session: SessionId) -> Option<CopySummary> {
         self.sessions.get(&session)?.copy.as_ref().map(summary)
+    }
+
+    /// Whether an owner writes to a session's copy, or begins to.
+    #[must_use]
+    pub fn is_written(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|kept| kept.stream.is_some())
     }
 
     /// All sessions that are known, and the epoch that each is obeyed by, whether there is a copy or not.
@@ -471,18 +484,17 @@ impl KeeperMachine {
         let gone: Vec<SessionId> =
             self.sessions.iter().filter(|(_, kept)| due(kept)).map(|(&session, _)| session).collect();
         for session in gone {
-            if self.sessions.remove(&session).is_some_and(|kept| kept.copy.is_some()) {
-                out.push(KeeperAction::DropCopy { session });
+            let Some(Kept { epoch, copy: Some(copy), .. }) = self.sessions.remove(&session) else { continue };
+            // Whoever was promoted has the session, and what becomes of it is theirs to tell.
+            if copy.epoch == epoch {
+                out.push(KeeperAction::RanOut { session, held: summary(&copy) });
             }
+            out.push(KeeperAction::DropCopy { session });
         }
     }
 }
 
 const fn summary(shape: &Shape) -> CopySummary {
-    CopySummary {
-        epoch: shape.epoch,
-        view: shape.view.0,
-        next_segment: shape.next_segment,
-        audio_end: shape.audio_end,
-    }
+    let &Shape { epoch, view, next_segment, audio_end, .. } = shape;
+    CopySummary { epoch, view: view.0, next_segment, audio_end }
 }

@@ -25,7 +25,7 @@ pub struct ReplicationMachine {
     standing: Durability,
     lines: BTreeMap<Tries, Line>,
     last_try: Tries,
-    /// Nodes that failed since the last search that found nobody.
+    /// Nodes that failed, until all are asked again.
     failed: Vec<NodeName>,
     /// When to search again.
     search_at: Option<Timestamp>,
@@ -221,8 +221,6 @@ impl ReplicationMachine {
             out.push(ReplicationAction::Open { tries, node, epoch });
         }
         if !enough {
-            // Whoever failed is asked again then.
-            self.failed.clear();
             self.search_at = Some(now.plus(self.config.retry));
         }
         if self.lines.is_empty()
@@ -330,6 +328,7 @@ impl ReplicationMachine {
         }
         if self.search_at.is_some_and(|at| at <= now) {
             self.search_at = None;
+            self.failed.clear();
             self.search(out);
         }
     }

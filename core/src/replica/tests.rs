@@ -3,8 +3,10 @@
 
 mod gather;
 mod keeper;
+mod orphans;
 mod owner;
 mod random;
+mod search;
 mod takeover;
 mod world;
 

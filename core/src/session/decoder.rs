@@ -144,15 +144,19 @@ impl SessionMachine {
         if attempt != self.attempt || segment != self.open_segment() || stream.catching_up {
             return;
         }
+        // A text of what was never fed can't be.
+        if until > stream.fed || until < self.journal.committed() {
+            return;
+        }
         let until = self.config.rates.to_source(until, self.journal.received());
         out.push(SessionAction::ShowPartial { segment, from: self.ledger.end(), until });
     }
 
     pub(super) fn cut(&mut self, now: Timestamp, attempt: Attempt, cut: Cut, out: &mut Vec<SessionAction>) {
-        let (open, committed) = (self.ledger.next(), self.journal.committed());
+        let (open, committed, entry) = (self.ledger.next(), self.journal.committed(), self.journal.entry(0));
         let first = attempt == self.attempt || is(Bug::AttemptNotFenced);
         let Some(stream) = self.stream_of(attempt) else { return };
-        match stream.note_cut(cut, open, committed) {
+        match stream.note_cut(cut, open, committed, entry) {
             CutFit::Next => self.cut_open_segment(now, first, cut, out),
             CutFit::Echo if first => self.note_caught_up(out),
             CutFit::Echo => {}
@@ -288,7 +292,7 @@ impl SessionMachine {
         if self.standby.is(attempt) {
             return self.standby_lost(LossCause::EngineFailed, out);
         }
-        if attempt != self.attempt {
+        if attempt != self.attempt || matches!(self.decoder, Decoder::Closed) {
             return;
         }
         if self.reached == DecodeOffset(0) {

@@ -9,7 +9,7 @@ use starling_protocol::{Attempt, CutCause, DecodeOffset, Segment};
 use super::machine::Cut;
 use super::messages::{LeaseKind, SessionAction};
 use crate::credit::Credit;
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::sabotage::{Bug, is};
 
 /// Flushes on their way to a decoder. They hold no audio, so credit does not bound them.
@@ -109,18 +109,21 @@ impl Stream {
         true
     }
 
-    /// Takes note of a cut that this decoder made while `open` began at `committed`. A cut that does not fit changes nothing
-    /// that counts: whoever made it is let go.
-    pub(super) fn note_cut(&mut self, cut: Cut, open: Segment, committed: DecodeOffset) -> CutFit {
+    /// Takes note of a cut that this decoder made while `open` began at `committed` and `entry` was the first in the journal. A
+    /// cut that does not fit changes nothing that counts: whoever made it is let go.
+    pub(super) fn note_cut(
+        &mut self,
+        cut: Cut,
+        open: Segment,
+        committed: DecodeOffset,
+        entry: Option<Entry>,
+    ) -> CutFit {
         let owed = self.owed.pop_front();
         let fit = match owed {
             Some(owed) if owed == cut => CutFit::Echo,
             Some(_) => CutFit::Differs,
-            None => {
-                let fits =
-                    cut.segment == open && cut.from == committed && cut.to >= cut.from && cut.to <= self.fed;
-                if fits { CutFit::Next } else { CutFit::Impossible }
-            }
+            None if cut.segment == open && cut.from == committed && self.can_make(cut, entry) => CutFit::Next,
+            None => CutFit::Impossible,
         };
         // Credit comes back with `Decoded` alone: the host sends that after the cut, and counts by it.
         self.decoded = self.decoded.max(cut.to.min(self.fed));
@@ -128,6 +131,22 @@ impl Stream {
             self.flushes = self.flushes.saturating_sub(1);
         }
         fit
+    }
+
+    /// Whether this decoder can have cut the open segment so. It cuts what it was fed, or answers the journal's first entry
+    /// where that stands, and passes none.
+    fn can_make(&self, cut: Cut, entry: Option<Entry>) -> bool {
+        let entry = entry.filter(|_| self.entries_fed > 0);
+        let has_cause = match cut.cause {
+            CutCause::Finalize | CutCause::End => {
+                entry.is_some_and(|entry| entry.at == cut.to && entry.control.cause() == cut.cause)
+            }
+            // Nobody but the session gives a segment up.
+            CutCause::GivenUp => false,
+            _ => cut.to > cut.from,
+        };
+        let passes = entry.is_some_and(|entry| entry.at < cut.to);
+        has_cause && !passes && cut.to >= cut.from && cut.to <= self.fed
     }
 
     /// The journal's first entry is answered.

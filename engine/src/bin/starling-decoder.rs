@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .with_writer(std::io::stderr)
+        // Of a line that a full disk does not take it would complain there, too, and panic.
+        .log_internal_errors(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("STARLING_LOG").unwrap_or_else(|_| "info".into()),
         )

@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p starling-fuzz --example seeds`
 
+mod graphs;
+mod streams;
 mod texts;
 
 use std::fs;
@@ -36,6 +38,8 @@ fn main() -> std::io::Result<()> {
     let mut seeds = Vec::new();
     texts(&mut seeds);
     frames(&mut seeds);
+    streams::streams(&mut seeds);
+    graphs::graphs(&mut seeds);
     audio(&mut seeds, &root.join("../node/tests/recordings"))?;
     files(&mut seeds);
     for (target, name, bytes) in seeds {

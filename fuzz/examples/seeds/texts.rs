@@ -124,4 +124,44 @@ pub(super) const TEXTS: &[(&str, &[&str])] = &[
             r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"},{"kty":"RSA","n":"AQAB","e":"AQAB","use":"enc"}]}"#,
         ],
     ),
+    (
+        "traceparent",
+        &[
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03-what-else",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-00",
+        ],
+    ),
+    (
+        "origin",
+        &[
+            "http://10.0.0.1:8080\n10.0.0.1:8080",
+            "https://[fd00::1]\n[fd00::1]",
+            "http://localhost:3000\nstarling.example",
+            "http://starling.example\nstarling.example",
+        ],
+    ),
+    (
+        "upload_form",
+        &[
+            "multipart/form-data; boundary=b\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\nRIFF....\r\n--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--b\r\nContent-Disposition: form-data; name=\"language\"\r\n\r\nen\r\n--b\r\nContent-Disposition: form-data; name=\"response_format\"\r\n\r\nverbose_json\r\n--b\r\nContent-Disposition: form-data; name=\"timestamp_granularities[]\"\r\n\r\nword\r\n--b--\r\n",
+            "multipart/form-data; boundary=\"a b\"\n--a b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--a b\r\nContent-Disposition: form-data; name=\"response_format\"\r\n\r\nxml\r\n--a b--",
+            "application/json\n{\"file\":\"\"}",
+        ],
+    ),
+    (
+        "model_import",
+        &[
+            concat!(
+                "use-nnet2: True\ndecoder:\n  nnet-mode: 3\n  model: final.mdl\n  fst: graph/HCLG.fst\n  beam: 11.5\n  max-active: 10000\n  do-endpointing: true\n",
+                "  endpoint-silence-phones: 1:2:3\n  endpoint-rule2-min-trailing-silence: 0.7\n  mystery: on\n",
+                "\n%\n--min-active=200\n--endpoint.silence-phones=1:2\n",
+                "\n%\n--num-ceps=40 # hires\n--sample-frequency=8000\n--dither=1\n",
+                "\n%\n--splice-config=ivector/splice_opts\n--ivector-period=10\n",
+                "\n%\n--left-context=3 --right-context=3\n",
+                "\n%\n1 nonword\n2 begin\n7 nonword\n",
+            ),
+            "beam: 1e3\nacoustic-scale: \"0.5\"\n%\n\n%\n\n%\n\n%\n\n%\n1 nonword",
+        ],
+    ),
 ];

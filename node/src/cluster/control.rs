@@ -187,6 +187,7 @@ impl ControlServices for Services {
                     node.promote(session, epoch).await
                 }
                 ReplicaRequest::Status { session } => node.held(session).await,
+                ReplicaRequest::RanOut { session, copy } => node.ran_out(session, copy, from.name).await,
                 _ => Replica::unknown(),
             }
         }

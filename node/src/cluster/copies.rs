@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use starling_actors::control::ControlHandle;
 use starling_actors::{CopyPeers, LinkError, PeerLink, PeerStream};
 use starling_core::placement::Keeper;
-use starling_protocol::control::{Replica, ReplicaReply, ReplicaRequest};
+use starling_protocol::control::{CopySummary, Replica, ReplicaReply, ReplicaRequest};
 use starling_protocol::lease::TraceContext;
-use starling_protocol::{Epoch, NodeName, SessionId};
+use starling_protocol::{Epoch, NodeId, NodeName, SessionId};
 
 use super::Directory;
 
@@ -87,6 +87,19 @@ impl CopyPeers for ClusterCopies {
 
     fn held(&self, node: &NodeName, session: SessionId) -> BoxFuture<'static, Option<ReplicaReply>> {
         self.ask(node, session, ReplicaRequest::Status { session })
+    }
+
+    fn ran_out(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        copy: CopySummary,
+    ) -> BoxFuture<'static, Option<ReplicaReply>> {
+        self.ask(node, session, ReplicaRequest::RanOut { session, copy })
+    }
+
+    fn run_of(&self, node: &NodeName) -> Option<NodeId> {
+        self.directory.active_run_of(node)
     }
 
     fn client_address(&self, node: &NodeName) -> Option<String> {

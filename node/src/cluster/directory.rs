@@ -107,6 +107,13 @@ impl Directory {
         view.get(node).map(|member| member.id.clone())
     }
 
+    /// The run of a peer that is there.
+    #[must_use]
+    pub fn active_run_of(&self, node: &NodeName) -> Option<NodeId> {
+        let view = self.view.get()?.borrow().clone();
+        view.active().find(|member| member.id.name == *node).map(|member| member.id.clone())
+    }
+
     /// Where clients reach a peer.
     #[must_use]
     pub fn http_of(&self, node: &NodeName) -> Option<SocketAddr> {

@@ -61,7 +61,7 @@ pub struct SessionEntry {
     /// How long it has lived on its owner, in milliseconds.
     #[serde(default)]
     pub age_ms: u64,
-    /// Its trace, if it has one.
+    /// Its trace, if it has one that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }

@@ -143,9 +143,10 @@ impl Sources {
             figment = figment.merge(Layer::new(FILE_LAYER, dict));
             positions = Some((path.to_owned(), parsed));
         }
+        let defaults = Value::serialize(Settings::default()).unwrap_or_else(|_| Value::from(Dict::new()));
         for (variable, text) in environment {
             if let Some(path) = setting_of(&variable) {
-                let value: Value = text.parse().unwrap_or_else(|never| match never {});
+                let value = written(&text, lookup(&defaults, &path));
                 figment = figment.merge(Layer::nested(ENVIRONMENT_LAYER, &path, value));
             }
         }
@@ -321,6 +322,17 @@ fn read_file(path: &Path) -> Result<(Dict, Positions), ConfigError> {
 fn setting_of(variable: &str) -> Option<String> {
     let rest = variable.strip_prefix(VARIABLE_PREFIX)?;
     rest.contains("__").then(|| rest.to_lowercase().replace("__", "."))
+}
+
+/// A variable's value. Where the setting is a text, all of it is one, whatever it looks like: a zone may be called 0.
+fn written(text: &str, default: Option<&Value>) -> Value {
+    let read: Value = text.parse().unwrap_or_else(|never| match never {});
+    match (default, &read) {
+        // In quotes, or without.
+        (_, Value::String(..)) => read,
+        (Some(Value::String(..)), _) => Value::from(text.trim()),
+        _ => read,
+    }
 }
 
 /// The variable of a setting.

@@ -198,6 +198,49 @@ fn refusals_name_the_variable_or_the_flag() {
 }
 
 #[test]
+fn a_variable_of_a_text_is_one_whatever_it_looks_like() {
+    let environment = env(&[
+        ("STARLING_CLUSTER__ZONE", "0"),
+        ("STARLING_CLUSTER__NODE_ID", "007"),
+        ("STARLING_JWT__ISSUER", "true"),
+        ("STARLING_JWT__AUDIENCE", "[a, b]"),
+        ("STARLING_AUDIOSOCKET__MODEL", "1.50"),
+        ("STARLING_AUDIOSOCKET__LANGUAGE", "\"en\""),
+        ("STARLING_DECODER__PROGRAM", "{x}"),
+        ("STARLING_GATEWAY__REFERENCE_DIR", " 12 "),
+        ("STARLING_SESSIONS__QUEUE_LENGTH", "4"),
+        ("STARLING_CHAOS__ENABLED", "true"),
+    ]);
+    let settings = load(None, environment, &[], false).expect("fine").settings;
+    assert_eq!(settings.cluster.zone, "0");
+    assert_eq!(settings.cluster.node_id, "007");
+    assert_eq!((settings.jwt.issuer.as_str(), settings.jwt.audience.as_str()), ("true", "[a, b]"));
+    assert_eq!(
+        (settings.audiosocket.model.as_str(), settings.audiosocket.language.as_str()),
+        ("1.50", "en"),
+        "quotes may be there"
+    );
+    assert_eq!(settings.decoder.program, Path::new("{x}"));
+    assert_eq!(settings.gateway.reference_dir, Path::new("12"));
+    assert_eq!((settings.sessions.queue_length, settings.chaos.enabled), (4, true), "others are no texts");
+
+    // Every key that is a text: what is wrong with it is not that it looks like a number.
+    let defaults = figment::value::Value::serialize(Settings::default()).expect("serializes");
+    let mut texts = 0;
+    for key in keys::KEYS {
+        let is_text = defaults.find_ref(key.path).is_some_and(|value| value.as_str().is_some());
+        let variable = [(load::variable_of(key.path), "0".to_owned())];
+        if let (true, Err(ConfigError::BadValue { key, value, .. })) =
+            (is_text, load(None, variable, &[], false))
+        {
+            assert_ne!(value, "0", "{key}");
+        }
+        texts += usize::from(is_text);
+    }
+    assert!(texts > 40, "{texts}");
+}
+
+#[test]
 fn beyond_loopback_is_allowed_by_hand_only() {
     let environment = || env(&[("STARLING_LISTEN__HTTP", "0.0.0.0:80")]);
     assert!(matches!(load(None, environment(), &[], false), Err(ConfigError::Open { .. })));

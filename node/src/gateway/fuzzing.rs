@@ -1,14 +1,17 @@
 //! A narrow door for tests that feed these readers arbitrary bytes from outside this crate. No part of what a node does.
 
 use std::fs::File;
+use std::time::Duration;
 
-use axum::http::{HeaderMap, Uri};
+use axum::body::Body;
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use starling_protocol::native::ErrorBody;
 
-use super::access;
 use super::audio::{Channels, LiveAudio, Opening};
+use super::{access, openai, origin};
 use crate::media::opus::OpusPackets;
 use crate::media::{Compressed, decompress};
 
@@ -27,6 +30,43 @@ pub struct Heard {
 #[must_use]
 pub fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     access::key_of(uri, headers)
+}
+
+/// Whether a browser's page of this origin is this node's own at this host.
+#[must_use]
+pub fn is_own_page(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    origin::is_own(origin, host)
+}
+
+/// What is in a form with a recording.
+#[derive(Debug)]
+pub struct UploadForm {
+    /// The recording.
+    pub file: Option<File>,
+    /// Which model is to hear it.
+    pub model: Option<String>,
+    /// Which language it is in.
+    pub language: Option<String>,
+}
+
+/// A form that comes in pieces, whose recording has `limit` bytes at most.
+///
+/// # Errors
+/// It is none, or says what can't be.
+pub async fn upload_form(
+    content_type: HeaderValue,
+    pieces: Vec<Bytes>,
+    limit: u64,
+) -> Result<UploadForm, ErrorBody> {
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
+    let mut request = Request::new(Body::from_stream(pieces));
+    request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    let form = Multipart::from_request(request, &()).await.map_err(|rejection| {
+        ErrorBody::new(starling_protocol::native::ErrorCode::BadRequest, rejection.body_text())
+    })?;
+    // Nothing is waited for.
+    let form = openai::read(form, Duration::MAX, limit).await.map_err(|error| *error.error)?;
+    Ok(UploadForm { file: form.file, model: form.model, language: form.language })
 }
 
 /// A whole live stream in messages, each sent when it is taken.

@@ -16,9 +16,9 @@ use axum::routing::{any, post, put};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use starling_actors::{Dialect, OpenRequest};
-use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
+use starling_protocol::{Epoch, SessionId};
 
 use super::access::Admitted;
 use super::{GatewayState, bounded, operator, tracked};
@@ -78,6 +78,7 @@ impl Call {
     fn request(&self, sample_rate: u32, state: &GatewayState) -> OpenRequest {
         OpenRequest {
             session: self.session,
+            epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Gstreamer,
             model: self.model.clone(),

@@ -10,13 +10,20 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use starling_actors::{ModelStatus, NodeStatus};
+use starling_core::lineup::Stage;
 
 use super::GatewayState;
 use crate::cluster::Directory;
 
-/// Whether the node was ready once.
+/// Whether the node was ready once, with all that it loads itself.
 #[derive(Debug, Default)]
 pub struct Startup(AtomicBool);
+
+impl Startup {
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 #[derive(Serialize)]
 struct Readiness {
@@ -48,15 +55,10 @@ pub(super) async fn alive(State(state): State<GatewayState>) -> Response {
 
 /// Whether the node has been ready since its start, whatever it is now.
 pub(super) async fn started(State(state): State<GatewayState>) -> Response {
-    if state.started.0.load(Ordering::Relaxed) {
+    if state.started.is_over() {
         return answer(Vec::new());
     }
-    let mut not_ready = loading(&state, &state.sessions.status().await);
-    not_ready.extend(joining(&state));
-    if not_ready.is_empty() {
-        state.started.0.store(true, Ordering::Relaxed);
-    }
-    answer(not_ready)
+    answer(missing(&state, &state.sessions.status().await))
 }
 
 /// Whether new callers should be sent here, and if not, which part isn't ready.
@@ -66,8 +68,7 @@ pub(super) async fn ready(State(state): State<GatewayState>) -> Response {
 
 /// What keeps callers from being sent here.
 pub(super) fn not_ready(state: &GatewayState, status: &NodeStatus) -> Vec<Part> {
-    let mut parts = loading(state, status);
-    parts.extend(joining(state));
+    let mut parts = missing(state, status);
     if status.draining || state.stopping.is_cancelled() {
         parts.push(Part { part: "node".to_owned(), reason: "the node is stopping".to_owned() });
     }
@@ -80,9 +81,21 @@ fn answer(not_ready: Vec<Part>) -> Response {
     (code, Json(Readiness { ready, not_ready })).into_response()
 }
 
-fn loading(state: &GatewayState, status: &NodeStatus) -> Vec<Part> {
-    let directory = state.cluster.directory();
-    status.models.iter().filter_map(|model| unready(model, &directory)).collect()
+/// What is not there that callers need. As soon as all is, the node has started.
+fn missing(state: &GatewayState, status: &NodeStatus) -> Vec<Part> {
+    let (directory, started) = (state.cluster.directory(), state.started.is_over());
+    // What is to replace a model is not missed while it loads, nor what it replaces once that has gone.
+    let current = status.models.iter().filter(|model| model.stage == Stage::Current && !is_on_demand(model));
+    let models = current.filter_map(|model| {
+        let others = decoded_by_others(model, &directory);
+        lack((model.hosts_ready, model.hosts_total), others, started).map(|reason| part(model, reason))
+    });
+    let missing: Vec<Part> = models.chain(joining(state)).collect();
+    // A node whose actors don't answer says nothing of models.
+    if missing.is_empty() && !status.models.is_empty() {
+        state.started.0.store(true, Ordering::Relaxed);
+    }
+    missing
 }
 
 fn joining(state: &GatewayState) -> Option<Part> {
@@ -92,16 +105,60 @@ fn joining(state: &GatewayState) -> Option<Part> {
 
 /// Why nobody decodes a model, here or on a peer.
 pub(super) fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
-    let on_demand = model.scaling.is_some_and(|scaling| scaling.on_demand) && model.last_error.is_none();
-    if on_demand || model.hosts_ready > 0 || !directory.candidates(&model.name, &model.digest).is_empty() {
+    if is_on_demand(model) {
         return None;
     }
-    let mut reason = match model.hosts_total {
+    let hosts = (model.hosts_ready, model.hosts_total);
+    lack(hosts, decoded_by_others(model, directory), true).map(|reason| part(model, reason))
+}
+
+/// Whether it is loaded for the first who asks for it, and nothing has hindered that yet.
+fn is_on_demand(model: &ModelStatus) -> bool {
+    model.scaling.is_some_and(|scaling| scaling.on_demand) && model.last_error.is_none()
+}
+
+fn decoded_by_others(model: &ModelStatus, directory: &Directory) -> bool {
+    !directory.candidates(&model.name, &model.digest).is_empty()
+}
+
+/// Why nobody decodes a model of which this node has so many hosts, ready and in all. A node that is to decode it itself has
+/// not started before it does: until then the others' decoding says nothing of whether it ever will, and an upgrade would go on
+/// to the next node.
+fn lack((ready, total): (usize, usize), others: bool, started: bool) -> Option<String> {
+    if ready > 0 || (others && (started || total == 0)) {
+        return None;
+    }
+    Some(match total {
         0 => "this node does not decode, and no other node that does is known".to_owned(),
         total => format!("none of {total} decoder hosts is ready"),
+    })
+}
+
+fn part(model: &ModelStatus, reason: String) -> Part {
+    let reason = match &model.last_error {
+        Some(error) => format!("{reason}; last error: {error}"),
+        None => reason,
     };
-    if let Some(error) = &model.last_error {
-        reason = format!("{reason}; last error: {error}");
+    Part { part: format!("model {}", model.name), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_decodes_has_started_once_it_decodes_and_who_does_not_once_others_do() {
+        let none = Some("none of 2 decoder hosts is ready".to_owned());
+        for others in [false, true] {
+            assert_eq!(lack((0, 2), others, false), none, "its own are still to come");
+            assert_eq!(lack((1, 2), others, false), None);
+            assert_eq!(lack((1, 2), others, true), None);
+        }
+        assert_eq!(lack((0, 2), true, true), None, "its own are gone for a while, others decode");
+        assert_eq!(lack((0, 2), false, true), none);
+        for started in [false, true] {
+            assert_eq!(lack((0, 0), true, started), None, "a gateway goes by its peers");
+            assert!(lack((0, 0), false, started).is_some_and(|reason| reason.contains("does not decode")));
+        }
     }
-    Some(Part { part: format!("model {}", model.name), reason })
 }

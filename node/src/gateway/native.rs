@@ -11,7 +11,7 @@ use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{
     ApiKey, ClientMessage, Close, Encoding, ErrorBody, ErrorCode, Hello, ServerMessage,
 };
-use starling_protocol::{Segment, SessionId};
+use starling_protocol::{Epoch, Segment, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -143,6 +143,7 @@ fn open_request(hello: Hello, state: &GatewayState) -> Result<OpenRequest, Error
     let trace = trace_of(&hello);
     Ok(OpenRequest {
         session: hello.session.unwrap_or_else(SessionId::random),
+        epoch: hello.epoch.unwrap_or(Epoch(1)),
         tenant: String::new(),
         dialect: Dialect::Native,
         model: model_for_tag(hello.model.as_deref(), hello.language.as_deref(), state)?,

@@ -14,9 +14,9 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use starling_actors::{Dialect, OpenRequest};
-use starling_protocol::SessionId;
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
 use starling_protocol::openai::{error_object, is_theirs};
+use starling_protocol::{Epoch, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +26,7 @@ use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Samples, Stored, too_large};
 use super::transcriptions::{Transcription, decode, decode_aloud, model_for_tag};
+use crate::config::GatewaySettings;
 use crate::transcribe::subtitles;
 
 /// Longest field beside the file: a prompt.
@@ -56,10 +57,10 @@ impl Format {
 
 /// What was asked for.
 #[derive(Debug, Default)]
-struct Form {
-    file: Option<File>,
-    model: Option<String>,
-    language: Option<String>,
+pub(super) struct Form {
+    pub(super) file: Option<File>,
+    pub(super) model: Option<String>,
+    pub(super) language: Option<String>,
     format: Format,
     words: bool,
     stream: bool,
@@ -82,12 +83,15 @@ async fn answer(
     let form = form.map_err(|rejection| {
         HttpError::new(rejection.status(), ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
     })?;
-    let Form { file, model, language, format, words, stream } = read(form, state).await?;
+    let GatewaySettings { peer_timeout, max_recording, .. } = state.settings;
+    let Form { file, model, language, format, words, stream } =
+        read(form, peer_timeout, max_recording).await?;
     let file = file.ok_or_else(|| ErrorBody::field("file", "absent", "a recording"))?;
     let samples = Samples::stored(file).await?;
     let named = model.as_deref().filter(|model| !is_theirs(model));
     let request = OpenRequest {
         session: SessionId::random(),
+        epoch: Epoch(1),
         tenant: String::new(),
         dialect: Dialect::OpenAi,
         model: model_for_tag(named, language.as_deref(), state)?,
@@ -110,13 +114,16 @@ async fn answer(
     Ok(shown(&transcription, &language, format, words))
 }
 
-async fn read(mut multipart: Multipart, state: &GatewayState) -> Result<Form, HttpError> {
+/// Reads a form whose file has `limit` bytes at most.
+pub(super) async fn read(
+    mut multipart: Multipart,
+    patience: Duration,
+    limit: u64,
+) -> Result<Form, HttpError> {
     let mut form = Form::default();
-    let patience = state.settings.peer_timeout;
     while let Some(mut field) = in_time(patience, multipart.next_field()).await? {
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
-            let limit = state.settings.max_recording;
             let (mut left, mut stored) = (limit, Stored::new()?);
             while let Some(piece) = in_time(patience, field.chunk()).await? {
                 left = left

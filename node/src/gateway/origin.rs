@@ -102,7 +102,7 @@ fn is_of_cluster(directory: &Directory, origin: &HeaderValue) -> bool {
 }
 
 /// Whether a page is this node's own, or of this very machine: whoever serves pages there can do worse.
-fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+pub(super) fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let Some((_, place)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
         return false;
     };

@@ -19,7 +19,7 @@ use starling_protocol::openai::is_theirs;
 use starling_protocol::realtime::{
     ClientEvent, Config, MAX_MESSAGE_BYTES, Mark, Said, Teller, Update, parse_event,
 };
-use starling_protocol::{SessionId, SourceOffset};
+use starling_protocol::{Epoch, SessionId, SourceOffset};
 use tokio::time::{Instant, sleep_until};
 
 use super::access::Admitted;
@@ -120,6 +120,7 @@ fn model(config: &Config, state: &GatewayState) -> Result<Option<String>, ErrorB
 fn request(config: &Config, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
     Ok(OpenRequest {
         session: SessionId::random(),
+        epoch: Epoch(1),
         tenant: String::new(),
         dialect: Dialect::Realtime,
         model: model(config, state)?,

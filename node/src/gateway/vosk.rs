@@ -9,11 +9,11 @@ use std::time::Duration;
 use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_core::audio::RateMap;
-use starling_protocol::SessionId;
 use starling_protocol::limits::{MAX_ALTERNATIVES, MAX_PHRASE_BYTES, MAX_PHRASES};
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
 use starling_protocol::vosk::{VoskConfig, VoskMessage, final_reply, parse_message, partial_reply};
+use starling_protocol::{Epoch, SessionId};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lockstep::{Awaited, Ended, Lockstep, Reply};
@@ -311,6 +311,7 @@ impl Settings {
         };
         Ok(OpenRequest {
             session: SessionId::random(),
+            epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Vosk,
             model: self.model.clone(),

@@ -105,6 +105,7 @@ impl Sessions for Played {
 fn a_request() -> OpenRequest {
     OpenRequest {
         session: SessionId::random(),
+        epoch: Epoch(1),
         tenant: String::new(),
         dialect: Dialect::Native,
         model: None,

@@ -115,6 +115,7 @@ fn replica_messages() -> (Vec<ReplicaRequest>, Vec<ReplicaReply>) {
     let requests = vec![
         ReplicaRequest::Promote { session: session(), epoch: Epoch(5), trace: None },
         ReplicaRequest::Status { session: session() },
+        ReplicaRequest::RanOut { session: session(), copy },
     ];
     let replies = vec![
         ReplicaReply::Promoted(copy),

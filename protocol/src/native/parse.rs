@@ -4,6 +4,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{AudioFormat, ClientMessage, Encoding, ErrorBody, ErrorCode, Hello, NATIVE_PROTOCOL, Resume};
+use crate::Epoch;
 use crate::limits::{
     MAX_ALTERNATIVES, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_POSITION, MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE, OPUS_RATES,
@@ -72,6 +73,12 @@ fn check(hello: &Hello) -> Result<(), ErrorBody> {
     }
     if let Some(resume) = &hello.resume {
         check_resume(resume)?;
+    }
+    let epochs = [("epoch", hello.epoch), ("resume.epoch", hello.resume.as_ref().map(|resume| resume.epoch))];
+    for (field, epoch) in epochs {
+        if let Some(Epoch(number)) = epoch.filter(|epoch| !(1..=MAX_POSITION).contains(&epoch.0)) {
+            return Err(ErrorBody::field(field, number.to_string(), format!("1 to {MAX_POSITION}")));
+        }
     }
     check_options(&hello.options)
 }

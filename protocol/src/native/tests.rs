@@ -57,6 +57,26 @@ fn positions_that_no_session_reaches_are_refused() {
 }
 
 #[test]
+fn epochs_that_no_connection_has_are_refused() {
+    let most = crate::limits::MAX_POSITION;
+    let opening = |epoch: u64| format!(r#"{{"type":"hello","epoch":{epoch}}}"#);
+    let resuming = |epoch: u64| {
+        let resume = format!(r#"{{"token":"t","epoch":{epoch},"have_from":0}}"#);
+        format!(r#"{{"type":"hello","session":"00000000-0000-4000-8000-000000000001","resume":{resume}}}"#)
+    };
+    let hellos: [(&str, &dyn Fn(u64) -> String); 2] = [("epoch", &opening), ("resume.epoch", &resuming)];
+    for (field, hello) in hellos {
+        for epoch in [1, most] {
+            parse_client(&hello(epoch)).expect("is one");
+        }
+        for epoch in [0, most + 1, u64::MAX] {
+            let body = parse_error(&hello(epoch));
+            assert_eq!((body.field.as_deref(), body.value), (Some(field), Some(epoch.to_string())));
+        }
+    }
+}
+
+#[test]
 fn messages_look_on_the_wire_as_documented() {
     let session = SessionId::parse("00000000-0000-4000-8000-000000000001").expect("is a UUID");
     let ready = ServerMessage::Ready {

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::{RUNTIME, build};
-use crate::command::{self, cargo, output_of, root, target};
+use crate::command::{self, output_of, root, target};
 use crate::setup::{self, deploy};
 
 /// Names of what is built here; `localhost` is where buildah looks for what was never pulled.
@@ -31,8 +31,7 @@ pub(crate) fn check() -> Result<()> {
         return Ok(());
     }
     deploy::mmdebstrap()?;
-    // With the features that tests are built with, so that they need not be built again.
-    command::run(cargo().args(["build", "--workspace", "--bins"]))?;
+    command::build_programs()?;
     let scratch = target().join("image");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(scratch.join("out"))?;
@@ -41,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
     fs::copy(debian()?, base.join("debian.tar"))?;
     from_scratch(&base, "ADD debian.tar /\nCOPY trusted/ /usr/local/share/ca-certificates/", DEBIAN)?;
     for name in ["starling", "starling-decoder"] {
-        let (from, to) = (target().join("debug").join(name), scratch.join("out").join(name));
+        let (from, to) = (command::built(name), scratch.join("out").join(name));
         command::quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))?;
     }
     from_scratch(&scratch, "COPY out /out", PROGRAMS)?;

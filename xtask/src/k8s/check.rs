@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::render::{self, OVERLAYS};
 use super::{CHART, KUBERNETES};
-use crate::command::{self, cargo, root, target};
+use crate::command::{self, root, target};
 use crate::setup::deploy::{Tools, tools};
 
 /// Files of values for which the chart says in a sentence what is wrong with them.
@@ -33,9 +33,9 @@ pub(crate) fn check() -> Result<()> {
     command::quiet(validate.arg(KUBERNETES).args(&manifests))?;
     command::quiet(python(&tools, "k8s/checks/validate_fails.py").arg(KUBERNETES))?;
     // What a pod is given, as the program itself reads it.
-    command::quiet(cargo().args(["build", "--quiet", "--package", "starling", "--bin", "starling"]))?;
+    command::build_programs()?;
     let mut settings = python(&tools, "k8s/checks/settings.py");
-    command::quiet(settings.arg(target().join("debug").join("starling")).args(&charts))?;
+    command::quiet(settings.arg(command::built("starling")).args(&charts))?;
     let hadolint = tools.python.join("bin").join("hadolint");
     command::quiet(Command::new(hadolint).current_dir(root()).arg("Dockerfile"))?;
     against(&tools, "vendor.compose-spec", &[root().join("compose.yaml")])?;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::check::{python, template};
-use crate::command::{self, cargo, root, target};
+use crate::command::{self, root, target};
 use crate::setup::{self, deploy};
 
 /// Three combined pods with everything at its default.
@@ -24,7 +24,7 @@ pub(crate) fn roll() -> Result<()> {
     setup::network()?;
     setup::speech()?;
     let tools = deploy::tools()?;
-    command::run(cargo().args(["build", "--workspace", "--bins"]))?;
+    command::build_programs()?;
     let manifests = target().join("k8s").join("roll.yaml");
     fs::create_dir_all(target().join("k8s"))?;
     fs::write(&manifests, command::output(template(&tools).arg(VALUES))?)?;
@@ -35,6 +35,6 @@ pub(crate) fn roll() -> Result<()> {
     apart.current_dir(root()).args(["--mount", "--net", "--pid", "--fork", "--kill-child"]);
     apart.arg(pods.get_program()).args(pods.get_args());
     apart.envs(pods.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    apart.arg(target().join("debug").join("starling")).arg(home.root()).arg(&manifests);
+    apart.arg(command::built("starling")).arg(home.root()).arg(&manifests);
     command::run(apart.arg(home.audio_dir().join(RECORDING)))
 }

@@ -58,7 +58,7 @@ impl SessionTrace {
                 events: vec![event],
                 losses: 1,
             });
-            self.tell_recent(arrival.recent.clone());
+            self.tell_recent(since, arrival.recent.clone());
         }
         self.arrival = Some(arrival);
     }

@@ -80,8 +80,8 @@ impl SessionTrace {
 
     /// Tells once more of segments whose spans may be lost with the owner that had them. One that was told of is told of alike,
     /// under the same id.
-    pub(super) fn tell_recent(&mut self, recent: Vec<SegmentTimes>) {
-        let oldest = self.wall.unix.saturating_sub(GATHERED).as_micros() as u64;
+    pub(super) fn tell_recent(&mut self, lost: Timestamp, recent: Vec<SegmentTimes>) {
+        let oldest = self.wall.of(lost).saturating_sub(GATHERED).as_micros() as u64;
         for times in &recent {
             if times.cut_us < oldest {
                 continue;

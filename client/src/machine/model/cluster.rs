@@ -244,7 +244,7 @@ impl Cluster {
         let other_serves = other.as_ref().is_some_and(|other| other.serves == Some(id));
         let session = match &hello.resume {
             // One that was opened before and whose `ready` was lost has heard nothing.
-            None => Ok(Session { epoch: 1, ..Session::default() }),
+            None => Ok(Session { epoch: hello.epoch.map_or(1, |epoch| epoch.0), ..Session::default() }),
             Some(resume) => match self.refuses.take() {
                 Some(code) => Err(code),
                 None => self.taken_over(id, resume, other_serves, found),

@@ -25,6 +25,24 @@ fn a_resume_says_what_is_held_with_a_fresh_epoch_each_time() {
 }
 
 #[test]
+fn each_hello_before_the_first_answer_has_a_higher_epoch() {
+    let mut bench = Bench::new(settings(2));
+    let mut asked = vec![connects(&bench.input(Input::Start))[0].1.epoch];
+    for _ in 0..3 {
+        let mut actions = bench.lose();
+        if connects(&actions).is_empty() {
+            actions = bench.tick();
+        }
+        asked.push(connects(&actions)[0].1.epoch);
+    }
+    assert_eq!(asked, [None, Some(Epoch(2)), Some(Epoch(3)), Some(Epoch(4))]);
+    bench.ready(4, 0);
+    bench.lose();
+    let hello = connects(&bench.tick())[0].1.clone();
+    assert_eq!((hello.epoch, hello.resume.map(|resume| resume.epoch)), (None, Some(Epoch(5))));
+}
+
+#[test]
 fn a_lost_connection_is_given_up_at_the_deadline_and_not_before() {
     let mut bench = Bench::open(settings(1));
     bench.now = Duration::from_secs(100);

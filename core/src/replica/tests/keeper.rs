@@ -105,11 +105,23 @@ fn a_copy_outlives_its_owner_for_a_while() {
     handle(&mut machine, at(10), KeeperEvent::Closed { stream: STREAM });
     assert_eq!(machine.next_timeout(), Some(at(100)));
     assert_eq!(handle(&mut machine, at(99), KeeperEvent::TimedOut), []);
+    let held = machine.held(session()).expect("is held");
     assert_eq!(
         handle(&mut machine, at(100), KeeperEvent::TimedOut),
-        [KeeperAction::DropCopy { session: session() }]
+        [KeeperAction::RanOut { session: session(), held }, KeeperAction::DropCopy { session: session() }]
     );
     assert_eq!((machine.bytes(), machine.copies()), (0, 0));
+}
+
+#[test]
+fn of_a_copy_that_somebody_went_on_from_nobody_says_that_it_ran_out() {
+    let mut machine = keeping();
+    handle(&mut machine, at(1), KeeperEvent::Promote { session: session(), epoch: Epoch(2) });
+    let due = machine.next_timeout().expect("it is kept for a while");
+    assert_eq!(
+        handle(&mut machine, due, KeeperEvent::TimedOut),
+        [KeeperAction::DropCopy { session: session() }]
+    );
 }
 
 #[test]

@@ -302,3 +302,65 @@ fn a_cause_is_the_same_on_another_node() {
         assert_eq!(LossCause::from(starling_protocol::data::LeaseLost::from(cause)), cause);
     }
 }
+
+/// What no decoder that is in order says: it is let go, nothing is committed, and another goes on.
+#[test]
+fn a_cut_that_no_decoder_can_make_costs_the_decoder_and_no_audio() {
+    let segment = Segment(0);
+    let from = DecodeOffset(0);
+    let at = DecodeOffset;
+    let cuts = [
+        ("the end, which the client has not said", at(1_600), CutCause::End),
+        ("an answer where nothing was asked", at(1_600), CutCause::Finalize),
+        ("beyond the place where a final was asked for", at(4_800), CutCause::Endpoint),
+        ("an answer to the second request", at(4_800), CutCause::Finalize),
+        ("a segment of nothing", at(0), CutCause::Endpoint),
+        ("giving up, which is the session's to do", at(1_600), CutCause::GivenUp),
+    ];
+    for (what, to, cause) in cuts {
+        let mut world = World::new(config(16_000));
+        world.grant();
+        world.send(SessionEvent::AudioReceived { frames: 3_200 });
+        world.send(SessionEvent::FinalizeRequested);
+        world.send(SessionEvent::AudioReceived { frames: 1_600 });
+        world.send(SessionEvent::FinalizeRequested);
+        let attempt = world.machine.attempt();
+        world.send(SessionEvent::SegmentCut { attempt, segment, from, to, cause });
+        assert!(world.finals.is_empty(), "{what}: {:?}", world.finals);
+        assert!(!world.machine.is_finished() && world.machine.attempt() > attempt, "{what}");
+        world.send(SessionEvent::EndRequested);
+        world.settle();
+        assert_eq!(world.outcome, Some(Outcome::Done), "{what}");
+        assert_eq!(world.finals.last().map(|last| last.to), Some(SourceOffset(4_800)), "{what}");
+    }
+}
+
+#[test]
+fn a_text_of_what_was_never_fed_is_not_shown() {
+    let mut world = World::new(config(8_000));
+    world.grant();
+    world.send(SessionEvent::AudioReceived { frames: 1_600 });
+    let (attempt, segment) = (world.machine.attempt(), Segment(0));
+    for until in [DecodeOffset(3_201), DecodeOffset(u64::MAX)] {
+        world.send(SessionEvent::PartialHeard { attempt, segment, until });
+    }
+    let shown = |world: &World| {
+        world.other.iter().filter(|action| matches!(action, SessionAction::ShowPartial { .. })).count()
+    };
+    assert_eq!(shown(&world), 0);
+    world.send(SessionEvent::PartialHeard { attempt, segment, until: DecodeOffset(1_600) });
+    assert_eq!(shown(&world), 1);
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_last_final_is_late() {
+    let mut world = World::new(config(16_000));
+    world.grant();
+    let attempt = world.machine.attempt();
+    world.send(SessionEvent::FinalizeRequested);
+    world.send(SessionEvent::EndRequested);
+    while world.decode() {}
+    assert!(world.machine.is_finished() && world.outcome.is_none());
+    world.send(SessionEvent::OptionsRefused { attempt });
+    assert_eq!(world.outcome, None, "its final was not read yet");
+}

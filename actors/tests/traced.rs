@@ -1,0 +1,139 @@
+//! What nodes tell of sessions' traces, on paused time: which trace it is, and the end of those that nobody came back to.
+
+mod support;
+
+use std::time::Duration;
+
+use starling_actors::{Attachment, OpenRequest, ResumeRequest, SessionEvent, Span, Value};
+use starling_protocol::lease::TraceContext;
+use starling_protocol::native::Resume;
+use starling_protocol::{Epoch, SessionId, SourceOffset};
+use support::client::{bytes, request, speech};
+use support::fake_host::FakeLauncher;
+use support::keepers::Cluster;
+use tokio::time::sleep;
+
+const CLIENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+
+/// How long sessions wait for their clients.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Longer than copies are kept whose owner is gone: half a minute beyond that.
+const LONG: Duration = Duration::from_secs(40);
+
+/// Nodes of which the first has a session with a copy on each of the others, and what its client would come back with.
+async fn spoken(cluster: &Cluster, sampled: bool) -> (SessionId, String) {
+    let flags = if sampled { "01" } else { "00" };
+    let trace = TraceContext { traceparent: format!("{CLIENT}-{flags}"), tracestate: String::new() };
+    let request = OpenRequest { trace: Some(trace), linger: LINGER, ..request() };
+    let session = request.session;
+    let Attachment { ready, mut input, mut output } =
+        cluster.node("a").open(request).await.expect("is admitted");
+    let mut token = ready.token;
+    for step in bytes(&speech(2, 12)).chunks(3_200) {
+        input.audio(step).await.expect("is open");
+        sleep(Duration::from_millis(100)).await;
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, output.next()).await {
+            if let SessionEvent::View { token: newer, .. } = event {
+                token = newer;
+            }
+        }
+    }
+    (session, token)
+}
+
+/// The owner is gone for the others, and ends by itself: what it does cut off is no matter here.
+async fn kill_owner(cluster: &Cluster) {
+    let owner = cluster.node("a");
+    cluster.kill("a");
+    owner.drain(Duration::ZERO).await;
+}
+
+async fn cluster() -> Cluster {
+    let cluster = Cluster::start(&[]).await;
+    for node in ["a", "b", "c"] {
+        cluster.join(node, 2, FakeLauncher::default()).await;
+    }
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_known_by_its_trace_once_that_is_kept() {
+    for (flags, kept) in [(None, true), (Some("01"), true), (Some("00"), false)] {
+        let cluster = Cluster::start(&["a", "b"]).await;
+        let trace = flags.map(|flags| TraceContext {
+            traceparent: format!("{CLIENT}-{flags}"),
+            tracestate: String::new(),
+        });
+        let request = OpenRequest { trace, ..request() };
+        let attachment = cluster.node("a").open(request).await.expect("is admitted");
+        let reports = cluster.node("a").session_reports(1).await;
+        let told = reports[0].trace_id.clone();
+        assert_eq!(told.is_some(), kept, "{flags:?}");
+        if flags.is_some_and(|_| kept) {
+            assert_eq!(told.as_deref(), Some(&CLIENT[3..35]));
+        }
+        attachment.input.abandon().await;
+        sleep(Duration::from_secs(1)).await;
+        let spans = cluster.told("a").spans("session");
+        let [(_, over)] = &cluster.told("a").ended()[..] else { panic!("one has ended") };
+        assert_eq!(over.trace_id, told);
+        assert_eq!(spans.first().map(|root| root.trace.to_string()), told, "what the link leads to");
+    }
+}
+
+fn value(span: &Span, name: &str) -> Option<Value> {
+    span.attributes.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_had_copies_one_tells_that_nobody_came_back() {
+    for sampled in [true, false] {
+        let cluster = cluster().await;
+        let (session, _) = spoken(&cluster, sampled).await;
+        let lost = tokio::time::Instant::now();
+        kill_owner(&cluster).await;
+        sleep(LONG).await;
+        assert!(lost.elapsed() >= LONG);
+        let told: Vec<_> = ["b", "c"].into_iter().map(|node| cluster.told(node)).collect();
+        let ended: Vec<_> = told.iter().flat_map(|told| told.ended()).collect();
+        let [(outcome, report)] = &ended[..] else { panic!("{ended:?}") };
+        assert_eq!((*outcome, report.session), ("owner_lost", session));
+        assert_eq!(report.trace_id.as_deref(), Some(&CLIENT[3..35]), "the loss is a fault: it is kept");
+
+        let roots: Vec<_> = told.iter().flat_map(|told| told.spans("session")).collect();
+        let [root] = &roots[..] else { panic!("{roots:?}") };
+        assert_eq!(root.error, Some("owner_lost"));
+        assert_eq!(root.parent.map(|parent| parent.to_string()).as_deref(), Some(&CLIENT[36..]));
+        assert_eq!(value(root, "outcome"), Some("owner_lost".into()));
+        assert_eq!(root.events.iter().map(|event| event.name).collect::<Vec<_>>(), ["owner.lost"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_session_that_goes_on_or_is_over_only_its_owner_tells() {
+    let cluster = cluster().await;
+    let (session, token) = spoken(&cluster, true).await;
+    kill_owner(&cluster).await;
+    let resume =
+        Resume { token, epoch: Epoch(2), last_final: None, final_to: None, have_from: SourceOffset(0) };
+    let request = ResumeRequest { session, tenant: String::new(), resume, trace: None };
+    let attachment = cluster.node("b").resume(request).await.expect("goes on");
+    attachment.input.abandon().await;
+    sleep(2 * LONG).await;
+    let ended =
+        |node: &str| cluster.told(node).ended().iter().map(|(outcome, _)| *outcome).collect::<Vec<_>>();
+    assert_eq!((ended("b"), ended("c")), (vec!["abandoned"], vec![]));
+    assert_eq!((cluster.told("b").spans("session").len(), cluster.told("c").spans("session").len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_session_whose_owner_is_only_out_of_reach_of_a_keeper_nobody_tells() {
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let (_, _) = spoken(&cluster, true).await;
+    // The two don't reach each other, but both are members.
+    cluster.net.cut("a", "b");
+    sleep(LONG).await;
+    assert_eq!(cluster.told("b").ended().len(), 0);
+    assert_eq!(cluster.told("b").spans("session").len(), 0);
+}

@@ -1,0 +1,49 @@
+//! The search, to the end: it holds in every state, and where something is done wrong on purpose it is found.
+
+use starling_model::{Cluster, Faults, Invariant, Mistake};
+
+fn holds(faults: Faults) {
+    let found = Cluster { faults, mistake: None }.search();
+    println!("{faults:?}: {} states, {} steps deep", found.states, found.depth);
+    for counterexample in &found.counterexamples {
+        println!("{counterexample}\n");
+    }
+    assert!(found.counterexamples.is_empty(), "{faults:?}: something does not hold");
+    assert!(found.can_end, "nobody was ever told everything");
+}
+
+fn is_found(mistake: Mistake, faults: Faults, broken: Invariant) {
+    let found = Cluster { faults, mistake: Some(mistake) }.search();
+    let counterexample = found.counterexamples.first().expect("a counterexample");
+    println!("{mistake:?}, after {} states:\n{counterexample}", found.states);
+    assert_eq!(counterexample.invariant, broken, "{counterexample}");
+}
+
+#[test]
+fn without_faults() {
+    holds(Faults::default());
+}
+
+#[test]
+fn a_node_that_is_gone_and_one_that_stands_still() {
+    holds(Faults { crashes: 1, pauses: 1, ..Faults::default() });
+}
+
+#[test]
+fn an_acknowledgement_before_the_copy_is_found() {
+    is_found(Mistake::AckBeforeCopy, Faults { crashes: 1, ..Faults::default() }, Invariant::I4);
+}
+
+#[test]
+fn a_promise_that_is_forgotten_is_found() {
+    is_found(Mistake::PromiseForgotten, Faults { crashes: 1, ..Faults::default() }, Invariant::I5);
+}
+
+#[test]
+fn an_end_that_is_forgotten_is_found() {
+    is_found(
+        Mistake::TombstoneForgotten,
+        Faults { crashes: 1, pauses: 1, ..Faults::default() },
+        Invariant::I5,
+    );
+}
