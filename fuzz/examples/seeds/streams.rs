@@ -127,7 +127,8 @@ fn sessions(seeds: &mut Seeds) {
     const WAIT: [u8; 4] = [22, 0xE8, 0x03, 0];
     const MOVE: [u8; 4] = [23, 15, 0, 0];
     let plain = [0, 0x0C];
-    let courses: [(&str, [u8; 2], &[[u8; 4]]); 7] = [
+    type Course<'a> = (&'a str, [u8; 2], &'a [[u8; 4]]);
+    let courses: [Course; 7] = [
         (
             "plain",
             plain,

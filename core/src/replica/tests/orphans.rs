@@ -164,8 +164,8 @@ proptest! {
                 continue;
             }
             let (copy, by) = (ran_out[index].expect("has run out"), nodes[index].name.clone());
-            let others = nodes.iter().filter(|node| node.name != by);
-            told += usize::from(!others.map(|node| node.knows_better(now, &by, copy)).any(|better| better));
+            let mut others = nodes.iter().filter(|node| node.name != by);
+            told += usize::from(!others.any(|node| node.knows_better(now, &by, copy)));
         }
         prop_assert_eq!(told, 1);
     }
