@@ -128,7 +128,7 @@ fn sessions(seeds: &mut Seeds) {
     const MOVE: [u8; 4] = [23, 15, 0, 0];
     let plain = [0, 0x0C];
     type Course<'a> = (&'a str, [u8; 2], &'a [[u8; 4]]);
-    let courses: [Course; 7] = [
+    let courses: [Course<'_>; 7] = [
         (
             "plain",
             plain,
