@@ -233,6 +233,16 @@ impl World {
         }
     }
 
+    /// A node is looked at before it can't be any more. Whatever has arrived is taken in first: it would be while the node is looked at,
+    /// and answered, without being seen.
+    fn last_look(&mut self, node: HostId) {
+        let now = self.now;
+        if let Node { running: Some(running), pauses: 0, .. } = &mut self.nodes[node] {
+            running.run_until(now);
+        }
+        self.look(node);
+    }
+
     fn start(&mut self, node: HostId) {
         if self.nodes[node].running.is_some() {
             return;
@@ -246,7 +256,7 @@ impl World {
 
     /// Ends a node as it stands.
     fn fall(&mut self, node: HostId, silent: bool, down_for: Duration) {
-        self.look(node);
+        self.last_look(node);
         self.net.fall(node, silent);
         self.oracle.node_lost(node);
         (self.nodes[node].back_after, self.nodes[node].pauses) = (None, 0);
@@ -296,7 +306,7 @@ impl World {
             (Kind::OneWay, a, Some(b)) => self.cut(a, b, false, true),
             (Kind::Slow, a, Some(b)) => self.slow(a, b, Duration::from_millis(fault.amount)),
             (Kind::Pause, Place::Node(node), _) => {
-                self.look(node);
+                self.last_look(node);
                 self.nodes[node].pauses += 1;
                 self.net.pause(node, true);
             }
