@@ -35,9 +35,14 @@ struct Oracle {
     told: BTreeMap<(SessionId, Segment), (Final, Epoch)>,
     /// The last connection of a session, and what was acknowledged on it.
     welcomed: BTreeMap<SessionId, (Epoch, u64)>,
+    /// When something was last done to a node that thin clients may lose their sessions by.
+    troubled: BTreeMap<HostId, Duration>,
     /// When the last two sessions were admitted.
     admitted: [Duration; 2],
 }
+
+/// What a node says takes so long to its client at most, on the slowest way.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// What one client has seen.
 #[derive(Default)]
@@ -93,6 +98,7 @@ impl SharedOracle {
             claims: Vec::new(),
             told: BTreeMap::new(),
             welcomed: BTreeMap::new(),
+            troubled: BTreeMap::new(),
             admitted: [Duration::ZERO; 2],
         };
         Self(Arc::new(Mutex::new(oracle)), net.clone())
@@ -212,7 +218,9 @@ impl SharedOracle {
         self.note(client, &format!("open at n{node}"));
         let now = self.1.now();
         let mut oracle = self.lock();
-        oracle.clients[client].thin = Some((node, false));
+        // What it hears may have been said just before the node was lost.
+        let excused = oracle.troubled.get(&node).is_some_and(|at| now.saturating_sub(*at) < ON_ITS_WAY);
+        oracle.clients[client].thin = Some((node, excused));
         oracle.clients[client].speaks = true;
         oracle.admitted = [oracle.admitted[1], now];
     }
@@ -247,7 +255,9 @@ impl SharedOracle {
 
     /// Something was done to a node that thin clients may lose their sessions by.
     pub fn excuse(&self, node: HostId) {
+        let now = self.1.now();
         let mut oracle = self.lock();
+        oracle.troubled.insert(node, now);
         for (home, excused) in oracle.clients.iter_mut().filter_map(|seen| seen.thin.as_mut()) {
             *excused |= *home == node;
         }
