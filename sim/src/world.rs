@@ -279,7 +279,7 @@ impl World {
             }
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
-                self.disturbed |= !matches!(fault.kind, Kind::Stall | Kind::Poison | Kind::Full | Kind::Slow);
+                self.disturbed |= !matches!(fault.kind, Kind::Stall | Kind::Full | Kind::Slow);
                 self.perform(&fault);
                 if matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall) {
                     let until = self.now + Duration::from_millis(fault.for_ms);
