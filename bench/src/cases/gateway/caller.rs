@@ -94,6 +94,8 @@ async fn caller(mut call: Call, script: Arc<Script>, start: Instant, engine_ms: 
     let mut tally = Tally::default();
     // When each step was complete.
     let mut sent: Vec<Instant> = Vec::with_capacity(script.steps());
+    // The last word that was told of.
+    let mut newest: Option<usize> = None;
     let (mut piece, mut replies, mut finals, mut acked) = (0, 0, 0, 0);
     loop {
         let may_speak = piece < script.pieces.len() && (!in_turn || replies == piece);
@@ -150,7 +152,13 @@ async fn caller(mut call: Call, script: Arc<Script>, start: Instant, engine_ms: 
                             tally.finals.push(after(end)?);
                         }
                     }
-                    Some(last) if !in_turn && counts(last) => tally.texts.push(after(last)?),
+                    // Silence tells the same text again, and the last word of a segment may be told with it, when it is time for a text.
+                    Some(last) if !in_turn && newest < Some(last) => {
+                        newest = Some(last);
+                        if counts(last) && has_word(last + 1) {
+                            tally.texts.push(after(last)?);
+                        }
+                    }
                     // Of a segment in which nothing was said yet.
                     _ => {}
                 }
