@@ -97,7 +97,10 @@ async fn others(
         for _ in 0..SPEAKING {
             let start = Instant::now();
             let mut call = Call::open(dial, transport).await?;
-            call.audio(&script.pieces[0]).await?;
+            // As much as there has to be between two texts.
+            for piece in &script.pieces[..2] {
+                call.audio(piece).await?;
+            }
             while !matches!(call.heard().await?.context("the server closed")?, Heard::Text { .. }) {}
             opening.push(start.elapsed().as_secs_f64() * 1_000.0);
             call.end().await?;
