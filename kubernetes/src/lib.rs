@@ -1,0 +1,1 @@
+//! What Starling asks of Kubernetes.
