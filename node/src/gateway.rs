@@ -136,6 +136,17 @@ impl GatewayState {
         let model = models.iter().find(|info| info.name == model);
         model.map_or(MAX_SAMPLE_RATE, |info| info.sample_rate)
     }
+
+    /// Whether a model, or the default one, has times of words: of a dialect whose clients get them unasked, nobody is to be told
+    /// that there are none. A model that isn't known may have them.
+    fn has_words(&self, model: Option<&str>) -> bool {
+        let models = self.sessions.models();
+        let meant = match model {
+            Some(name) => models.iter().find(|info| info.name == name),
+            None => models.first(),
+        };
+        meant.is_none_or(|info| info.capabilities.words)
+    }
 }
 
 impl From<Gateway> for GatewayState {

@@ -69,7 +69,8 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
 
 struct Settings {
     sample_rate: f64,
-    words: bool,
+    /// `None` where nothing was said of them: they are shown where the model has them.
+    words: Option<bool>,
     alternatives: i64,
     phrases: Vec<String>,
     model: Option<String>,
@@ -79,7 +80,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sample_rate: DEFAULT_SAMPLE_RATE,
-            words: false,
+            words: None,
             alternatives: 0,
             phrases: Vec::new(),
             model: None,
@@ -160,7 +161,7 @@ impl Connection {
         }
         let settings = &mut self.settings;
         settings.sample_rate = config.sample_rate.unwrap_or(settings.sample_rate);
-        settings.words = config.words.unwrap_or(settings.words);
+        settings.words = config.words.or(settings.words);
         settings.alternatives = config.max_alternatives.unwrap_or(settings.alternatives);
         if let Some(phrases) = config.phrase_list {
             settings.phrases = phrases;
@@ -245,7 +246,7 @@ impl Connection {
     /// The session, opened at the first audio: only then are the settings complete.
     async fn opened(&mut self) -> Result<&mut Session, Over> {
         if self.session.is_none() {
-            let request = self.settings.request()?;
+            let request = self.settings.request(&self.state)?;
             let source_hz = request.sample_rate;
             let Attached { ready, input, output } = self.state.sessions.open(request).await?;
             let decode_hz = self.state.sample_rate_of(&ready.model);
@@ -257,7 +258,7 @@ impl Connection {
             self.session = Some(Session {
                 input,
                 output,
-                replies: Lockstep::new(rates, self.settings.words, self.settings.alternatives > 0),
+                replies: Lockstep::new(rates, self.settings.shows_words(), self.settings.alternatives > 0),
             });
         }
         self.session.as_mut().ok_or(Over::Gone)
@@ -298,7 +299,11 @@ impl Session {
 }
 
 impl Settings {
-    fn request(&self) -> Result<OpenRequest, ErrorBody> {
+    fn shows_words(&self) -> bool {
+        self.words.unwrap_or(true)
+    }
+
+    fn request(&self, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
         let rate = self.sample_rate;
         if rate.fract() != 0.0 || !(f64::from(MIN_SAMPLE_RATE)..=f64::from(MAX_SAMPLE_RATE)).contains(&rate) {
             let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
@@ -317,7 +322,7 @@ impl Settings {
             model: self.model.clone(),
             sample_rate: rate as u32,
             options: SessionOptions {
-                words: self.words,
+                words: self.words.unwrap_or_else(|| state.has_words(self.model.as_deref())),
                 alternatives,
                 phrases: self.checked_phrases()?,
                 // A reply is due for each step of 100 ms, and a fresh text with it.
@@ -354,6 +359,6 @@ impl Settings {
 
     /// The final of a connection that has sent no audio.
     fn nothing_said(&self) -> Reply {
-        Reply { text: final_reply(&[], self.words, self.alternatives > 0), confirm: None }
+        Reply { text: final_reply(&[], self.shows_words(), self.alternatives > 0), confirm: None }
     }
 }

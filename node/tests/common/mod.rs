@@ -219,7 +219,7 @@ impl Sessions for FakeSessions {
     }
 
     fn models(&self) -> Vec<ModelInfo> {
-        vec![model("fake", "en"), model("other", "ko")]
+        vec![model("fake", "en", true), model("other", "ko", false)]
     }
 
     async fn status(&self) -> NodeStatus {
@@ -392,13 +392,13 @@ impl FakeNode {
     }
 }
 
-fn model(name: &str, language: &str) -> ModelInfo {
+fn model(name: &str, language: &str, words: bool) -> ModelInfo {
     ModelInfo {
         name: name.to_owned(),
         language: language.to_owned(),
         engine: "fake",
         sample_rate: 16_000,
-        capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: Capabilities { words, alternatives: true, phrases: false },
     }
 }
 
