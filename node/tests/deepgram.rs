@@ -44,7 +44,7 @@ async fn a_whole_stream_is_passed_on_and_told() {
     let asked = session.request();
     assert_eq!((asked.sample_rate, asked.model.as_deref(), asked.tenant.as_str()), (8_000, None, ""));
     assert!(asked.options.words && asked.options.partials && !asked.options.batch);
-    assert_eq!(asked.options.phrases, ["starling"]);
+    assert!(asked.options.phrases.is_empty(), "a phrase list would leave the session no other words");
     send_audio(&mut socket, 1_600).await;
     session.expect(Seen::Audio(1_600)).await;
     session.say(partial("so far"));

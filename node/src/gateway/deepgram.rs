@@ -63,12 +63,11 @@ impl Call {
     }
 
     fn request(&self, sample_rate: u32, live: bool, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
-        let Listen { model, language, interim, phrases, vad_events, utterance_end_ms, .. } = &self.listen;
+        let Listen { model, language, interim, vad_events, utterance_end_ms, .. } = &self.listen;
         // That somebody speaks is known of partials alone.
         let partials = *interim || *vad_events || utterance_end_ms.is_some();
         let options = SessionOptions {
             words: true,
-            phrases: phrases.clone(),
             partials: live && partials,
             batch: !live,
             endpointing: Endpointing { silence_ms: self.listen.endpointing_ms, max_segment_ms: None },
