@@ -226,7 +226,7 @@ fn status(idle: usize) -> NodeStatus {
         determinism: None,
         language: "en".into(),
         engine: EngineKind::Scripted,
-        capabilities: starling_actors::Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: starling_actors::Capabilities { words: true, alternatives: true, ..Default::default() },
         sample_rate: 16_000,
         hosts_ready: 1,
         hosts_total: 1,

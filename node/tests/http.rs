@@ -174,7 +174,7 @@ fn status(hosts_ready: usize) -> NodeStatus {
             determinism: None,
             language: "en".to_owned(),
             engine: EngineKind::Scripted,
-            capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+            capabilities: Capabilities { words: true, alternatives: true, phrases: false, ..Capabilities::default() },
             sample_rate: 16_000,
             hosts_ready,
             hosts_total: 2,

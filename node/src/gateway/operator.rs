@@ -20,6 +20,7 @@ use super::health::{self, unready};
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
 use crate::metrics::Scrape;
+use crate::models::Capable;
 use crate::sessions::ModelInfo;
 
 #[derive(Serialize)]
@@ -49,14 +50,6 @@ struct ModelEntry<'a> {
     default: bool,
     ready: bool,
     slots: Slots,
-}
-
-/// What can be asked of a model.
-#[derive(Serialize)]
-struct Capable {
-    words: bool,
-    alternatives: bool,
-    phrases: bool,
 }
 
 #[derive(Serialize, Default)]
@@ -94,11 +87,7 @@ fn entry<'a>(
         language: &info.language,
         engine: info.engine,
         sample_rate: info.sample_rate,
-        capabilities: Capable {
-            words: info.capabilities.words,
-            alternatives: info.capabilities.alternatives,
-            phrases: info.capabilities.phrases,
-        },
+        capabilities: info.capabilities.into(),
         default,
         ready: now.is_some_and(|model| unready(model, directory).is_none()),
         slots: now.map_or_else(Slots::default, |model| Slots {

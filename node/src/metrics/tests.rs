@@ -29,7 +29,7 @@ fn pool(pool: u64, stage: Stage) -> ModelStatus {
         determinism: None,
         language: "en".to_owned(),
         engine: EngineKind::Scripted,
-        capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: Capabilities { words: true, alternatives: true, phrases: false, ..Capabilities::default() },
         sample_rate: 16_000,
         hosts_ready: 2,
         hosts_total: 2,

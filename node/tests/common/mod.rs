@@ -398,7 +398,7 @@ fn model(name: &str, language: &str, words: bool) -> ModelInfo {
         language: language.to_owned(),
         engine: "fake",
         sample_rate: 16_000,
-        capabilities: Capabilities { words, alternatives: true, phrases: false },
+        capabilities: Capabilities { words, alternatives: true, phrases: false, ..Capabilities::default() },
     }
 }
 
