@@ -154,6 +154,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         sessions = Arc::new(OnDemand::new(sessions, Arc::clone(&live)));
     }
     let measured = Arc::new(MeasuredSessions::new(Arc::clone(&sessions), Arc::clone(&metrics)));
+    let watched = WatchedSessions::new(measured, settings.sessions.max_audio, Arc::clone(&metrics));
     if cluster.membership().is_none() {
         tokio::spawn(watch_pulse(Arc::clone(&metrics) as Arc<dyn Observer>));
     }
@@ -161,7 +162,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         metrics.watch_certificate(certificate);
     }
     let gateway = Gateway {
-        sessions: Arc::new(WatchedSessions::new(measured, settings.sessions.max_audio)),
+        sessions: Arc::new(watched),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
         watcher: Watcher::new(Arc::clone(&cluster), Arc::clone(&sessions), feed),

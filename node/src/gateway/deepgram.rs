@@ -66,8 +66,9 @@ impl Call {
         let Listen { model, language, interim, vad_events, utterance_end_ms, .. } = &self.listen;
         // That somebody speaks is known of partials alone.
         let partials = *interim || *vad_events || utterance_end_ms.is_some();
+        let model = model_for_tag(model.as_deref(), language.as_deref(), state)?;
         let options = SessionOptions {
-            words: true,
+            words: state.has_words(model.as_deref()),
             partials: live && partials,
             batch: !live,
             endpointing: Endpointing { silence_ms: self.listen.endpointing_ms, max_segment_ms: None },
@@ -78,7 +79,7 @@ impl Call {
             epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Deepgram,
-            model: model_for_tag(model.as_deref(), language.as_deref(), state)?,
+            model,
             sample_rate,
             options,
             linger: Duration::ZERO,

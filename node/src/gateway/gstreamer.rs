@@ -83,7 +83,7 @@ impl Call {
             dialect: Dialect::Gstreamer,
             model: self.model.clone(),
             sample_rate,
-            options: SessionOptions { words: true, ..SessionOptions::default() },
+            options: SessionOptions { words: state.has_words(self.model.as_deref()), ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
             trace: None,

@@ -17,8 +17,8 @@ use starling_protocol::{Epoch, SessionId};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lockstep::{Awaited, Ended, Lockstep, Reply};
-use super::GatewayState;
 use super::link::{Link, Received, SendError, close, close_code};
+use super::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, Output, feed};
 
 mod lockstep;
@@ -249,6 +249,7 @@ impl Connection {
             let request = self.settings.request(&self.state)?;
             let source_hz = request.sample_rate;
             let Attached { ready, input, output } = self.state.sessions.open(request).await?;
+            note_warnings(&ready);
             let decode_hz = self.state.sample_rate_of(&ready.model);
             let rates = RateMap::new(source_hz, decode_hz).map_err(|error| {
                 tracing::error!("model {}: {error}", ready.model);
