@@ -266,6 +266,25 @@ async fn a_session_that_fails_between_two_messages_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_text_with_a_hole_in_it_does_not_end_as_one_without() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.vosk().await;
+    send_audio(&mut socket, 100).await;
+    let session = node.session().await;
+    text(&mut socket).await;
+    let starling_actors::SessionEvent::Final(mut last) = a_final(0, 50, "", CutCause::GivenUp) else {
+        panic!("a final");
+    };
+    last.error = Some("three decoders died of it".to_owned());
+    session.say(starling_actors::SessionEvent::Final(last));
+    session.say(a_final(1, 100, "the rest", CutCause::End));
+    session.say(done(2, 100));
+    send_text(&mut socket, "{\"eof\" : 1}").await;
+    assert!(text(&mut socket).await.contains("the rest"));
+    assert_eq!(closed(&mut socket).await, (1011, "three decoders died of it".to_owned()));
+}
+
+#[tokio::test]
 async fn a_message_over_1_mib_closes_1009_and_the_client_gets_to_know() {
     let mut node = FakeNode::start().await;
     let mut socket = node.vosk().await;

@@ -62,6 +62,9 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
         connection.link.writer().close(*code, reason).await;
     }
     if let Some(session) = connection.session {
+        if let Some(reason) = session.replies.failure() {
+            tracing::warn!(session = %session.id, reason, "a client that can't be told got a text with a hole in it");
+        }
         // A client of this protocol can't come back: nothing is kept for it.
         session.input.abandon().await;
     }
@@ -89,6 +92,7 @@ impl Default for Settings {
 }
 
 struct Session {
+    id: SessionId,
     input: Box<dyn Input>,
     output: Box<dyn Output>,
     replies: Lockstep,
@@ -203,10 +207,15 @@ impl Connection {
         let _ = session.input.end().await;
         session.wait(Awaited::Done, END_TIMEOUT).await;
         let ended = session.replies.ended().cloned();
+        let failure = session.replies.failure().map(str::to_owned);
         let reply = session.replies.joined_reply();
         self.answer(reply).await?;
         match ended {
-            Some(Ended::Done) => Err(Over::Close(close::NORMAL, String::new())),
+            Some(Ended::Done) => Err(match failure {
+                // The texts are all told, and there is a hole in them.
+                Some(failure) => Over::Close(close::INTERNAL, failure),
+                None => Over::Close(close::NORMAL, String::new()),
+            }),
             Some(Ended::Failed(error)) => Err(error.into()),
             Some(Ended::Silently) | None => {
                 tracing::warn!("the session did not end within {END_TIMEOUT:?} of the end of its audio");
@@ -257,6 +266,7 @@ impl Connection {
             })?;
             tracing::debug!(session = %ready.session, model = ready.model, source_hz, "vosk-server session opened");
             self.session = Some(Session {
+                id: ready.session,
                 input,
                 output,
                 replies: Lockstep::new(rates, self.settings.shows_words(), self.settings.alternatives > 0),
