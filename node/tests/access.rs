@@ -55,6 +55,8 @@ async fn speak(
     match in_time(tokio_tungstenite::connect_async(request)).await {
         Ok((socket, response)) => Ok((socket, response.map(|_| ()))),
         Err(Error::Http(response)) => {
+            let limited = response.status().as_u16() == 429;
+            assert_eq!(response.headers().contains_key("retry-after"), limited, "{response:?}");
             let body = response.body().clone().unwrap_or_default();
             Err((response.status().as_u16(), String::from_utf8(body).expect("text")))
         }
@@ -182,6 +184,10 @@ async fn a_tenant_has_its_models_and_no_others() {
     send_text(&mut socket, r#"{"type":"hello"}"#).await;
     assert_eq!(json(&mut socket).await["type"], "ready");
     assert_eq!(node.session().await.request().model.as_deref(), Some("other"), "its default");
+    // What an address names is looked at before the upgrade.
+    let speech = format!("ws://{}/client/ws/speech?model=fake", node.http);
+    let refused = speak(&speech, ("authorization", &format!("Bearer {ACME}"))).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("\"status\":5")), (403, true), "{refused:?}");
 }
 
 #[tokio::test]
@@ -208,6 +214,18 @@ async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (429, &"rate_limit_error".into()));
     let answer = asked(&node, "POST /client/dynamic/recognize", Some(ACME)).await;
     assert_eq!((answer.status, &answer.json()["status"]), (429, &9.into()));
+    // So are streams that can't be going on, before their upgrade.
+    let speech = format!("ws://{}/client/ws/speech", node.http);
+    let head = ("authorization", format!("Bearer {ACME}"));
+    let refused = speak(&speech, (head.0, &head.1)).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("\"status\":9")), (429, true), "{refused:?}");
+    let refused = speak(&format!("ws://{}/", node.vosk), (head.0, &head.1)).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("over_quota")), (429, true), "{refused:?}");
+    // One that has a name may.
+    let (mut named, _) = speak(&format!("{speech}?content-id=a&content-type=audio/x-raw"), (head.0, &head.1))
+        .await
+        .expect("is let in");
+    assert_eq!(json(&mut named).await["status"], 9);
     drop(first);
     session.wait_for(&Seen::Dropped).await;
     let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::Query;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::{any, post, put};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
 use starling_protocol::{Epoch, SessionId};
 
-use super::access::Admitted;
+use super::access::{self, Admitted};
 use super::{GatewayState, bounded, operator, tracked};
 
 mod recognize;
@@ -30,13 +30,16 @@ mod workers;
 
 pub use workers::Workers;
 
+/// Where live speech comes in.
+pub(super) const SPEECH: &str = "/client/ws/speech";
+
 /// What the original takes a missing id for.
 const NO_ID: &str = "none";
 
 /// Paths as kaldi-gstreamer-server has them.
 pub(super) fn router() -> Router<GatewayState> {
     Router::new()
-        .route("/client/ws/speech", any(speak))
+        .route(SPEECH, any(speak))
         .route("/client/ws/status", any(watch))
         .route("/client/dynamic/recognize", put(recognize::recognize).post(recognize::recognize))
         .route("/client/dynamic/reference", post(reference::keep))
@@ -65,7 +68,7 @@ struct Call {
 impl Call {
     fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
-        let content_id = query.content_id.filter(|id| !id.is_empty() && id != NO_ID);
+        let content_id = query.content_id.filter(|id| is_id(id));
         Self {
             media: parse_content_type(query.content_type.as_deref()),
             session: content_id.as_deref().map_or_else(SessionId::random, |id| session_of(tenant, id)),
@@ -91,6 +94,17 @@ impl Call {
     }
 }
 
+/// Whether it says which.
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id != NO_ID
+}
+
+/// Whether a call at this address may go on with a session, which only the cluster knows.
+pub(super) fn may_go_on(uri: &Uri) -> bool {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.any(|(name, value)| name == "content-id" && is_id(&value))
+}
+
 /// The session of a tenant's content id: the same on every node, and one that no other tenant and no client of another dialect
 /// can have.
 fn session_of(tenant: &str, content_id: &str) -> SessionId {
@@ -112,11 +126,14 @@ async fn speak(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let call = Call::new(query, &headers, state.tenant_name());
-    match upgrade {
-        Ok(upgrade) => bounded(upgrade)
-            .on_upgrade(move |socket| tracked(state.clone(), speech::serve(socket, state, call))),
-        Err(rejection) => operator::no_upgrade("/client/ws/speech", &rejection),
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return operator::no_upgrade(SPEECH, &rejection),
+    };
+    if let Err(error) = state.check_model(Dialect::Gstreamer, call.model.as_deref()) {
+        return access::refusal(SPEECH, error.into());
     }
+    bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), speech::serve(socket, state, call)))
 }
 
 async fn watch(

@@ -11,7 +11,7 @@ use starling_actors::{
 };
 use starling_protocol::control::SessionReport;
 use starling_protocol::lease::TraceContext;
-use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::native::ErrorBody;
 use starling_protocol::{Segment, SessionId};
 
 use super::Tenant;
@@ -57,14 +57,8 @@ impl TenantSessions {
             let first = self.models().into_iter().next().map(|model| model.name);
             return Ok(first.or_else(|| self.tenant.models.first().cloned()));
         };
-        if self.tenant.may_use(&name) {
-            return Ok(Some(name));
-        }
-        let allowed = self.tenant.models.join(", ");
-        Err(ErrorBody {
-            code: ErrorCode::Forbidden,
-            ..ErrorBody::field("model", name, format!("one that this key may use: {allowed}"))
-        })
+        self.tenant.check_model(&name)?;
+        Ok(Some(name))
     }
 }
 
