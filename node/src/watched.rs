@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::AudioCheck;
-use starling_protocol::{Segment, SessionId};
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
+use starling_protocol::{Segment, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -65,6 +65,10 @@ impl Sessions for WatchedSessions {
     async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
         let live = !request.options.batch;
         Ok(self.watch(self.sessions.open(request).await?, live))
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        Ok(self.watch(self.sessions.go_on(request).await?, false))
     }
 
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {

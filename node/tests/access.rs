@@ -190,6 +190,17 @@ async fn a_tenant_has_its_models_and_no_others() {
     assert_eq!((refused.0, refused.1.contains("\"status\":5")), (403, true), "{refused:?}");
 }
 
+/// Waits until another session may be begun: what comes out of one is let go a moment after what goes in.
+async fn room(tenants: &Tenants) {
+    let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };
+    in_time(async {
+        while tenant.check().is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
     let tenants = acme(|acme| acme.limits.sessions = 1);
@@ -228,14 +239,7 @@ async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
     assert_eq!(json(&mut named).await["status"], 9);
     drop(first);
     session.wait_for(&Seen::Dropped).await;
-    let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };
-    // What comes out of the session is let go a moment after what goes in.
-    in_time(async {
-        while tenant.check().is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    room(&tenants).await;
     let mut third = native(&node, ACME).await;
     send_text(&mut third, r#"{"type":"hello"}"#).await;
     let answer = json(&mut third).await;
@@ -258,6 +262,36 @@ async fn who_comes_back_is_one_session_still_and_never_refused() {
     let mut resumed = native(&node, ACME).await;
     send_text(&mut resumed, &format!("{},{resume}", &hello[..hello.len() - 1])).await;
     assert_eq!(json(&mut resumed).await["type"], "ready");
+}
+
+#[tokio::test]
+async fn who_comes_back_by_a_content_id_is_never_refused_and_a_stranger_takes_no_decoder() {
+    let tenants = acme(|acme| acme.limits.sessions = 1);
+    let mut node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
+    let speech = |id: &str| format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id={id}", node.http);
+    let (one, other) = (speech("call-1"), speech("call-2"));
+    let head = ("authorization", format!("Bearer {ACME}"));
+    let (call, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
+    let mut session = node.session().await;
+    drop(call);
+    session.wait_for(&Seen::Dropped).await;
+    room(&tenants).await;
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello"}"#).await;
+    let answer = json(&mut socket).await;
+    assert_eq!(answer["type"], "ready", "{answer}");
+    node.session().await;
+
+    let (mut stranger, _) = speak(&other, (head.0, &head.1)).await.expect("may be going on");
+    let refused = json(&mut stranger).await;
+    assert_eq!(refused["status"], 9, "{refused}");
+    assert!(node.no_session(), "nothing is begun to see whether it goes on");
+    let refusals = r#"starling_sessions_refused_total{dialect="gstreamer",reason="over_quota"} 1"#;
+    let metrics = asked(&node, "GET /metrics", Some(OPERATOR)).await.body;
+    assert!(metrics.contains(refusals), "{metrics}");
+
+    let (_back, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
+    assert_eq!(node.session().await.request().session, session.request().session);
 }
 
 #[tokio::test]

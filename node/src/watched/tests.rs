@@ -86,6 +86,10 @@ impl Sessions for Played {
         Ok(self.attached())
     }
 
+    async fn go_on(&self, _request: OpenRequest) -> Result<Attached, ErrorBody> {
+        Ok(self.attached())
+    }
+
     async fn resume(&self, _request: ResumeRequest) -> Result<Attached, ErrorBody> {
         Ok(self.attached())
     }

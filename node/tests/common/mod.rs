@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod quic;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,8 +28,8 @@ use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
 use starling_node::tls::Certificate;
 use starling_protocol::control::SessionReport;
-use starling_protocol::native::{ErrorBody, Final};
-use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final};
+use starling_protocol::{CutCause, Epoch, Segment, SessionId, SourceOffset};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -169,6 +170,8 @@ struct FakeSessions {
     /// And how many sessions are opened before.
     refusal: Mutex<Option<(usize, ErrorBody)>>,
     status: Mutex<NodeStatus>,
+    /// Sessions that their clients can come back to by their ids.
+    named: Mutex<HashSet<SessionId>>,
 }
 
 impl FakeSessions {
@@ -183,7 +186,10 @@ impl FakeSessions {
         let (events, event_receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(64 << 20));
         let (session, epoch, resumed, sample_rate) = match &opened {
-            Opened::New(request) => (request.session, Epoch(1), false, request.sample_rate),
+            Opened::New(request) => {
+                let known = request.by_id && !self.named.lock().expect("lock").insert(request.session);
+                (request.session, Epoch(1), known, request.sample_rate)
+            }
             Opened::Resumed(request) => (request.session, request.resume.epoch, true, 16_000),
         };
         let input = FakeInput { seen: seen_sender, room: Arc::clone(&room), abandoned: false };
@@ -212,6 +218,13 @@ impl FakeSessions {
 impl Sessions for FakeSessions {
     async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
         self.attach(Opened::New(request))
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        if self.named.lock().expect("lock").contains(&request.session) {
+            return self.attach(Opened::New(request));
+        }
+        Err(ErrorBody::new(ErrorCode::UnknownSession, "no such session"))
     }
 
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
@@ -287,6 +300,7 @@ impl FakeNode {
             played: sender,
             refusal: Mutex::new(None),
             status: Mutex::new(NodeStatus::default()),
+            named: Mutex::default(),
         });
         let cluster = Arc::new(Cluster::alone("fake-node").expect("a name"));
         let gateway = Gateway {
