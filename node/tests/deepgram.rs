@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::answer::request;
 use common::*;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use starling_protocol::{CutCause, Segment};
@@ -188,6 +188,22 @@ async fn what_is_no_audio_is_closed_with_its_code() {
     send_binary(&mut socket, b"whatever it is, no recording begins like it").await;
     let (code, reason) = closed(&mut socket).await;
     assert_eq!((code, &reason[..9]), (1008, "DATA-0000"));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_ended_before_any_audio_ends_well() {
+    let mut node = FakeNode::start().await;
+    for end in [Message::text(r#"{"type":"CloseStream"}"#), Message::binary("")] {
+        let mut socket = listen(&node, "").await;
+        send_text(&mut socket, r#"{"type":"KeepAlive"}"#).await;
+        in_time(socket.send(end)).await.expect("sent");
+        let metadata = json(&mut socket).await;
+        assert_eq!(metadata["type"], "Metadata");
+        assert_eq!((&metadata["duration"], &metadata["channels"]), (&0.0.into(), &0.into()));
+        assert_eq!(metadata["sha256"], sha256_of_zeros(0));
+        assert_eq!(closed(&mut socket).await, (1000, String::new()));
+    }
+    assert!(node.no_session());
 }
 
 /// Takes the ten seconds that this dialect's clients are given.

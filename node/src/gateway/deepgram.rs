@@ -88,6 +88,13 @@ impl Call {
         })
     }
 
+    /// The model that is meant, or the node's own choice.
+    fn model(&self, state: &GatewayState) -> Option<String> {
+        let Listen { model, language, .. } = &self.listen;
+        let meant = model_for_tag(model.as_deref(), language.as_deref(), state).ok()?;
+        meant.or_else(|| state.sessions.models().into_iter().next().map(|info| info.name))
+    }
+
     /// What becomes of several channels.
     const fn kept(&self) -> Channels {
         if self.listen.multichannel { Channels::Apart } else { Channels::Mixed }

@@ -72,7 +72,12 @@ pub(super) async fn serve(
 /// Opens sessions for audio that says itself what it is; `None` when the client was told why not, or is gone.
 async fn open(reader: &mut Reader, writer: &mut Writer, state: &GatewayState, call: &Call) -> Option<Begun> {
     let (audio, hash) = match head(reader, call.kept()).await {
-        Ok(begun) => begun?,
+        Ok(Headed::Audio(audio, hash)) => (*audio, hash),
+        Ok(Headed::Nothing) => {
+            goodbye_to_nothing(writer, call, state).await;
+            return None;
+        }
+        Ok(Headed::Gone) => return None,
         Err((code, reason)) => {
             writer.close(code, reason).await;
             return None;
@@ -89,33 +94,64 @@ async fn open(reader: &mut Reader, writer: &mut Writer, state: &GatewayState, ca
     }
 }
 
-/// Reads until it is known what the audio is; `None` when the client has left.
-async fn head(reader: &mut Reader, kept: Channels) -> Result<Option<(LiveAudio, Sha256)>, Closing> {
+/// A stream that was ended before any audio came ends well, as there: with a summary of nothing.
+async fn goodbye_to_nothing(writer: &mut Writer, call: &Call, state: &GatewayState) {
+    let model = call.model(state).unwrap_or_default();
+    let heard = Heard {
+        sha256: HEXLOWER.encode(&Sha256::new().finalize()),
+        created: call.created.clone(),
+        duration: 0.0,
+        channels: 0,
+    };
+    if writer.text(metadata(&call.answerer(&model), &heard).to_string()).await.is_ok() {
+        writer.close(close::NORMAL, "").await;
+    }
+}
+
+/// How a stream begins that says itself what it is.
+enum Headed {
+    Audio(Box<LiveAudio>, Sha256),
+    /// It was ended before any audio came.
+    Nothing,
+    /// The client has left.
+    Gone,
+}
+
+/// Reads until it is known what the audio is.
+async fn head(reader: &mut Reader, kept: Channels) -> Result<Headed, Closing> {
     let (mut opening, mut hash) = (Opening::new(kept), Sha256::new());
+    let (mut came, mut ended) = (false, false);
     let mut silent_at = Instant::now() + SILENCE;
     loop {
         let received = tokio::select! {
             begun = opening.begun() => match begun {
-                Ok(Some(audio)) => return Ok(Some((audio, hash))),
+                Ok(Some(audio)) => return Ok(Headed::Audio(Box::new(audio), hash)),
                 Ok(None) => continue,
                 Err(_) => return Err(NO_AUDIO),
             },
             received = timeout_at(silent_at, reader.next()), if opening.takes() => received,
         };
         match received {
+            // Older libraries end a stream with an empty message.
+            Ok(Received::Binary(piece)) if piece.is_empty() => ended = true,
             Ok(Received::Binary(piece)) => {
+                came = true;
                 hash.update(&piece);
                 opening.push(&piece);
             }
-            Ok(Received::Text(text)) => {
-                if parse_message(&text) == Ok(ListenMessage::CloseStream) {
-                    opening.close();
-                }
-            }
+            Ok(Received::Text(text)) => match parse_message(&text) {
+                Ok(ListenMessage::CloseStream) => ended = true,
+                Ok(ListenMessage::KeepAlive | ListenMessage::Finalize) | Err(_) => {}
+            },
             Ok(Received::Pong(_)) => continue,
             Ok(Received::Broken(code, reason)) => return Err((code, reason)),
-            Ok(Received::Closed | Received::Silent) => return Ok(None),
+            Ok(Received::Closed | Received::Silent) => return Ok(Headed::Gone),
             Err(_) => return Err(SILENT),
+        }
+        match (ended, came) {
+            (true, false) => return Ok(Headed::Nothing),
+            (true, true) => opening.close(),
+            (false, _) => {}
         }
         silent_at = Instant::now() + SILENCE;
     }
