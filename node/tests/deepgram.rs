@@ -182,6 +182,26 @@ async fn a_container_is_decoded_while_it_is_streamed() {
 }
 
 #[tokio::test]
+async fn what_a_client_ends_comes_behind_the_audio_before_it_though_that_is_compressed() {
+    let mut node = FakeNode::start().await;
+    let mut socket = listen(&node, "encoding=flac").await;
+    let recording = include_bytes!("recordings/sweep.flac");
+    send_binary(&mut socket, recording).await;
+    send_text(&mut socket, r#"{"type":"Finalize"}"#).await;
+    let mut session = node.session().await;
+    let mut bytes = 0;
+    loop {
+        match session.next().await {
+            Seen::Audio(more) => bytes += more,
+            Seen::Finalize => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // A second of 16 kHz, less what the decoder can't tell the end of.
+    assert!(bytes > 16_000, "{bytes} bytes");
+}
+
+#[tokio::test]
 async fn what_is_no_audio_is_closed_with_its_code() {
     let node = FakeNode::start().await;
     let mut socket = listen(&node, "").await;

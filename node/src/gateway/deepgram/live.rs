@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Call;
-use crate::gateway::audio::{Channels, LiveAudio, Opening};
+use crate::gateway::audio::{Came, Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
 use crate::gateway::{GatewayState, note_warnings};
@@ -120,12 +120,17 @@ enum Headed {
 /// Reads until it is known what the audio is.
 async fn head(reader: &mut Reader, kept: Channels) -> Result<Headed, Closing> {
     let (mut opening, mut hash) = (Opening::new(kept), Sha256::new());
-    let (mut came, mut ended) = (false, false);
+    let (mut came, mut ended, mut finalize) = (false, false, false);
     let mut silent_at = Instant::now() + SILENCE;
     loop {
         let received = tokio::select! {
             begun = opening.begun() => match begun {
-                Ok(Some(audio)) => return Ok(Headed::Audio(Box::new(audio), hash)),
+                Ok(Some(mut audio)) => {
+                    if finalize {
+                        audio.mark();
+                    }
+                    return Ok(Headed::Audio(Box::new(audio), hash));
+                }
                 Ok(None) => continue,
                 Err(_) => return Err(NO_AUDIO),
             },
@@ -141,7 +146,8 @@ async fn head(reader: &mut Reader, kept: Channels) -> Result<Headed, Closing> {
             }
             Ok(Received::Text(text)) => match parse_message(&text) {
                 Ok(ListenMessage::CloseStream) => ended = true,
-                Ok(ListenMessage::KeepAlive | ListenMessage::Finalize) | Err(_) => {}
+                Ok(ListenMessage::Finalize) => finalize = came,
+                Ok(ListenMessage::KeepAlive) | Err(_) => {}
             },
             Ok(Received::Pong(_)) => continue,
             Ok(Received::Broken(code, reason)) => return Err((code, reason)),
@@ -232,8 +238,9 @@ impl Speaking {
             let received = tokio::select! {
                 more = self.audio.more(&mut self.samples), if self.heard.is_some() => {
                     over = match more {
-                        Ok(true) => self.hand_on().await,
-                        Ok(false) => self.end().await,
+                        Ok(Came::More) => self.hand_on().await,
+                        Ok(Came::Mark) => self.finalize().await,
+                        Ok(Came::End) => self.end().await,
                         // The next packet may be better.
                         Err(error) if error.code == ErrorCode::BadMessage => {
                             let _ = self.errors.send(error).await;
@@ -269,7 +276,7 @@ impl Speaking {
                     self.pace.wait().await;
                     self.audio.push(piece);
                 }
-                Received::Text(text) => over = self.message(&text).await,
+                Received::Text(text) => self.message(&text).await,
                 Received::Pong(_) => continue,
                 Received::Broken(code, reason) => return Some((code, reason)),
                 Received::Closed | Received::Silent => return None,
@@ -281,20 +288,23 @@ impl Speaking {
         None
     }
 
-    /// Returns whether a session takes no more.
-    async fn message(&mut self, text: &str) -> bool {
+    async fn message(&mut self, text: &str) {
         match parse_message(text) {
-            Ok(ListenMessage::Finalize) if self.heard.is_some() => {
-                for input in &mut self.inputs {
-                    if input.finalize().await.is_err() {
-                        return true;
-                    }
-                }
-            }
+            // What it ends may still be on its way through a decoder.
+            Ok(ListenMessage::Finalize) if self.heard.is_some() => self.audio.mark(),
             Ok(ListenMessage::CloseStream) => self.audio.close(),
             Ok(ListenMessage::KeepAlive | ListenMessage::Finalize) => {}
             Err(error) => {
                 let _ = self.errors.send(error).await;
+            }
+        }
+    }
+
+    /// Returns whether a session takes no more.
+    async fn finalize(&mut self) -> bool {
+        for input in &mut self.inputs {
+            if input.finalize().await.is_err() {
+                return true;
             }
         }
         false

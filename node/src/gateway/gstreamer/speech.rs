@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Call;
-use crate::gateway::audio::{Channels, LiveAudio, Opening};
+use crate::gateway::audio::{Came, Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
 use crate::gateway::{GatewayState, note_warnings};
@@ -198,8 +198,8 @@ impl Hearing {
             let received = tokio::select! {
                 more = audio.more(&mut mono), if adapted.is_some() => {
                     let over = match more {
-                        Ok(true) => self.audio(&mut mono[0]).await,
-                        Ok(false) => self.end(adapted.take(), adaptation.take()).await,
+                        Ok(Came::More | Came::Mark) => self.audio(&mut mono[0]).await,
+                        Ok(Came::End) => self.end(adapted.take(), adaptation.take()).await,
                         Err(error) => return Some(Broken::Audio(error)),
                     };
                     if over {
