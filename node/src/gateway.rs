@@ -166,6 +166,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/audio/transcriptions", post(openai::transcribe).layer(form_limit))
         .route("/v1/models", get(operator::models).post(operator::add_model))
+        .route("/v1/models/{model}", get(openai::model))
         .route("/v1/audiosocket/{uuid}/events", get(audiosocket::events))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))

@@ -145,6 +145,7 @@ async fn libraries_of_others_work_as_they_are() {
             assert_eq!(openai[way], text, "{language:?}, {way}: {openai}");
         }
         assert_eq!(openai["models"], json!(["moonshine-tiny-en"]), "{language:?}");
+        assert_eq!(openai["language"], "english", "{language:?}");
         assert_eq!(openai["segments"], json!(segments), "{language:?}");
         assert_eq!(openai["duration"].as_f64().map(f64::round), Some(10.0), "{language:?}");
     }

@@ -297,7 +297,7 @@ pub(super) fn trace_context(traceparent: Option<&str>, tracestate: Option<&str>)
 
 /// In the shape that the clients of this path read.
 pub(super) fn refusal(path: &str, error: HttpError) -> Response {
-    if path.starts_with("/v1/audio/") || path == "/v1/realtime" {
+    if path.starts_with("/v1/audio/") || path.starts_with("/v1/models/") || path == "/v1/realtime" {
         return openai::refusal(&error);
     }
     if path == "/v1/listen" {

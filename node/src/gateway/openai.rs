@@ -7,15 +7,16 @@ use std::fs::File;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Multipart;
+use axum::extract::{Multipart, Path};
 use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 use starling_actors::{Dialect, OpenRequest};
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
-use starling_protocol::openai::{error_object, is_theirs};
+use starling_protocol::openai::{error_object, is_theirs, language_name};
 use starling_protocol::{Epoch, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -111,7 +112,7 @@ async fn answer(
     let transcription = decode(attached, samples).await?.whole()?;
     let language = state.sessions.models().into_iter().find(|info| info.name == transcription.model);
     let language = language.map(|info| info.language).unwrap_or_default();
-    Ok(shown(&transcription, &language, format, words))
+    Ok(shown(&transcription, language_name(&language), format, words))
 }
 
 /// Reads a form whose file has `limit` bytes at most.
@@ -194,15 +195,17 @@ fn shown(transcription: &Transcription, language: &str, format: Format, words: b
     };
     let Transcription { text, segments, duration, .. } = transcription;
     match format {
-        Format::Json => {
-            let usage = json!({ "type": "duration", "seconds": duration.ceil() });
-            Json(json!({ "text": text, "usage": usage })).into_response()
-        }
+        Format::Json => Json(json!({ "text": text, "usage": usage(*duration) })).into_response(),
         Format::Text => plain(format!("{text}\n"), "text/plain; charset=utf-8"),
         Format::Srt => plain(subtitles::srt(segments), "application/x-subrip; charset=utf-8"),
         Format::Vtt => plain(subtitles::vtt(segments), "text/vtt; charset=utf-8"),
         Format::VerboseJson => Json(verbose(transcription, language, words)).into_response(),
     }
+}
+
+/// What the recording would be charged for where it is.
+fn usage(duration: f64) -> Value {
+    json!({ "type": "duration", "seconds": duration.ceil() })
 }
 
 /// With what no engine here knows at the value that says nothing.
@@ -232,6 +235,7 @@ fn verbose(transcription: &Transcription, language: &str, words: bool) -> Value 
         "duration": transcription.duration,
         "text": transcription.text,
         "segments": segments,
+        "usage": usage(transcription.duration),
     });
     if words {
         let words = spoken.flat_map(|segment| &segment.words);
@@ -271,6 +275,32 @@ fn events(
         };
         Some((event, (finals, decoding, first)))
     })
+}
+
+/// A model by its name, or one of `OpenAI`'s own names, which can be asked for, too.
+pub(super) async fn model(Admitted(state): Admitted, Path(name): Path<String>) -> Response {
+    let models = state.sessions.models();
+    if is_theirs(&name) || models.iter().any(|info| info.name == name) {
+        return Json(ModelName::new(&name)).into_response();
+    }
+    let names: Vec<&str> = models.iter().map(|info| info.name.as_str()).collect();
+    let error = ErrorBody::field("model", format!("{name:?}"), format!("one of {}", names.join(", ")));
+    refusal(&ErrorBody { code: ErrorCode::UnknownModel, ..error }.into())
+}
+
+/// A model as clients of `OpenAI` know one.
+#[derive(Serialize)]
+pub(super) struct ModelName<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+impl<'a> ModelName<'a> {
+    pub(super) const fn new(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "starling" }
+    }
 }
 
 pub(super) fn refusal(error: &HttpError) -> Response {

@@ -17,6 +17,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 use super::GatewayState;
 use super::access::{Admitted, Operator};
 use super::health::{self, unready};
+use super::openai::ModelName;
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
 use crate::metrics::Scrape;
@@ -29,15 +30,6 @@ struct ModelList<'a> {
     object: &'static str,
     data: Vec<ModelName<'a>>,
     models: Vec<ModelEntry<'a>>,
-}
-
-/// A model as clients of `OpenAI` know one.
-#[derive(Serialize)]
-struct ModelName<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'static str,
 }
 
 #[derive(Serialize)]
@@ -64,13 +56,7 @@ pub(super) async fn models(Admitted(state): Admitted) -> Response {
     let models = state.sessions.models();
     let entries = models.iter().enumerate();
     let directory = state.cluster.directory();
-    let data = models.iter().map(|info| ModelName {
-        id: &info.name,
-        object: "model",
-        created: 0,
-        owned_by: "starling",
-    });
-    let data = data.collect();
+    let data = models.iter().map(|info| ModelName::new(&info.name)).collect();
     let models = entries.map(|(index, info)| entry(info, index == 0, &status, &directory)).collect();
     Json(ModelList { object: "list", data, models }).into_response()
 }
