@@ -160,6 +160,12 @@ async fn what_a_dialect_has_no_word_for_is_in_the_log_once() {
     assert_eq!(logged("model scripted has no phrase lists"), 1, "{}", program.log());
     let metrics = get(program.http, "/metrics").await.expect("answered");
     assert!(metrics.contains("starling_suspect_audio_total{reason=\"recording\"} 1"), "{metrics}");
+
+    let query = "encoding=linear16&sample_rate=16000&keywords=a&keywords=b&tier=base";
+    let url = format!("ws://{}/v1/listen?{query}", program.http);
+    let (_socket, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");
+    poll("word of Deepgram's options", async || (logged(r#""ignored":"keywords, tier""#) == 1).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,10 +52,10 @@ impl Call {
     fn new(id: &str, uri: &Uri) -> Result<Self, ErrorBody> {
         let listen = parse_query(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()))?;
         if !listen.ignored.is_empty() {
-            tracing::debug!(
+            tracing::info!(
                 request = id,
                 ignored = listen.ignored.join(", "),
-                "options that change nothing here"
+                "options of a Deepgram client have no effect"
             );
         }
         let created = humantime::format_rfc3339_millis(UNIX_EPOCH + starling_actors::unix_now()).to_string();

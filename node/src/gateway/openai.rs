@@ -7,8 +7,8 @@ use std::fs::File;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Multipart, Path};
 use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
+use axum::extract::{Multipart, Path};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +32,9 @@ use crate::transcribe::subtitles;
 
 /// Longest field beside the file: a prompt.
 const MOST_FIELD_BYTES: usize = 64 * 1024;
+
+/// Fields without effect that are named in the log: more than the interface has.
+const MOST_IGNORED: usize = 16;
 
 /// Deltas that wait for a client that doesn't read; then decoding waits.
 const WAITING_DELTAS: usize = 16;
@@ -65,6 +68,17 @@ pub(super) struct Form {
     format: Format,
     words: bool,
     stream: bool,
+    /// Fields that change nothing here, by name.
+    ignored: Vec<String>,
+}
+
+impl Form {
+    /// Prompts and temperatures have no meaning for the engines here, and unknown fields none at all.
+    fn ignore(&mut self, name: String) {
+        if self.ignored.len() < MOST_IGNORED && !self.ignored.contains(&name) {
+            self.ignored.push(name);
+        }
+    }
 }
 
 pub(super) async fn transcribe(
@@ -85,8 +99,11 @@ async fn answer(
         HttpError::new(rejection.status(), ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
     })?;
     let GatewaySettings { peer_timeout, max_recording, .. } = state.settings;
-    let Form { file, model, language, format, words, stream } =
+    let Form { file, model, language, format, words, stream, ignored } =
         read(form, peer_timeout, max_recording).await?;
+    if !ignored.is_empty() {
+        tracing::info!(ignored = ignored.join(", "), "fields of an OpenAI client's request have no effect");
+    }
     let file = file.ok_or_else(|| ErrorBody::field("file", "absent", "a recording"))?;
     let samples = Samples::stored(file).await?;
     let named = model.as_deref().filter(|model| !is_theirs(model));
@@ -153,8 +170,7 @@ pub(super) async fn read(
             }
             "timestamp_granularities[]" | "timestamp_granularities" => form.words |= value == "word",
             "stream" => form.stream = matches!(value.as_str(), "true" | "True" | "1"),
-            // Prompts and temperatures have no meaning for the engines here, and unknown fields none at all.
-            _ => tracing::debug!(name, "a field of a transcription request has no effect"),
+            _ => form.ignore(name),
         }
     }
     Ok(form)
