@@ -161,6 +161,14 @@ async fn what_a_dialect_has_no_word_for_is_in_the_log_once() {
     let metrics = get(program.http, "/metrics").await.expect("answered");
     assert!(metrics.contains("starling_suspect_audio_total{reason=\"recording\"} 1"), "{metrics}");
 
+    let url = format!(
+        "ws://{}/client/ws/speech?content-type=audio/x-raw&user-id=ann&content-id=call-7",
+        program.http
+    );
+    let (_call, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");
+    let says_whose = |line: &str| line.contains(r#""user":"ann""#) && line.contains(r#""content":"call-7""#);
+    poll("word of whose call it is", async || program.log().lines().any(says_whose).then_some(())).await;
+
     let query = "encoding=linear16&sample_rate=16000&keywords=a&keywords=b&tier=base";
     let url = format!("ws://{}/v1/listen?{query}", program.http);
     let (_socket, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");

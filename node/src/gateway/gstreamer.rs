@@ -15,7 +15,7 @@ use axum::response::Response;
 use axum::routing::{any, post, put};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use starling_actors::{Dialect, OpenRequest};
+use starling_actors::{Dialect, OpenRequest, Ready};
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
 use starling_protocol::{Epoch, SessionId};
@@ -36,6 +36,9 @@ pub(super) const SPEECH: &str = "/client/ws/speech";
 /// What the original takes a missing id for.
 const NO_ID: &str = "none";
 
+/// Longest id in a log, in characters.
+const MOST_SHOWN: usize = 128;
+
 /// Paths as kaldi-gstreamer-server has them.
 pub(super) fn router() -> Router<GatewayState> {
     Router::new()
@@ -52,6 +55,9 @@ struct CallQuery {
     content_type: Option<String>,
     #[serde(rename = "content-id")]
     content_id: Option<String>,
+    /// Who speaks, for the log.
+    #[serde(rename = "user-id")]
+    user_id: Option<String>,
     model: Option<String>,
 }
 
@@ -63,18 +69,37 @@ struct Call {
     /// Whether the session is found again by the client's content id.
     named: bool,
     model: Option<String>,
+    /// Whose it is and what it is called, as the client says: for the log alone.
+    user: String,
+    content: String,
 }
 
 impl Call {
     fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
+        let user = query.user_id.or_else(|| header(headers, "device-id")).or_else(|| header(headers, "user-id"));
+        let content = query.content_id.clone().or_else(|| header(headers, "content-id"));
         let content_id = query.content_id.filter(|id| is_id(id));
         Self {
+            user: shown(user),
+            content: shown(content),
             media: parse_content_type(query.content_type.as_deref()),
             session: content_id.as_deref().map_or_else(SessionId::random, |id| session_of(tenant, id)),
             named: content_id.is_some(),
             model: model.filter(|name| !name.is_empty()),
         }
+    }
+
+    /// Says whose the session is, as the original does.
+    fn log(&self, ready: &Ready) {
+        tracing::info!(
+            session = %ready.session,
+            user = self.user,
+            content = self.content,
+            model = ready.model,
+            goes_on = ready.resumed,
+            "a client of kaldi-gstreamer-server's protocol is heard"
+        );
     }
 
     /// The session that is opened, or gone on with by a client that has nothing but its content id.
@@ -92,6 +117,11 @@ impl Call {
             trace: None,
         }
     }
+}
+
+/// What a client says, as far as it is logged.
+fn shown(said: Option<String>) -> String {
+    said.map_or_else(|| NO_ID.to_owned(), |said| said.chars().take(MOST_SHOWN).collect())
 }
 
 /// Whether it says which.
@@ -157,6 +187,8 @@ fn reference_file(folder: &std::path::Path, content_id: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -176,6 +208,23 @@ mod tests {
             [call(None), call(Some("")), call(Some("none")), call(Some("a"))],
             [false, false, false, true]
         );
+    }
+
+    #[test]
+    fn who_speaks_is_known_by_the_query_or_by_a_header_and_is_no_long_story() {
+        let call = |user: Option<&str>, headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            let query = CallQuery { user_id: user.map(str::to_owned), ..CallQuery::default() };
+            let call = Call::new(query, &headers.collect(), "");
+            (call.user, call.content)
+        };
+        let said = |user: &str, content: &str| (user.to_owned(), content.to_owned());
+        assert_eq!(call(None, &[]), said("none", "none"));
+        assert_eq!(call(Some("ann"), &[("device-id", "x")]), said("ann", "none"));
+        assert_eq!(call(None, &[("device-id", "phone-7"), ("content-id", "call 1")]), said("phone-7", "call 1"));
+        assert_eq!(call(Some(&"a".repeat(1_000)), &[]).0.len(), MOST_SHOWN);
     }
 
     #[test]

@@ -52,6 +52,7 @@ async fn transcribe(
     let mut request = call.request(samples.sample_rate, state);
     (request.options.partials, request.options.batch) = (false, true);
     let attached = state.sessions.open(request).await?;
+    call.log(&attached.ready);
     decode(attached, samples).await?.whole()
 }
 

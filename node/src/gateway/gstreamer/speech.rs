@@ -77,6 +77,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call) {
     };
     match begun.await {
         Ok((attached, beginning)) => {
+            call.log(&attached.ready);
             converse(&mut reader, &mut writer, attached, beginning, &call, &state).await;
         }
         Err(Over::Gone) => {}
