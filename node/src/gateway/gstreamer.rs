@@ -21,6 +21,7 @@ use starling_protocol::native::{ErrorBody, SessionOptions};
 use starling_protocol::{Epoch, SessionId};
 
 use super::access::{self, Admitted};
+use super::transcriptions::model_for_tag;
 use super::{GatewayState, bounded, operator, tracked};
 
 mod recognize;
@@ -59,6 +60,8 @@ struct CallQuery {
     #[serde(rename = "user-id")]
     user_id: Option<String>,
     model: Option<String>,
+    /// Chooses a model.
+    language: Option<String>,
 }
 
 /// A stream that is to be opened.
@@ -69,6 +72,7 @@ struct Call {
     /// Whether the session is found again by the client's content id.
     named: bool,
     model: Option<String>,
+    language: Option<String>,
     /// Whose it is and what it is called, as the client says: for the log alone.
     user: String,
     content: String,
@@ -77,7 +81,8 @@ struct Call {
 impl Call {
     fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
-        let user = query.user_id.or_else(|| header(headers, "device-id")).or_else(|| header(headers, "user-id"));
+        let user =
+            query.user_id.or_else(|| header(headers, "device-id")).or_else(|| header(headers, "user-id"));
         let content = query.content_id.clone().or_else(|| header(headers, "content-id"));
         let content_id = query.content_id.filter(|id| is_id(id));
         Self {
@@ -87,6 +92,7 @@ impl Call {
             session: content_id.as_deref().map_or_else(SessionId::random, |id| session_of(tenant, id)),
             named: content_id.is_some(),
             model: model.filter(|name| !name.is_empty()),
+            language: query.language.filter(|tag| !tag.is_empty()),
         }
     }
 
@@ -103,19 +109,24 @@ impl Call {
     }
 
     /// The session that is opened, or gone on with by a client that has nothing but its content id.
-    fn request(&self, sample_rate: u32, state: &GatewayState) -> OpenRequest {
-        OpenRequest {
+    ///
+    /// # Errors
+    /// No model is for its language.
+    fn request(&self, sample_rate: u32, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
+        let model = model_for_tag(self.model.as_deref(), self.language.as_deref(), state)?;
+        let words = state.has_words(model.as_deref());
+        Ok(OpenRequest {
             session: self.session,
             epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Gstreamer,
-            model: self.model.clone(),
+            model,
             sample_rate,
-            options: SessionOptions { words: state.has_words(self.model.as_deref()), ..SessionOptions::default() },
+            options: SessionOptions { words, ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
             trace: None,
-        }
+        })
     }
 }
 
@@ -213,9 +224,9 @@ mod tests {
     #[test]
     fn who_speaks_is_known_by_the_query_or_by_a_header_and_is_no_long_story() {
         let call = |user: Option<&str>, headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            });
+            let headers = headers
+                .iter()
+                .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
             let query = CallQuery { user_id: user.map(str::to_owned), ..CallQuery::default() };
             let call = Call::new(query, &headers.collect(), "");
             (call.user, call.content)
@@ -223,7 +234,10 @@ mod tests {
         let said = |user: &str, content: &str| (user.to_owned(), content.to_owned());
         assert_eq!(call(None, &[]), said("none", "none"));
         assert_eq!(call(Some("ann"), &[("device-id", "x")]), said("ann", "none"));
-        assert_eq!(call(None, &[("device-id", "phone-7"), ("content-id", "call 1")]), said("phone-7", "call 1"));
+        assert_eq!(
+            call(None, &[("device-id", "phone-7"), ("content-id", "call 1")]),
+            said("phone-7", "call 1")
+        );
         assert_eq!(call(Some(&"a".repeat(1_000)), &[]).0.len(), MOST_SHOWN);
     }
 

@@ -66,7 +66,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call) {
     let begun = async {
         let beginning = begin(&mut reader, &call, &state).await?;
         let sample_rate = beginning.audio.sample_rate;
-        let attached = state.sessions.open(call.request(sample_rate, &state)).await?;
+        let attached = state.sessions.open(call.request(sample_rate, &state)?).await?;
         if attached.ready.resumed && attached.ready.sample_rate != sample_rate {
             // Positions are counted in the session's own frames.
             let allowed = format!("{} as this content-id's session began", attached.ready.sample_rate);
