@@ -101,7 +101,7 @@ pub fn final_reply(finals: &[Final], words: bool, alternatives: bool) -> String 
 
 fn text_reply(finals: &[Final], words: bool) -> String {
     let mut out = String::from("{\n");
-    let all: Vec<&TimedWord> = finals.iter().flat_map(|last| &last.words).collect();
+    let all: Vec<&TimedWord> = finals.iter().flat_map(|last| spoken(&last.words)).collect();
     if words && !all.is_empty() {
         write_words(&mut out, &all, "  ", true);
         out.push_str(",\n");
@@ -123,7 +123,7 @@ fn alternatives_reply(finals: &[Final], words: bool) -> String {
             match last.alternatives.get(reading).or_else(|| last.alternatives.first()) {
                 Some(alternative) => {
                     texts.push(alternative.text.as_str());
-                    all.extend(&alternative.words);
+                    all.extend(spoken(&alternative.words));
                     confidence += f64::from(alternative.confidence);
                 }
                 None => texts.push(last.text.as_str()),
@@ -139,6 +139,11 @@ fn alternatives_reply(finals: &[Final], words: bool) -> String {
     }
     out.push_str("]\n}");
     out
+}
+
+/// The words that are some: clients take a message with an empty string in it for one without a text.
+fn spoken(words: &[TimedWord]) -> impl Iterator<Item = &TimedWord> {
+    words.iter().filter(|word| !word.word.is_empty())
 }
 
 fn write_words(out: &mut String, words: &[&TimedWord], indent: &str, confidence: bool) {
