@@ -71,6 +71,20 @@ fn alternatives_have_no_top_level_text_and_no_confidence_per_word() {
 }
 
 #[test]
+fn silence_is_scored_as_libvosk_scores_it_and_adds_nothing_to_speech() {
+    let parsed = |finals: &[Final]| -> Value {
+        serde_json::from_str(&final_reply(finals, true, true)).expect("is JSON")
+    };
+    let nothing = json!({ "alternatives": [{ "confidence": 1.0, "text": "" }] });
+    assert_eq!(parsed(&[]), nothing);
+    let silence = a_final("", vec![], vec![]);
+    assert_eq!(parsed(std::slice::from_ref(&silence)), nothing);
+    let reading = TimedAlternative { text: "yes".into(), confidence: 170.5, words: vec![] };
+    let speech = a_final("yes", vec![], vec![reading]);
+    assert_eq!(parsed(&[silence, speech])["alternatives"], json!([{ "confidence": 170.5, "text": "yes" }]));
+}
+
+#[test]
 fn several_finals_are_joined() {
     let finals = [
         a_final("one", vec![word("one")], vec![]),
@@ -103,7 +117,8 @@ fn empty_fields(value: &Value) -> Vec<&str> {
 
 fn words() -> impl Strategy<Value = Vec<TimedWord>> {
     let word = ("[ab\"]{0,3}", 0.0..9.0f64, proptest::option::of(0.0..1.0f32));
-    let word = word.prop_map(|(word, at, confidence)| TimedWord { word, start: at, end: at + 0.25, confidence });
+    let word =
+        word.prop_map(|(word, at, confidence)| TimedWord { word, start: at, end: at + 0.25, confidence });
     proptest::collection::vec(word, 0..4)
 }
 
