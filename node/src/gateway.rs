@@ -31,6 +31,7 @@ pub use self::wyoming::wyoming_service;
 use crate::cluster::{Cluster, Watcher};
 use crate::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use crate::metrics::Metrics;
+use crate::net::Service;
 use crate::sessions::Sessions;
 use crate::tenants::{Tenant, Tenants};
 
@@ -156,8 +157,13 @@ impl From<Gateway> for GatewayState {
     }
 }
 
-/// The native protocol and everything over HTTP.
-pub fn http_router(state: GatewayState) -> Router {
+/// The native protocol and everything over HTTP; whoever is not served is told as the clients of the path read it.
+#[must_use]
+pub fn http_service(state: GatewayState) -> Service {
+    Service::Http(http_router(state), |path, error| access::refusal(path, error.clone().into()))
+}
+
+fn http_router(state: GatewayState) -> Router {
     // A form's parts have heads, which are held until they are whole.
     let most = usize::try_from(state.settings.max_recording).unwrap_or(usize::MAX).saturating_add(1 << 20);
     let form_limit = DefaultBodyLimit::max(most);

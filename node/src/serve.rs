@@ -29,8 +29,8 @@ use crate::config::{Loaded, Secret, Settings, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router, quic, vosk_router,
-    wyoming_service,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, quic,
+    vosk_router, wyoming_service,
 };
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
@@ -396,7 +396,7 @@ impl Sockets {
             thin_accepting: CancellationToken::new(),
         };
         let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
-        let over_http = || Service::from(http_router(gateway.clone()));
+        let over_http = || http_service(gateway.clone());
         let vosk = || Service::from(vosk_router(gateway.clone()));
         let audiosocket = || audiosocket_service(gateway.clone());
         let wyoming = || wyoming_service(gateway.clone());

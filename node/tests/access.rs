@@ -268,7 +268,8 @@ async fn who_comes_back_is_one_session_still_and_never_refused() {
 async fn who_comes_back_by_a_content_id_is_never_refused_and_a_stranger_takes_no_decoder() {
     let tenants = acme(|acme| acme.limits.sessions = 1);
     let mut node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
-    let speech = |id: &str| format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id={id}", node.http);
+    let speech =
+        |id: &str| format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id={id}", node.http);
     let (one, other) = (speech("call-1"), speech("call-2"));
     let head = ("authorization", format!("Bearer {ACME}"));
     let (call, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
@@ -280,7 +281,7 @@ async fn who_comes_back_by_a_content_id_is_never_refused_and_a_stranger_takes_no
     send_text(&mut socket, r#"{"type":"hello"}"#).await;
     let answer = json(&mut socket).await;
     assert_eq!(answer["type"], "ready", "{answer}");
-    node.session().await;
+    let _taken = node.session().await;
 
     let (mut stranger, _) = speak(&other, (head.0, &head.1)).await.expect("may be going on");
     let refused = json(&mut stranger).await;
@@ -381,6 +382,8 @@ async fn pages_of_others_can_not_use_a_node_that_asks_for_no_key() {
     assert_eq!(speak(&vosk, ("origin", "https://evil.example")).await.expect_err("is refused").0, 403);
     let head = "origin: https://evil.example\r\n";
     assert_eq!(request(node.http, "POST /v1/transcriptions", head, b"").await.status, 403);
+    let answer = request(node.http, "POST /v1/listen", head, b"").await;
+    assert_eq!((answer.status, &answer.json()["err_code"]), (403, &"INSUFFICIENT_PERMISSIONS".into()));
     let with_key = FakeNode::with_tenants(acme(|_| {})).await;
     assert_eq!(request(with_key.http, "GET /healthz", head, b"").await.status, 200);
 }

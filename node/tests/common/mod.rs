@@ -19,7 +19,7 @@ use starling_node::cluster::{Cluster, Watcher};
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service,
     quic as quic_gateway, vosk_router, wyoming_service,
 };
 use starling_node::metrics::{Metrics, MetricsOptions};
@@ -268,11 +268,17 @@ impl FakeNode {
     }
 
     pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
-        Self::of(settings, idle, Tenants::new(Vec::new()), None, None).await
+        Self::of(settings, idle, Tenants::new(Vec::new()), None, None, 0).await
+    }
+
+    /// One where an address may have so many connections.
+    pub async fn with_places(per_address: u32) -> Self {
+        let (settings, tenants) = (GatewaySettings::default(), Tenants::new(Vec::new()));
+        Self::of(settings, Duration::ZERO, tenants, None, None, per_address).await
     }
 
     pub async fn with_tenants(tenants: Arc<Tenants>) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None, None).await
+        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None, None, 0).await
     }
 
     pub async fn over_quic(
@@ -281,11 +287,12 @@ impl FakeNode {
         cert: &Arc<Certificate>,
     ) -> Self {
         let tls = cert.acceptor().expect("fine");
-        Self::of(settings, Duration::ZERO, tenants, Some(tls), Some(cert)).await
+        Self::of(settings, Duration::ZERO, tenants, Some(tls), Some(cert), 0).await
     }
 
     pub async fn over_tls(tls: TlsAcceptor) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, Tenants::new(Vec::new()), Some(tls), None).await
+        let (settings, tenants) = (GatewaySettings::default(), Tenants::new(Vec::new()));
+        Self::of(settings, Duration::ZERO, tenants, Some(tls), None, 0).await
     }
 
     async fn of(
@@ -294,6 +301,7 @@ impl FakeNode {
         tenants: Arc<Tenants>,
         tls: Option<TlsAcceptor>,
         quic: Option<&Arc<Certificate>>,
+        per_address: u32,
     ) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
@@ -333,7 +341,7 @@ impl FakeNode {
         let (stopping, closing) = (gateway.stopping.clone(), gateway.closing.clone());
         let state = GatewayState::from(gateway);
         let serving = Serving {
-            places: Places::new(100, 0),
+            places: Places::new(100, per_address),
             head_timeout: settings.handshake_timeout,
             peer_timeout: settings.peer_timeout,
             accepting: CancellationToken::new(),
@@ -350,7 +358,7 @@ impl FakeNode {
         });
         let (http, http_address) = listen().await;
         let (vosk, vosk_address) = listen().await;
-        tokio::spawn(accept(http, tls.clone(), http_router(state.clone()), serving.clone()));
+        tokio::spawn(accept(http, tls.clone(), http_service(state.clone()), serving.clone()));
         tokio::spawn(accept(vosk, tls.clone(), vosk_router(state.clone()), serving.clone()));
         let (audiosocket, audiosocket_address) = listen().await;
         let (wyoming, wyoming_address) = listen().await;
