@@ -391,6 +391,10 @@ async fn a_client_that_has_nothing_but_its_id_comes_back_to_any_node() {
     for gone in [true, false] {
         let cluster = Cluster::start(&["a", "b", "c"]).await;
         let opening = OpenRequest { by_id: true, ..request() };
+        let nowhere =
+            cluster.node("a").go_on(opening.clone()).await.map(|_| ()).expect_err("there is none yet");
+        assert_eq!(nowhere.code, ErrorCode::UnknownSession);
+        assert_eq!(cluster.node("a").status().await.sessions, 0, "none was begun");
         let Attachment { ready, mut input, mut output } =
             cluster.node("a").open(opening.clone()).await.expect("opens");
         assert!(!ready.resumed);
@@ -411,8 +415,9 @@ async fn a_client_that_has_nothing_but_its_id_comes_back_to_any_node() {
         if gone {
             cluster.kill("a");
         }
-        let Attachment { ready, mut input, mut output } =
-            cluster.node("b").open(opening).await.expect("goes on");
+        let node = cluster.node("b");
+        let back = if gone { node.go_on(opening).await } else { node.open(opening).await };
+        let Attachment { ready, mut input, mut output } = back.expect("goes on");
         assert!(ready.resumed);
         assert_eq!(ready.have_until.0 as usize * 2, half, "all that was sent is there");
         for piece in pcm[half..].chunks(STEP_BYTES) {

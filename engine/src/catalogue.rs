@@ -17,6 +17,7 @@
 //! ```
 
 mod audio;
+mod capable;
 mod disk;
 mod entry;
 mod fetch;
@@ -36,6 +37,7 @@ mod vosk_overlay;
 use std::path::{Path, PathBuf};
 
 pub use audio::{WavError, convert_wav, resample};
+pub(crate) use capable::capabilities;
 pub use entry::{Checksums, EngineKind, Entry, FileRule, Kind, Origin, Source, current_arch};
 pub use fetch::{FetchError, Fetched, RemoveError, fetch, remove, remove_downloads};
 pub use held::ModelHold;

@@ -19,9 +19,10 @@ use std::sync::Arc;
 use starling_protocol::Utterance;
 use starling_protocol::lease::DecodeOptions;
 
+use crate::catalogue::{self, EngineKind};
 use crate::cut::{CutRule, VoiceActivity};
 use crate::recognizer::check_options;
-use crate::{Capabilities, DecodeError, Description, Engine, LoadError, OpenError, Recognizer, Step, load};
+use crate::{DecodeError, Description, Engine, LoadError, OpenError, Recognizer, Step, load};
 use model::Model;
 use runtime::Runtime;
 use silero::Silero;
@@ -79,12 +80,7 @@ impl Moonshine {
             engine: format!("moonshine on onnxruntime {}", runtime.version()),
             determinism: format!("moonshine; onnxruntime {}", runtime.version()),
             sample_rate,
-            capabilities: Capabilities {
-                words: false,
-                confidences: false,
-                alternatives: false,
-                phrases: false,
-            },
+            capabilities: catalogue::capabilities(EngineKind::Moonshine, model_dir),
         };
         Ok(Self { shared: Arc::new(shared), description })
     }

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub alternatives: bool,
     /// A list of phrases to listen for.
     pub phrases: bool,
+    /// Texts with punctuation and capital letters; of those that have none, nobody can be given any.
+    pub punctuation: bool,
 }
 
 /// A loaded engine, in its own words.

@@ -8,12 +8,15 @@
 
 pub mod encoding;
 
+use std::path::Path;
+
 use starling_protocol::lease::DecodeOptions;
 use starling_protocol::{Utterance, Word};
 
+use crate::catalogue::{self, EngineKind};
 use crate::cut::{Activity, CutRule};
 use crate::recognizer::check_options;
-use crate::{Capabilities, DecodeError, Description, Engine, OpenError, Recognizer, Step};
+use crate::{DecodeError, Description, Engine, OpenError, Recognizer, Step};
 pub use encoding::{BLOCK_SAMPLES, Harm, SAMPLE_RATE, encode, encode_from, harm, silence};
 use encoding::{Parser, Symbol};
 
@@ -30,8 +33,7 @@ impl Scripted {
     /// The engine.
     #[must_use]
     pub fn new() -> Self {
-        let capabilities =
-            Capabilities { words: true, confidences: true, alternatives: false, phrases: false };
+        let capabilities = catalogue::capabilities(EngineKind::Scripted, Path::new(""));
         let description = Description {
             engine: "scripted".to_owned(),
             determinism: "scripted".to_owned(),

@@ -17,13 +17,11 @@ use starling_protocol::lease::DecodeOptions;
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::{CutCause, Utterance};
 
-use crate::catalogue::PHRASES_FOLDER;
+use crate::catalogue::{self, EngineKind, PHRASES_FOLDER};
 use crate::cut::{CutRule, VoiceActivity};
 use crate::energy::EnergyActivity;
 use crate::recognizer::check_options;
-use crate::{
-    Capabilities, DecodeError, Description, Engine, LoadError, OpenError, Recognizer, Step, load, pin,
-};
+use crate::{DecodeError, Description, Engine, LoadError, OpenError, Recognizer, Step, load, pin};
 
 /// File of the shared library in its folder.
 pub const LIBRARY_FILE: &str = "libvosk.so";
@@ -76,12 +74,7 @@ impl Vosk {
             engine: "vosk 0.3.45".to_owned(),
             determinism: format!("vosk 0.3.45; {}", blas_core()),
             sample_rate,
-            capabilities: Capabilities {
-                words: true,
-                confidences: true,
-                alternatives: true,
-                phrases: !matches!(phrases, Phrases::Unsupported),
-            },
+            capabilities: catalogue::capabilities(EngineKind::Vosk, model_dir),
         };
         Ok(Self {
             library,

@@ -105,7 +105,7 @@ pub fn deepgram(data: &[u8]) {
     match parse_query(pairs) {
         Ok(listen) => {
             listen.format.into_iter().for_each(in_range);
-            assert!(listen.phrases.len() <= MAX_PHRASES);
+            assert!(listen.ignored.is_sorted_by(|one, next| one < next), "an option that is named twice");
         }
         Err(error) => checked(&error, text.len()),
     }

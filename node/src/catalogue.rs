@@ -10,6 +10,7 @@ use starling_engine::catalogue::{
 
 use crate::cli::{CatalogueCommand, ImportArguments};
 use crate::exit::{Exit, Failure};
+use crate::models::Capable;
 
 /// Does what was asked with the models in `home`.
 ///
@@ -69,6 +70,8 @@ struct Row<'a> {
     size_bytes: u64,
     licence: &'a str,
     state: &'static str,
+    /// `None` while there are no files that would say.
+    capabilities: Option<Capable>,
     notes: &'a str,
 }
 
@@ -81,20 +84,29 @@ fn list(home: &Home, catalogue: &Catalogue, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     println!("Models in {}:", home.root().display());
-    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    for row in &rows {
-        let size = HumanBytes(row.size_bytes).to_string();
-        println!(
-            "  {:width$}  {:8}  {:9}  {size:>10}  {:9}  {}",
-            row.name, row.language, row.engine, row.state, row.licence
-        );
-    }
+    rows_shown(&rows).iter().for_each(|line| println!("  {line}"));
     println!("Get one with: starling models fetch NAME");
     Ok(())
 }
 
+/// A line for each, with what a prepared one can be asked for.
+fn rows_shown(rows: &[Row<'_>]) -> Vec<String> {
+    let widest = |of: fn(&Row<'_>) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let (names, licences) = (widest(|row| row.name.len()), widest(|row| row.licence.len()));
+    let shown = rows.iter().map(|row| {
+        let size = HumanBytes(row.size_bytes).to_string();
+        let can = row.capabilities.map_or_else(|| "-".to_owned(), |capable| capable.names());
+        format!(
+            "{:names$}  {:8}  {:9}  {size:>10}  {:9}  {:licences$}  {can}",
+            row.name, row.language, row.engine, row.state, row.licence
+        )
+    });
+    shown.collect()
+}
+
 fn row<'a>(home: &Home, entry: &'a Entry) -> Row<'a> {
-    let state = match home.prepared(entry) {
+    let prepared = home.prepared(entry);
+    let state = match &prepared {
         Ok(_) => "prepared",
         Err(PrepareError::Missing { .. }) => "-",
         Err(PrepareError::Outdated { .. }) => "outdated",
@@ -108,6 +120,7 @@ fn row<'a>(home: &Home, entry: &'a Entry) -> Row<'a> {
         size_bytes: entry.size_bytes,
         licence: &entry.licence,
         state,
+        capabilities: prepared.as_ref().ok().map(Capable::of),
         notes: &entry.notes,
     }
 }
@@ -219,5 +232,46 @@ impl Progress for Bars {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_listed_says_what_a_prepared_model_can_be_asked_for() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let home = Home::at(folder.path()).expect("a home");
+        let catalogue = Catalogue::load(&home).expect("the built-in one");
+        let names = ["moonshine-tiny-en", "vosk-ko-small", "scripted"];
+        let entries: Vec<&Entry> = names.map(|name| catalogue.get(name).expect("is there")).into();
+        let rows: Vec<Row<'_>> = entries.into_iter().map(|entry| row(&home, entry)).collect();
+        insta::assert_snapshot!(rows_shown(&rows).join("\n"));
+        insta::assert_json_snapshot!(rows.last().map(|row| row.capabilities));
+    }
+
+    #[test]
+    fn a_vosk_model_takes_phrases_if_its_files_do() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let graph = folder.path().join("graph");
+        fs::create_dir(&graph).expect("made");
+        let can = || {
+            let model = starling_engine::catalogue::PreparedModel {
+                name: "ours".to_owned(),
+                engine: starling_engine::catalogue::EngineKind::Vosk,
+                language: "en".to_owned(),
+                sample_rate_hz: 16_000,
+                dir: folder.path().to_owned(),
+                library_dir: None,
+                digest: String::new(),
+            };
+            Capable::of(&model).names()
+        };
+        assert_eq!(can(), "words, confidences, alternatives, phrases");
+        fs::write(graph.join("HCLG.fst"), "x").expect("written");
+        assert_eq!(can(), "words, confidences, alternatives");
     }
 }

@@ -31,6 +31,7 @@ pub use self::wyoming::wyoming_service;
 use crate::cluster::{Cluster, Watcher};
 use crate::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use crate::metrics::Metrics;
+use crate::net::Service;
 use crate::sessions::Sessions;
 use crate::tenants::{Tenant, Tenants};
 
@@ -136,6 +137,17 @@ impl GatewayState {
         let model = models.iter().find(|info| info.name == model);
         model.map_or(MAX_SAMPLE_RATE, |info| info.sample_rate)
     }
+
+    /// Whether a model, or the default one, has times of words: of a dialect whose clients get them unasked, nobody is to be told
+    /// that there are none. A model that isn't known may have them.
+    fn has_words(&self, model: Option<&str>) -> bool {
+        let models = self.sessions.models();
+        let meant = match model {
+            Some(name) => models.iter().find(|info| info.name == name),
+            None => models.first(),
+        };
+        meant.is_none_or(|info| info.capabilities.words)
+    }
 }
 
 impl From<Gateway> for GatewayState {
@@ -145,8 +157,13 @@ impl From<Gateway> for GatewayState {
     }
 }
 
-/// The native protocol and everything over HTTP.
-pub fn http_router(state: GatewayState) -> Router {
+/// The native protocol and everything over HTTP; whoever is not served is told as the clients of the path read it.
+#[must_use]
+pub fn http_service(state: GatewayState) -> Service {
+    Service::Http(http_router(state), |path, error| access::refusal(path, error.clone().into()))
+}
+
+fn http_router(state: GatewayState) -> Router {
     // A form's parts have heads, which are held until they are whole.
     let most = usize::try_from(state.settings.max_recording).unwrap_or(usize::MAX).saturating_add(1 << 20);
     let form_limit = DefaultBodyLimit::max(most);
@@ -155,6 +172,7 @@ pub fn http_router(state: GatewayState) -> Router {
         .route("/v1/transcriptions", post(transcriptions::transcribe))
         .route("/v1/audio/transcriptions", post(openai::transcribe).layer(form_limit))
         .route("/v1/models", get(operator::models).post(operator::add_model))
+        .route("/v1/models/{model}", get(openai::model))
         .route("/v1/audiosocket/{uuid}/events", get(audiosocket::events))
         .route("/v1/cluster", get(operator::cluster))
         .route("/v1/cluster/drain", post(operator::drain))
@@ -205,7 +223,7 @@ async fn vosk_stream(Admitted(state): Admitted, upgrade: WebSocketUpgrade) -> Re
 /// Logs what a session leaves out, for dialects that have no word for it.
 fn note_warnings(ready: &Ready) {
     for (code, message) in &ready.warnings {
-        tracing::debug!(session = %ready.session, ?code, reason = message, "a client of this dialect can't be told");
+        tracing::info!(session = %ready.session, ?code, reason = message, "a session is not quite what its client asked for");
     }
 }
 

@@ -47,6 +47,13 @@ impl Sessions for MeasuredSessions {
         Ok(self.measure(attached))
     }
 
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        let began = Instant::now();
+        let attached = self.sessions.go_on(request).await?;
+        self.metrics.note_resumed(began.elapsed());
+        Ok(self.measure(attached))
+    }
+
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
         let began = Instant::now();
         match self.sessions.resume(request).await {

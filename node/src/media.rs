@@ -33,7 +33,8 @@ pub(crate) const KNOWN: &str =
 
 /// Where a stream's bytes come from.
 pub(crate) enum Compressed {
-    /// Over the network; ends when its sender is dropped.
+    /// Over the network; ends when its sender is dropped. An empty piece is a mark: it comes out, as an empty piece again, behind all
+    /// samples of what went in before it.
     Stream(mpsc::Receiver<Bytes>),
     /// A file that can be read back and forth, which MP4 may need: its index can be at its end.
     File(File),
@@ -51,7 +52,7 @@ pub(crate) struct Decompressed {
 }
 
 impl Decompressed {
-    /// The next piece, whole frames of PCM16; `None` at the recording's end. May be cancelled without losing any.
+    /// The next piece, whole frames of PCM16, or a mark; `None` at the recording's end. May be cancelled without losing any.
     ///
     /// # Errors
     /// There is no more, and why.
@@ -86,7 +87,8 @@ pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, Error
     let work = move || {
         let source: Box<dyn MediaSource> = match source {
             Compressed::Stream(receiver) => {
-                Box::new(ReadOnlySource::new(Arriving { receiver, piece: Bytes::new() }))
+                let pieces = pieces.clone();
+                Box::new(ReadOnlySource::new(Arriving { receiver, piece: Bytes::new(), pieces }))
             }
             Compressed::File(file) => Box::new(file),
         };
@@ -120,12 +122,16 @@ pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, Error
 struct Arriving {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
+    /// Where marks come out. Whoever reads here has handed on all that it could make of what it read before.
+    pieces: mpsc::Sender<Result<Vec<u8>, ErrorBody>>,
 }
 
 impl Read for Arriving {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
+                // Whoever wants no more is noticed at the next piece.
+                Some(mark) if mark.is_empty() => drop(self.pieces.blocking_send(Ok(Vec::new()))),
                 Some(piece) => self.piece = piece,
                 None => return Ok(0),
             }

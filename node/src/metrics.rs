@@ -193,6 +193,12 @@ impl Metrics {
         self.counters.backpressure.inc_by(waited.as_secs_f64());
     }
 
+    /// A session's audio is not what it was said to be, by what it looks like.
+    pub fn note_suspect_audio(&self, reason: &'static str) {
+        let label = ReasonLabel { reason: reason.to_owned() };
+        self.counters.suspect_audio.get_or_create(&label).inc();
+    }
+
     /// A key was refused for one of [`KEY_REFUSALS`].
     pub fn note_key_refused(&self, reason: &'static str) {
         let label = ReasonLabel { reason: reason.to_owned() };

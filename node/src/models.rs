@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use serde::Serialize;
 use starling_actors::{Capabilities, Keep, MemoryKnown, ModelArguments, ModelScaling};
 use starling_core::scaling::ScalingConfig;
 use starling_engine::catalogue::{self, Catalogue, Home, ModelHold, PrepareError, PreparedModel};
@@ -80,12 +81,12 @@ fn verified(home: &Home, catalogue: &Catalogue, settings: &ModelSettings) -> Res
 }
 
 fn served(prepared: PreparedModel, hold: Option<ModelHold>, settings: &ModelSettings) -> ModelArguments {
-    let (engine, capabilities) = engine(prepared.engine);
+    let capabilities = capabilities(&prepared);
     ModelArguments {
         name: prepared.name,
         digest: prepared.digest,
         language: prepared.language,
-        engine,
+        engine: engine(prepared.engine),
         model_dir: prepared.dir,
         library_dir: prepared.library_dir.unwrap_or_default(),
         sample_rate: prepared.sample_rate_hz,
@@ -105,12 +106,58 @@ fn served(prepared: PreparedModel, hold: Option<ModelHold>, settings: &ModelSett
     }
 }
 
-fn engine(kind: catalogue::EngineKind) -> (EngineKind, Capabilities) {
-    let of = |words, alternatives, phrases| Capabilities { words, alternatives, phrases };
+const fn engine(kind: catalogue::EngineKind) -> EngineKind {
     match kind {
-        catalogue::EngineKind::Vosk => (EngineKind::Vosk, of(true, true, true)),
-        catalogue::EngineKind::Moonshine => (EngineKind::Moonshine, of(false, false, false)),
-        catalogue::EngineKind::Scripted => (EngineKind::Scripted, of(true, false, false)),
+        catalogue::EngineKind::Vosk => EngineKind::Vosk,
+        catalogue::EngineKind::Moonshine => EngineKind::Moonshine,
+        catalogue::EngineKind::Scripted => EngineKind::Scripted,
+    }
+}
+
+/// What a model can be asked for, as its files say.
+fn capabilities(prepared: &PreparedModel) -> Capabilities {
+    let starling_engine::Capabilities { words, confidences, alternatives, phrases, punctuation } =
+        prepared.capabilities();
+    Capabilities { words, confidences, alternatives, phrases, punctuation }
+}
+
+/// What can be asked of a model, as it is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Capable {
+    words: bool,
+    confidences: bool,
+    alternatives: bool,
+    phrases: bool,
+    punctuation: bool,
+}
+
+impl Capable {
+    /// Of a prepared model.
+    #[must_use]
+    pub fn of(prepared: &PreparedModel) -> Self {
+        capabilities(prepared).into()
+    }
+
+    /// The names of what it can, in a row.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let Self { words, confidences, alternatives, phrases, punctuation } = *self;
+        let all = [
+            ("words", words),
+            ("confidences", confidences),
+            ("alternatives", alternatives),
+            ("phrases", phrases),
+            ("punctuation", punctuation),
+        ];
+        let names: Vec<&str> = all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect();
+        names.join(", ")
+    }
+}
+
+impl From<Capabilities> for Capable {
+    fn from(capabilities: Capabilities) -> Self {
+        let Capabilities { words, confidences, alternatives, phrases, punctuation } = capabilities;
+        Self { words, confidences, alternatives, phrases, punctuation }
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::extract::ConnectInfo;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -54,21 +55,34 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for S {}
 pub trait Wired: Send + Sync + 'static {
     /// Serves one connection to its end.
     async fn serve(&self, stream: Box<dyn Duplex>, peer: SocketAddr);
+
+    /// What a connection is told that is not served: why, as far as the protocol has a word for it.
+    fn refusal(&self, error: &ErrorBody) -> Vec<u8>;
 }
+
+/// How a request to a path is answered that is not served.
+pub type Refusal = fn(&str, &ErrorBody) -> Response;
 
 /// What is spoken on a listener.
 #[derive(Clone)]
 pub enum Service {
-    /// HTTP, and what it is upgraded to.
-    Http(Router),
+    /// HTTP, and what it is upgraded to; and how whoever is not served is told.
+    Http(Router, Refusal),
     /// Something else.
     Wired(Arc<dyn Wired>),
 }
 
 impl From<Router> for Service {
     fn from(router: Router) -> Self {
-        Self::Http(router)
+        Self::Http(router, plainly)
     }
+}
+
+/// In no protocol's own shape.
+fn plainly(_path: &str, error: &ErrorBody) -> Response {
+    let retry_after = error.retry_after_ms.unwrap_or_default().div_ceil(1_000).to_string();
+    let body = Json(serde_json::json!({ "error": error }));
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, retry_after)], body).into_response()
 }
 
 /// What a listener needs beside its service.
@@ -148,12 +162,7 @@ async fn begin(
 ) {
     let service = match service {
         service if !stream.is_crowded() => service,
-        Service::Http(_) => Service::Http(crowded(peer, serving.places.per_address())),
-        // There is no word for it.
-        Service::Wired(_) => {
-            tracing::debug!(%peer, "too many connections of one address");
-            return;
-        }
+        service => refused(service, crowded(peer, serving.places.per_address())),
     };
     let Some(tls) = tls else { return serve(stream, peer, service, serving).await };
     let handshake = tokio::time::timeout(serving.head_timeout, tls.accept(stream));
@@ -170,7 +179,7 @@ async fn begin(
 
 async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving: Serving) {
     let router = match service {
-        Service::Http(router) => router,
+        Service::Http(router, _) => router,
         Service::Wired(wired) => {
             tokio::select! {
                 () = wired.serve(Box::new(stream), peer) => {}
@@ -197,18 +206,48 @@ async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving:
     }
 }
 
-/// What every request of an address that has too many connections is answered.
-fn crowded(peer: SocketAddr, most: u32) -> Router {
+/// Why an address that has too many connections is not served.
+fn crowded(peer: SocketAddr, most: u32) -> ErrorBody {
     let message = format!(
         "{} has {most} connections here, which is as many as one address may have (listen.max_connections_per_address)",
         peer.ip().to_canonical()
     );
-    let error =
-        ErrorBody { retry_after_ms: Some(CROWDED_RETRY_MS), ..ErrorBody::new(ErrorCode::OverQuota, message) };
-    let retry_after = [(header::RETRY_AFTER, (CROWDED_RETRY_MS / 1_000).to_string())];
-    let body = Json(serde_json::json!({ "error": error }));
-    let answer = (StatusCode::TOO_MANY_REQUESTS, retry_after, [(header::CONNECTION, "close")], body);
-    Router::new().fallback(move || async move { answer })
+    ErrorBody { retry_after_ms: Some(CROWDED_RETRY_MS), ..ErrorBody::new(ErrorCode::OverQuota, message) }
+}
+
+/// A service that serves nobody and tells everybody why, as its own clients read it.
+fn refused(service: Service, error: ErrorBody) -> Service {
+    match service {
+        Service::Http(_, refusal) => {
+            let answer = move |uri: Uri| {
+                let mut response = refusal(uri.path(), &error);
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                std::future::ready(response)
+            };
+            Service::Http(Router::new().fallback(answer), refusal)
+        }
+        Service::Wired(wired) => Service::Wired(Arc::new(Told(wired.refusal(&error)))),
+    }
+}
+
+/// A protocol of which a connection gets its last words alone.
+struct Told(Vec<u8>);
+
+#[async_trait]
+impl Wired for Told {
+    async fn serve(&self, mut stream: Box<dyn Duplex>, peer: SocketAddr) {
+        tracing::debug!(%peer, "a connection is not served");
+        let told = async {
+            stream.write_all(&self.0).await?;
+            stream.shutdown().await
+        };
+        // Whoever does not read has had its time.
+        let _ = tokio::time::timeout(LINGER, told).await;
+    }
+
+    fn refusal(&self, _error: &ErrorBody) -> Vec<u8> {
+        self.0.clone()
+    }
 }
 
 /// A stream that is read on for a while after it was closed. The system answers data that nobody read with a reset, and a

@@ -29,8 +29,8 @@ use crate::config::{Loaded, Secret, Settings, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router, quic, vosk_router,
-    wyoming_service,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, quic,
+    vosk_router, wyoming_service,
 };
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
@@ -154,6 +154,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         sessions = Arc::new(OnDemand::new(sessions, Arc::clone(&live)));
     }
     let measured = Arc::new(MeasuredSessions::new(Arc::clone(&sessions), Arc::clone(&metrics)));
+    let watched = WatchedSessions::new(measured, settings.sessions.max_audio, Arc::clone(&metrics));
     if cluster.membership().is_none() {
         tokio::spawn(watch_pulse(Arc::clone(&metrics) as Arc<dyn Observer>));
     }
@@ -161,7 +162,7 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         metrics.watch_certificate(certificate);
     }
     let gateway = Gateway {
-        sessions: Arc::new(WatchedSessions::new(measured, settings.sessions.max_audio)),
+        sessions: Arc::new(watched),
         tenants: Arc::clone(&tenants),
         cluster: Arc::clone(&cluster),
         watcher: Watcher::new(Arc::clone(&cluster), Arc::clone(&sessions), feed),
@@ -394,7 +395,7 @@ impl Sockets {
             thin_accepting: CancellationToken::new(),
         };
         let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
-        let over_http = || Service::from(http_router(gateway.clone()));
+        let over_http = || http_service(gateway.clone());
         let vosk = || Service::from(vosk_router(gateway.clone()));
         let audiosocket = || audiosocket_service(gateway.clone());
         let wyoming = || wyoming_service(gateway.clone());

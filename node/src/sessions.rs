@@ -21,6 +21,12 @@ pub trait Sessions: Send + Sync + 'static {
     /// What the client is to be told.
     async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody>;
 
+    /// Goes on with the session of the request's id, on whatever node it lives, and begins none.
+    ///
+    /// # Errors
+    /// What the client is to be told; `unknown_session` when there is none of that id.
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody>;
+
     /// Goes on with a session.
     ///
     /// # Errors
@@ -111,6 +117,10 @@ impl From<Attachment> for Attached {
 impl Sessions for NodeHandle {
     async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
         Self::open(self, request).await.map(Attached::from)
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        Self::go_on(self, request).await.map(Attached::from)
     }
 
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {

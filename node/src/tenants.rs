@@ -264,6 +264,19 @@ impl Tenant {
         self.models.is_empty() || self.models.iter().any(|allowed| allowed == model)
     }
 
+    /// Whether it may use a model.
+    ///
+    /// # Errors
+    /// It may not; the error names those that it may.
+    pub fn check_model(&self, model: &str) -> Result<(), ErrorBody> {
+        if self.may_use(model) {
+            return Ok(());
+        }
+        let allowed = format!("one that this key may use: {}", self.models.join(", "));
+        let error = ErrorBody::field("model", model, allowed);
+        Err(ErrorBody { code: ErrorCode::Forbidden, ..error })
+    }
+
     /// Whether it could begin a session now.
     ///
     /// # Errors

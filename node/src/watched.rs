@@ -1,6 +1,8 @@
 //! A node's sessions with an eye on what comes in: audio that is not what it was said to be is told in a warning, and a session that
 //! is too long is ended.
 //!
+//! The warning is also in the log: most dialects have no word for one.
+//!
 //! Owns: what is said of one connection's audio. Must never: change a byte of it, or take anything from a session that was heard: at
 //! its end come the finals of all that was taken in, and then the reason.
 
@@ -11,12 +13,13 @@ use async_trait::async_trait;
 use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::AudioCheck;
-use starling_protocol::Segment;
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
+use starling_protocol::{Segment, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 
 /// Bytes of one frame of a session's audio: mono PCM16.
@@ -30,13 +33,15 @@ pub struct WatchedSessions {
     sessions: Arc<dyn Sessions>,
     /// The most audio that a session may have; zero for any.
     most: Duration,
+    /// Where suspicions are counted.
+    metrics: Arc<Metrics>,
 }
 
 impl WatchedSessions {
     /// `sessions`, each of at most so much audio; zero for any.
     #[must_use]
-    pub fn new(sessions: Arc<dyn Sessions>, most: Duration) -> Self {
-        Self { sessions, most }
+    pub const fn new(sessions: Arc<dyn Sessions>, most: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { sessions, most, metrics }
     }
 
     fn watch(&self, attached: Attached, live: bool) -> Attached {
@@ -48,7 +53,8 @@ impl WatchedSessions {
         let (tell, warnings) = mpsc::channel(WARNINGS);
         let (cut, ended) = watch::channel(false);
         let check = AudioCheck::new(ready.sample_rate, live);
-        let input = Watched { input, check, begun: Instant::now(), tell, left, cut };
+        let (session, metrics) = (ready.session, Arc::clone(&self.metrics));
+        let input = Watched { input, session, check, begun: Instant::now(), tell, metrics, left, cut };
         let output = Told { output, warnings, ended, most: self.most };
         Attached { ready, input: Box::new(input), output: Box::new(output) }
     }
@@ -59,6 +65,10 @@ impl Sessions for WatchedSessions {
     async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
         let live = !request.options.batch;
         Ok(self.watch(self.sessions.open(request).await?, live))
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        Ok(self.watch(self.sessions.go_on(request).await?, false))
     }
 
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
@@ -82,9 +92,11 @@ impl Sessions for WatchedSessions {
 /// What goes into a session.
 struct Watched {
     input: Box<dyn Input>,
+    session: SessionId,
     check: AudioCheck,
     begun: Instant,
     tell: mpsc::Sender<String>,
+    metrics: Arc<Metrics>,
     /// Bytes that the session may still have; `None` for any number.
     left: Option<u64>,
     /// Told when it was ended here.
@@ -100,6 +112,8 @@ impl Input for Watched {
             self.input.audio(&pcm[..room]).await?;
         }
         if let Some(suspicion) = self.check.hear(&pcm[..room], Timestamp(self.begun.elapsed())) {
+            tracing::warn!(session = %self.session, reason = %suspicion, "a session's audio is not what it was said to be");
+            self.metrics.note_suspect_audio(suspicion.label());
             // Nobody hears the warning of a session that is over.
             let _ = self.tell.try_send(suspicion.to_string());
         }

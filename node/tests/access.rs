@@ -55,6 +55,8 @@ async fn speak(
     match in_time(tokio_tungstenite::connect_async(request)).await {
         Ok((socket, response)) => Ok((socket, response.map(|_| ()))),
         Err(Error::Http(response)) => {
+            let limited = response.status().as_u16() == 429;
+            assert_eq!(response.headers().contains_key("retry-after"), limited, "{response:?}");
             let body = response.body().clone().unwrap_or_default();
             Err((response.status().as_u16(), String::from_utf8(body).expect("text")))
         }
@@ -182,6 +184,21 @@ async fn a_tenant_has_its_models_and_no_others() {
     send_text(&mut socket, r#"{"type":"hello"}"#).await;
     assert_eq!(json(&mut socket).await["type"], "ready");
     assert_eq!(node.session().await.request().model.as_deref(), Some("other"), "its default");
+    // What an address names is looked at before the upgrade.
+    let speech = format!("ws://{}/client/ws/speech?model=fake", node.http);
+    let refused = speak(&speech, ("authorization", &format!("Bearer {ACME}"))).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("\"status\":5")), (403, true), "{refused:?}");
+}
+
+/// Waits until another session may be begun: what comes out of one is let go a moment after what goes in.
+async fn room(tenants: &Tenants) {
+    let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };
+    in_time(async {
+        while tenant.check().is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -208,16 +225,21 @@ async fn no_more_sessions_than_allowed_and_one_that_leaves_makes_room() {
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (429, &"rate_limit_error".into()));
     let answer = asked(&node, "POST /client/dynamic/recognize", Some(ACME)).await;
     assert_eq!((answer.status, &answer.json()["status"]), (429, &9.into()));
+    // So are streams that can't be going on, before their upgrade.
+    let speech = format!("ws://{}/client/ws/speech", node.http);
+    let head = ("authorization", format!("Bearer {ACME}"));
+    let refused = speak(&speech, (head.0, &head.1)).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("\"status\":9")), (429, true), "{refused:?}");
+    let refused = speak(&format!("ws://{}/", node.vosk), (head.0, &head.1)).await.expect_err("is refused");
+    assert_eq!((refused.0, refused.1.contains("over_quota")), (429, true), "{refused:?}");
+    // One that has a name may.
+    let (mut named, _) = speak(&format!("{speech}?content-id=a&content-type=audio/x-raw"), (head.0, &head.1))
+        .await
+        .expect("is let in");
+    assert_eq!(json(&mut named).await["status"], 9);
     drop(first);
     session.wait_for(&Seen::Dropped).await;
-    let Identified::Tenant(tenant) = tenants.identify(Some(ACME)) else { panic!("it is known") };
-    // What comes out of the session is let go a moment after what goes in.
-    in_time(async {
-        while tenant.check().is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    room(&tenants).await;
     let mut third = native(&node, ACME).await;
     send_text(&mut third, r#"{"type":"hello"}"#).await;
     let answer = json(&mut third).await;
@@ -240,6 +262,37 @@ async fn who_comes_back_is_one_session_still_and_never_refused() {
     let mut resumed = native(&node, ACME).await;
     send_text(&mut resumed, &format!("{},{resume}", &hello[..hello.len() - 1])).await;
     assert_eq!(json(&mut resumed).await["type"], "ready");
+}
+
+#[tokio::test]
+async fn who_comes_back_by_a_content_id_is_never_refused_and_a_stranger_takes_no_decoder() {
+    let tenants = acme(|acme| acme.limits.sessions = 1);
+    let mut node = FakeNode::with_tenants(Arc::clone(&tenants)).await;
+    let speech =
+        |id: &str| format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id={id}", node.http);
+    let (one, other) = (speech("call-1"), speech("call-2"));
+    let head = ("authorization", format!("Bearer {ACME}"));
+    let (call, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
+    let mut session = node.session().await;
+    drop(call);
+    session.wait_for(&Seen::Dropped).await;
+    room(&tenants).await;
+    let mut socket = native(&node, ACME).await;
+    send_text(&mut socket, r#"{"type":"hello"}"#).await;
+    let answer = json(&mut socket).await;
+    assert_eq!(answer["type"], "ready", "{answer}");
+    let _taken = node.session().await;
+
+    let (mut stranger, _) = speak(&other, (head.0, &head.1)).await.expect("may be going on");
+    let refused = json(&mut stranger).await;
+    assert_eq!(refused["status"], 9, "{refused}");
+    assert!(node.no_session(), "nothing is begun to see whether it goes on");
+    let refusals = r#"starling_sessions_refused_total{dialect="gstreamer",reason="over_quota"} 1"#;
+    let metrics = asked(&node, "GET /metrics", Some(OPERATOR)).await.body;
+    assert!(metrics.contains(refusals), "{metrics}");
+
+    let (_back, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
+    assert_eq!(node.session().await.request().session, session.request().session);
 }
 
 #[tokio::test]
@@ -329,6 +382,8 @@ async fn pages_of_others_can_not_use_a_node_that_asks_for_no_key() {
     assert_eq!(speak(&vosk, ("origin", "https://evil.example")).await.expect_err("is refused").0, 403);
     let head = "origin: https://evil.example\r\n";
     assert_eq!(request(node.http, "POST /v1/transcriptions", head, b"").await.status, 403);
+    let answer = request(node.http, "POST /v1/listen", head, b"").await;
+    assert_eq!((answer.status, &answer.json()["err_code"]), (403, &"INSUFFICIENT_PERMISSIONS".into()));
     let with_key = FakeNode::with_tenants(acme(|_| {})).await;
     assert_eq!(request(with_key.http, "GET /healthz", head, b"").await.status, 200);
 }

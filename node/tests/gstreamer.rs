@@ -73,6 +73,21 @@ async fn speech_becomes_events_until_the_end_of_the_stream() {
 }
 
 #[tokio::test]
+async fn a_language_chooses_the_model() {
+    let mut node = FakeNode::start().await;
+    let _socket = speech(&node, &format!("{RAW}&language=ko-KR")).await;
+    assert_eq!(node.session().await.request().model.as_deref(), Some("other"));
+    let mut socket = speech(&node, &format!("{RAW}&language=auto")).await;
+    let (refused, _) = event(&mut socket).await;
+    assert_eq!(refused["status"], 5);
+    assert!(
+        refused["message"].as_str().is_some_and(|text| text.contains("en (fake), ko (other)")),
+        "{refused}"
+    );
+    assert_eq!(closed(&mut socket).await.0, 1008);
+}
+
+#[tokio::test]
 async fn what_was_not_read_is_not_confirmed_and_waits_for_whoever_comes_back() {
     let mut node = FakeNode::start().await;
     let query = format!("{RAW}&content-id=call-7");
@@ -226,7 +241,7 @@ fn status(idle: usize) -> NodeStatus {
         determinism: None,
         language: "en".into(),
         engine: EngineKind::Scripted,
-        capabilities: starling_actors::Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: starling_actors::Capabilities { words: true, alternatives: true, ..Default::default() },
         sample_rate: 16_000,
         hosts_ready: 1,
         hosts_total: 1,

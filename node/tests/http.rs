@@ -14,7 +14,7 @@ use starling_node::net::{Places, Serving, accept};
 use starling_protocol::CutCause;
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -174,7 +174,12 @@ fn status(hosts_ready: usize) -> NodeStatus {
             determinism: None,
             language: "en".to_owned(),
             engine: EngineKind::Scripted,
-            capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+            capabilities: Capabilities {
+                words: true,
+                alternatives: true,
+                phrases: false,
+                ..Capabilities::default()
+            },
             sample_rate: 16_000,
             hosts_ready,
             hosts_total: 2,
@@ -313,6 +318,30 @@ async fn a_node_on_its_own_is_a_cluster_of_one() {
     let metrics = get(&node, "/metrics").await.body;
     assert!(metrics.contains("starling_cluster_members{state=\"alive\"} 1"), "{metrics}");
     assert!(metrics.contains("starling_cluster_members{state=\"down\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_address_that_has_too_many_connections_is_told_so_in_each_dialects_shape() {
+    let node = FakeNode::with_places(1).await;
+    let _first = TcpStream::connect(node.http).await.expect("connected");
+    let ask = async |what: &str| {
+        let answer = request(node.http, what, "", b"").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{what}");
+        answer.json()
+    };
+    assert_eq!(ask("GET /v1/models").await["error"]["code"], "over_quota");
+    assert_eq!(ask("GET /v1/listen").await["err_code"], "TOO_MANY_REQUESTS");
+    assert_eq!(ask("POST /v1/audio/transcriptions").await["error"]["type"], "rate_limit_error");
+    assert_eq!(ask("PUT /client/dynamic/recognize").await["status"], 9);
+    let last_words = async |address| {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let mut bytes = Vec::new();
+        in_time(stream.read_to_end(&mut bytes)).await.expect("is closed in order");
+        bytes
+    };
+    let told = String::from_utf8(last_words(node.wyoming).await).expect("text");
+    assert!(told.contains(r#""type":"error""#) && told.contains("max_connections_per_address"), "{told}");
+    assert_eq!(last_words(node.audiosocket).await, [0, 0, 0], "a hang-up");
 }
 
 #[tokio::test]

@@ -104,10 +104,28 @@ async fn a_recording_is_answered_in_each_format() {
     assert_eq!(session.request().model.as_deref(), Some("fake"));
     assert!(session.request().options.words);
     let verbose = answer.json();
-    assert_eq!((&verbose["language"], &verbose["task"]), (&json!("en"), &json!("transcribe")));
+    assert_eq!((&verbose["language"], &verbose["task"]), (&json!("english"), &json!("transcribe")));
+    assert_eq!(verbose["usage"], json!({ "type": "duration", "seconds": 1.0 }));
     assert_eq!(verbose["words"], json!([{ "word": "one", "start": 0.25, "end": 0.5 }]));
     assert_eq!(verbose["segments"][1]["text"], "three");
     assert_eq!((&verbose["segments"][1]["start"], &verbose["segments"][1]["id"]), (&json!(1.5), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_model_is_found_by_its_name() {
+    let node = FakeNode::start().await;
+    let ask = async |name: &str| request(node.http, &format!("GET /v1/models/{name}"), "", b"").await;
+    for name in ["other", "whisper-1"] {
+        let answer = ask(name).await;
+        assert_eq!((answer.status, answer.json()["id"].as_str()), (200, Some(name)));
+        assert_eq!(answer.json()["object"], "model");
+    }
+    let answer = ask("nosuch").await;
+    let error = &answer.json()["error"];
+    assert_eq!(
+        (answer.status, &error["code"], &error["param"]),
+        (404, &json!("model_not_found"), &json!("model"))
+    );
 }
 
 #[tokio::test]

@@ -142,6 +142,41 @@ async fn vosk(program: &Program, samples: &[i16]) -> (String, usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dialect_has_no_word_for_is_in_the_log_once() {
+    let program = Program::serve(&["--model", "scripted"], 1).await;
+    let logged = |part: &str| program.log().lines().filter(|line| line.contains(part)).count();
+
+    let url = format!("ws://{}/", program.vosk);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");
+    let config = r#"{"config":{"sample_rate":16000,"phrase_list":["yes"]}}"#;
+    socket.send(Message::text(config)).await.expect("sent");
+    let messages = [Message::binary(wav_bytes(&audio())), Message::text("{\"eof\" : 1}")];
+    for message in messages {
+        socket.send(message).await.expect("sent");
+        let reply = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
+        assert!(matches!(reply, Some(Ok(Message::Text(_)))), "{reply:?}");
+    }
+    assert_eq!(logged("begins like a recording (WAV)"), 1, "{}", program.log());
+    assert_eq!(logged("model scripted has no phrase lists"), 1, "{}", program.log());
+    let metrics = get(program.http, "/metrics").await.expect("answered");
+    assert!(metrics.contains("starling_suspect_audio_total{reason=\"recording\"} 1"), "{metrics}");
+
+    let url = format!(
+        "ws://{}/client/ws/speech?content-type=audio/x-raw&user-id=ann&content-id=call-7",
+        program.http
+    );
+    let (_call, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");
+    let says_whose = |line: &str| line.contains(r#""user":"ann""#) && line.contains(r#""content":"call-7""#);
+    poll("word of whose call it is", async || program.log().lines().any(says_whose).then_some(())).await;
+
+    let query = "encoding=linear16&sample_rate=16000&keywords=a&keywords=b&tier=base";
+    let url = format!("ws://{}/v1/listen?{query}", program.http);
+    let (_socket, _) = tokio_tungstenite::connect_async(url).await.expect("upgraded");
+    poll("word of Deepgram's options", async || (logged(r#""ignored":"keywords, tier""#) == 1).then_some(()))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_lets_the_open_session_finish_and_refuses_new_ones() {
     let mut program = Program::serve(&["--model", "scripted"], 2).await;
     let samples = audio();

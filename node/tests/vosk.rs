@@ -68,7 +68,9 @@ async fn the_rate_is_8000_when_nothing_is_said_and_eof_before_audio_is_an_empty_
     let mut node = FakeNode::start().await;
     let mut socket = node.vosk().await;
     send_audio(&mut socket, 100).await;
-    assert_eq!(node.session().await.request().sample_rate, 8_000);
+    let session = node.session().await;
+    assert_eq!(session.request().sample_rate, 8_000);
+    assert!(session.request().options.words, "as the original has it");
     assert_eq!(text(&mut socket).await, partial_reply(""), "under 100 ms is not waited for");
 
     let mut socket = node.vosk().await;
@@ -78,6 +80,23 @@ async fn the_rate_is_8000_when_nothing_is_said_and_eof_before_audio_is_an_empty_
     }
     assert_eq!(closed(&mut socket).await.0, 1000);
     assert!(node.no_session());
+}
+
+#[tokio::test]
+async fn words_are_there_unless_nobody_wants_them_or_the_model_has_none() {
+    let mut node = FakeNode::start().await;
+    for (config, words) in [
+        (r#"{"config":{"words":0}}"#, false),
+        (r#"{"config":{"words":1}}"#, true),
+        (r#"{"config":{"model":"other"}}"#, false),
+        // Whoever asks is told, if only in the log, that there are none.
+        (r#"{"config":{"model":"other","words":true}}"#, true),
+    ] {
+        let mut socket = node.vosk().await;
+        send_text(&mut socket, config).await;
+        send_audio(&mut socket, 100).await;
+        assert_eq!(node.session().await.request().options.words, words, "{config}");
+    }
 }
 
 #[tokio::test]
@@ -244,6 +263,25 @@ async fn a_session_that_fails_between_two_messages_is_told_at_once() {
     )));
     assert_eq!(closed(&mut socket).await, (1008, "no audio for 600 s".to_owned()));
     session.wait_for(&Seen::Abandoned).await;
+}
+
+#[tokio::test]
+async fn a_text_with_a_hole_in_it_does_not_end_as_one_without() {
+    let mut node = FakeNode::start().await;
+    let mut socket = node.vosk().await;
+    send_audio(&mut socket, 100).await;
+    let session = node.session().await;
+    text(&mut socket).await;
+    let starling_actors::SessionEvent::Final(mut last) = a_final(0, 50, "", CutCause::GivenUp) else {
+        panic!("a final");
+    };
+    last.error = Some("three decoders died of it".to_owned());
+    session.say(starling_actors::SessionEvent::Final(last));
+    session.say(a_final(1, 100, "the rest", CutCause::End));
+    session.say(done(2, 100));
+    send_text(&mut socket, "{\"eof\" : 1}").await;
+    assert!(text(&mut socket).await.contains("the rest"));
+    assert_eq!(closed(&mut socket).await, (1011, "three decoders died of it".to_owned()));
 }
 
 #[tokio::test]

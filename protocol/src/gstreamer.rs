@@ -73,20 +73,101 @@ pub fn parse_content_type(text: Option<&str>) -> Result<Media, ErrorBody> {
         sample_rate: if companded.is_some() { 8_000 } else { 16_000 },
         channels: 1,
     };
+    let mut sample = Sample::default();
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-        let value = unquoted(value);
-        match name.trim() {
+        let (name, value) = (name.trim(), unquoted(value));
+        match name {
             "rate" => format.sample_rate = whole(&part("rate"), value, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)?,
             "channels" => format.channels = whole(&part("channels"), value, 1, MAX_CHANNELS)?,
-            "format" if companded.is_none() => format.encoding = sample_format(value)?,
             "layout" if value != "interleaved" => {
                 return Err(refused("layout", value, "interleaved".to_owned()));
             }
+            _ if companded.is_none() => sample.read(name, value)?,
             _ => {}
         }
     }
+    if companded.is_none() {
+        format.encoding = sample.encoding(&kind)?;
+    }
     Ok(Media::Raw(format))
 }
+
+/// What caps say of raw samples: by a name (GStreamer 1.0), or by what they are made of (0.10).
+#[derive(Default)]
+struct Sample<'a> {
+    format: Option<Encoding>,
+    /// Bits.
+    width: Option<u8>,
+    depth: Option<u8>,
+    signed: Option<bool>,
+    /// What was said of it, and whether that is the little end first.
+    endianness: Option<(&'a str, bool)>,
+}
+
+impl<'a> Sample<'a> {
+    fn read(&mut self, name: &str, value: &'a str) -> Result<(), ErrorBody> {
+        match name {
+            "format" => self.format = Some(sample_format(value)?),
+            "width" => self.width = Some(whole(&part("width"), value, 8, 64)?),
+            "depth" => self.depth = Some(whole(&part("depth"), value, 8, 64)?),
+            "signed" => match value.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "1" => self.signed = Some(true),
+                "false" | "no" | "0" => self.signed = Some(false),
+                _ => return Err(refused("signed", value, "true or false".to_owned())),
+            },
+            // The numbers of C's endian.h; other services' clients have words.
+            "endianness" => match value.to_ascii_lowercase().as_str() {
+                "1234" | "little-endian" | "little_endian" => self.endianness = Some((value, true)),
+                "4321" | "big-endian" | "big_endian" => self.endianness = Some((value, false)),
+                _ => return Err(refused("endianness", value, LITTLE.to_owned())),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn encoding(&self, kind: &str) -> Result<Encoding, ErrorBody> {
+        let float = kind == "audio/x-raw-float";
+        let width = self.width.unwrap_or(if float { 32 } else { 16 });
+        if let Some(depth) = self.depth.filter(|depth| *depth != width && self.format.is_none()) {
+            return Err(refused("depth", &depth.to_string(), format!("the width, {width}")));
+        }
+        let encoding = match (self.format, float, width, self.signed) {
+            (Some(format), ..) => format,
+            (None, true, 32, _) => Encoding::PcmF32le,
+            (None, true, ..) => return Err(refused("width", &width.to_string(), "32".to_owned())),
+            (None, false, 8, Some(false)) => Encoding::PcmU8,
+            (None, false, 16, None | Some(true)) => Encoding::PcmS16le,
+            (None, false, 24, None | Some(true)) => Encoding::PcmS24le,
+            (None, false, 32, None | Some(true)) => Encoding::PcmS32le,
+            (None, false, 8, signed) => {
+                let value = signed.map_or("absent", |_| "true");
+                return Err(refused("signed", value, "false for a width of 8".to_owned()));
+            }
+            (None, false, 16 | 24 | 32, Some(false)) => {
+                return Err(refused("signed", "false", format!("true for a width of {width}")));
+            }
+            (None, false, ..) => {
+                return Err(refused("width", &width.to_string(), "8, 16, 24 or 32".to_owned()));
+            }
+        };
+        match self.endianness {
+            Some((value, false)) if encoding != Encoding::PcmU8 => {
+                Err(refused("endianness", value, LITTLE.to_owned()))
+            }
+            // RFC 2586, section 3: its samples have the big end first, unless somebody says that they don't.
+            None if kind == "audio/l16" && self.format.is_none() => Err(refused(
+                "endianness",
+                "absent",
+                format!("{LITTLE} for audio/l16, which is big-endian by itself"),
+            )),
+            _ => Ok(encoding),
+        }
+    }
+}
+
+/// How samples of several bytes have to come.
+const LITTLE: &str = "1234 (little-endian)";
 
 /// `(string)S16LE` and `"S16LE"` are `S16LE`.
 fn unquoted(value: &str) -> &str {

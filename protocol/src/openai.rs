@@ -2,9 +2,13 @@
 //!
 //! Source: `OpenAI`'s API reference, and the types of its Python library.
 
+mod language;
+
 use serde_json::{Value, json};
 
 use crate::native::{ErrorBody, ErrorCode};
+
+pub use language::language_name;
 
 /// Models that clients of `OpenAI` name because they have to name one. Here they mean the node's own choice.
 const THEIR_MODELS: [&str; 7] = [

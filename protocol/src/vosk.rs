@@ -101,7 +101,7 @@ pub fn final_reply(finals: &[Final], words: bool, alternatives: bool) -> String 
 
 fn text_reply(finals: &[Final], words: bool) -> String {
     let mut out = String::from("{\n");
-    let all: Vec<&TimedWord> = finals.iter().flat_map(|last| &last.words).collect();
+    let all: Vec<&TimedWord> = finals.iter().flat_map(|last| spoken(&last.words)).collect();
     if words && !all.is_empty() {
         write_words(&mut out, &all, "  ", true);
         out.push_str(",\n");
@@ -111,26 +111,30 @@ fn text_reply(finals: &[Final], words: bool) -> String {
     out
 }
 
+/// What libvosk says of a reading where nothing was decoded (`StoreEmptyReturn` of its recognizer).
+const OF_NOTHING: f64 = 1.0;
+
 fn alternatives_reply(finals: &[Final], words: bool) -> String {
     let readings = finals.iter().map(|last| last.alternatives.len()).max().unwrap_or(0).max(1);
     let mut out = String::from("{\n  \"alternatives\" : [");
     for reading in 0..readings {
         let mut texts = Vec::new();
         let mut all = Vec::new();
-        let mut confidence = 0.0;
+        let mut score: Option<f64> = None;
         for last in finals {
             // A final with fewer readings lends its best, so that each joined reading covers the whole audio.
             match last.alternatives.get(reading).or_else(|| last.alternatives.first()) {
                 Some(alternative) => {
                     texts.push(alternative.text.as_str());
-                    all.extend(&alternative.words);
-                    confidence += f64::from(alternative.confidence);
+                    all.extend(spoken(&alternative.words));
+                    // Logarithms: of one after the other the sum.
+                    score = Some(score.unwrap_or_default() + f64::from(alternative.confidence));
                 }
                 None => texts.push(last.text.as_str()),
             }
         }
         out.push_str(if reading == 0 { "{\n" } else { ", {\n" });
-        let _ = writeln!(out, "      \"confidence\" : {confidence:.6},");
+        let _ = writeln!(out, "      \"confidence\" : {:.6},", score.unwrap_or(OF_NOTHING));
         if words && !all.is_empty() {
             write_words(&mut out, &all, "      ", false);
             out.push_str(",\n");
@@ -139,6 +143,11 @@ fn alternatives_reply(finals: &[Final], words: bool) -> String {
     }
     out.push_str("]\n}");
     out
+}
+
+/// The words that are some: clients take a message with an empty string in it for one without a text.
+fn spoken(words: &[TimedWord]) -> impl Iterator<Item = &TimedWord> {
+    words.iter().filter(|word| !word.word.is_empty())
 }
 
 fn write_words(out: &mut String, words: &[&TimedWord], indent: &str, confidence: bool) {

@@ -246,7 +246,12 @@ fn model(plan: &Plan, node: HostId) -> ModelArguments {
         model_dir: std::path::PathBuf::new(),
         library_dir: std::path::PathBuf::new(),
         sample_rate: scripted::SAMPLE_RATE,
-        capabilities: Capabilities { words: true, alternatives: false, phrases: false },
+        capabilities: Capabilities {
+            words: true,
+            alternatives: false,
+            phrases: false,
+            ..Capabilities::default()
+        },
         hosts: plan.nodes[node].hosts,
         scaling: ModelScaling::default(),
         slots_per_host: plan.nodes[node].slots,

@@ -58,14 +58,18 @@ impl NodeArguments {
 }
 
 /// What a model's engine can give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// Words with times.
     pub words: bool,
+    /// How sure it is of each word, or of the whole.
+    pub confidences: bool,
     /// Several readings.
     pub alternatives: bool,
     /// Listening for given phrases.
     pub phrases: bool,
+    /// Punctuation and capital letters.
+    pub punctuation: bool,
 }
 
 /// One model and the hosts it gets. Two that are equal are served by one pool.

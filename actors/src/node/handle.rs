@@ -164,6 +164,15 @@ impl NodeHandle {
         self.attach(|reply| NodeMessage::Open(request, reply)).await
     }
 
+    /// Goes on with the session of the request's id, whose client has nothing else to show. Begins none, and takes no decoder to see
+    /// whether there is one.
+    ///
+    /// # Errors
+    /// What the client is to be told; `unknown_session` when no node has it.
+    pub async fn go_on(&self, request: OpenRequest) -> Result<Attachment, ErrorBody> {
+        self.attach(|reply| NodeMessage::GoOn(request, reply)).await
+    }
+
     /// Goes on with a session.
     ///
     /// # Errors

@@ -72,12 +72,28 @@ impl SupervisorState {
         });
     }
 
-    /// A client came back by its id alone: the session may live on any node.
+    /// A client may go on with a session by its id, and with none that is new.
+    pub(super) fn go_on_by_id(
+        &mut self,
+        myself: &ActorRef<NodeMessage>,
+        request: OpenRequest,
+        reply: AttachReply,
+    ) {
+        let Some(reply) = self.attach(&request, reply) else { return };
+        if self.draining || self.copies.peers.is_none() {
+            let _ = reply.send(Err(unknown()));
+            return;
+        }
+        self.look_for(myself, request, reply, |request, reply| NodeMessage::Nowhere(request.session, reply));
+    }
+
+    /// A client came back by its id alone: the session may live on any node. `missing` says what follows if it lives on none.
     pub(super) fn look_for(
         &mut self,
         myself: &ActorRef<NodeMessage>,
         request: OpenRequest,
         reply: AttachReply,
+        missing: fn(OpenRequest, AttachReply) -> NodeMessage,
     ) {
         let session = request.session;
         if self.takeovers.contains_key(&session) {
@@ -91,7 +107,7 @@ impl SupervisorState {
         let since = self.clock.now();
         tokio::spawn(async move {
             let message = match find_by_id(session, since, &copies, &keeper).await {
-                None => NodeMessage::NotFound(Box::new(request), reply),
+                None => missing(request, reply),
                 Some(takeover) => {
                     let found = take_over(&takeover, &copies, &keeper).await.map(Box::new);
                     let OpenRequest { tenant, trace, .. } = request;

@@ -25,7 +25,7 @@ use crate::observe::{Observation, Observer};
 use crate::pool::PoolMessage;
 use crate::replica::{
     CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy,
-    RanOutElsewhere, TakenOver,
+    RanOutElsewhere, TakenOver, unknown,
 };
 use crate::session::{
     AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
@@ -74,8 +74,12 @@ pub(super) enum NodeMessage {
         found: Result<Box<TakenOver>, ErrorBody>,
         reply: AttachReply,
     },
-    /// No node has the session that a client came back to by its id.
+    /// No node has the session that a client came back to by its id: it is a new one.
     NotFound(Box<OpenRequest>, AttachReply),
+    /// Go on with a session by its id, if there is one.
+    GoOn(OpenRequest, AttachReply),
+    /// No node has it.
+    Nowhere(SessionId, AttachReply),
     /// What is known of others' sessions.
     Kept(RpcReplyPort<Vec<KeptCopy>>),
     /// The sessions, for whoever wants to ask them.
@@ -224,6 +228,11 @@ impl Actor for NodeSupervisor {
                 state.takeovers.remove(&request.session);
                 state.open_new(&myself, *request, reply).await;
             }
+            NodeMessage::GoOn(request, reply) => state.go_on_by_id(&myself, request, reply),
+            NodeMessage::Nowhere(session, reply) => {
+                state.takeovers.remove(&session);
+                let _ = reply.send(Err(unknown()));
+            }
             NodeMessage::TakenOver { resume, found, reply } => {
                 state.taken_over(&myself, resume, found, reply).await;
             }
@@ -290,13 +299,15 @@ impl SupervisorState {
     async fn open(&mut self, myself: &ActorRef<NodeMessage>, request: OpenRequest, reply: AttachReply) {
         let Some(reply) = self.attach(&request, reply) else { return };
         if request.by_id && !self.draining && self.copies.peers.is_some() {
-            return self.look_for(myself, request, reply);
+            return self.look_for(myself, request, reply, |request, reply| {
+                NodeMessage::NotFound(Box::new(request), reply)
+            });
         }
         self.open_new(myself, request, reply).await;
     }
 
     /// Connects the client to its session, if there is one already: the answer to an earlier hello was lost on its way.
-    fn attach(&self, request: &OpenRequest, reply: AttachReply) -> Option<AttachReply> {
+    pub(super) fn attach(&self, request: &OpenRequest, reply: AttachReply) -> Option<AttachReply> {
         let Some(session) = self.sessions.get(&request.session) else { return Some(reply) };
         let (epoch, last_final, have_from) = (AskedEpoch::NextFrom(request.epoch), None, SourceOffset(0));
         let tenant = request.tenant.clone();

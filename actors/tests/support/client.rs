@@ -26,7 +26,12 @@ pub fn scripted_model(hosts: u16, slots: u16) -> ModelArguments {
         model_dir: PathBuf::new(),
         library_dir: PathBuf::new(),
         sample_rate: scripted::SAMPLE_RATE,
-        capabilities: Capabilities { words: true, alternatives: false, phrases: false },
+        capabilities: Capabilities {
+            words: true,
+            alternatives: false,
+            phrases: false,
+            ..Capabilities::default()
+        },
         hosts,
         scaling: ModelScaling::default(),
         slots_per_host: slots,

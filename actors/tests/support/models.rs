@@ -25,7 +25,12 @@ pub fn model(name: &str, hosts: u16, slots: u16) -> ModelArguments {
         model_dir: prepared.dir,
         library_dir: prepared.library_dir.unwrap_or_default(),
         sample_rate: prepared.sample_rate_hz,
-        capabilities: Capabilities { words: engine == EngineKind::Vosk, alternatives: false, phrases: false },
+        capabilities: Capabilities {
+            words: engine == EngineKind::Vosk,
+            alternatives: false,
+            phrases: false,
+            ..Capabilities::default()
+        },
         hosts,
         scaling: ModelScaling::default(),
         slots_per_host: slots,

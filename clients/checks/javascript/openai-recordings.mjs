@@ -17,7 +17,7 @@ const events = [];
 for await (const event of await transcribe({ stream: true })) events.push(event);
 
 const models = [];
-for await (const model of client.models.list()) models.push(model.id);
+for await (const model of client.models.list()) models.push((await client.models.retrieve(model.id)).id);
 
 const told = {
   models,
@@ -25,6 +25,7 @@ const told = {
   verbose_json: verbose.text,
   segments: verbose.segments.map(({ text }) => text),
   duration: verbose.duration,
+  language: verbose.language,
   stream: events.at(-1).text,
   deltas: events.map(({ delta }) => delta ?? '').join(''),
 };

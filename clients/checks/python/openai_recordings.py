@@ -22,11 +22,12 @@ events = list(transcribe(stream=True))
 print(
     json.dumps(
         {
-            "models": [model.id for model in client.models.list()],
+            "models": [client.models.retrieve(model.id).id for model in client.models.list()],
             "json": transcribe().text,
             "verbose_json": verbose.text,
             "segments": [segment.text for segment in verbose.segments],
             "duration": verbose.duration,
+            "language": verbose.language,
             "stream": events[-1].text,
             "deltas": "".join(event.delta for event in events if event.type == "transcript.text.delta"),
         },

@@ -10,7 +10,7 @@ import wave
 from websockets.sync.client import connect
 
 url, path = sys.argv[1:]
-texts, replies = [], 0
+texts, result, replies = [], [], 0
 
 with wave.open(path) as recording, connect(url) as socket:
     rate = recording.getframerate()
@@ -22,5 +22,6 @@ with wave.open(path) as recording, connect(url) as socket:
         replies += 1
         if reply.get("text"):
             texts.append(reply["text"])
+            result += reply.get("result", [])
 
-print(json.dumps({"text": " ".join(texts), "replies": replies}, indent=2))
+print(json.dumps({"text": " ".join(texts), "result": result, "replies": replies}, indent=2))

@@ -62,6 +62,21 @@ pub enum Suspicion {
     },
 }
 
+impl Suspicion {
+    /// What can be suspected, by the name that it is counted under.
+    pub const LABELS: [&'static str; 3] = ["recording", "noise", "rate"];
+
+    /// See [`LABELS`](Self::LABELS).
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Recording { .. } => Self::LABELS[0],
+            Self::Noise => Self::LABELS[1],
+            Self::Rate { .. } => Self::LABELS[2],
+        }
+    }
+}
+
 impl fmt::Display for Suspicion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

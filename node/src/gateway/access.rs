@@ -17,7 +17,7 @@ use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::reply::HttpError;
-use super::{GatewayState, deepgram, openai, page};
+use super::{GatewayState, deepgram, gstreamer, openai, page};
 use crate::tenants::{Identified, Tenant, TenantSessions};
 
 /// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
@@ -112,6 +112,21 @@ impl GatewayState {
         operator && (self.tenants.asks_for_keys() || peer.ip().to_canonical().is_loopback())
     }
 
+    /// Whoever is served may use a model, if it names one.
+    ///
+    /// # Errors
+    /// It may not. That is counted as a session that was refused.
+    pub(super) fn check_model(&self, dialect: Dialect, model: Option<&str>) -> Result<(), ErrorBody> {
+        let (Some(tenant), Some(model)) = (&self.tenant, model) else { return Ok(()) };
+        tenant.check_model(model).inspect_err(|error| self.note_refused(dialect, error))
+    }
+
+    /// Counts a session that is refused before the node hears of it.
+    fn note_refused(&self, dialect: Dialect, error: &ErrorBody) {
+        self.metrics.observe(&Observation::SessionRequested { dialect });
+        self.metrics.observe(&Observation::SessionRefused { dialect, reason: error.code });
+    }
+
     /// The name of whoever is served; empty where nobody has one.
     pub(super) fn tenant_name(&self) -> &str {
         self.tenant.as_deref().map_or("", Tenant::name)
@@ -120,21 +135,28 @@ impl GatewayState {
 
 /// Looks at a request's key.
 pub(super) async fn look(State(state): State<GatewayState>, request: Request, next: Next) -> Response {
-    let need = need(request.method(), request.uri().path());
-    looked(&state, need, request, next).await
+    let need = need(request.method(), request.uri());
+    let dialect = dialect(request.uri().path());
+    looked(&state, need, dialect, request, next).await
 }
 
-/// The same where every path is a client's.
+/// The same where every path is a client's of vosk-server, which can't go on with an earlier session.
 pub(super) async fn look_at_client(
     State(state): State<GatewayState>,
     request: Request,
     next: Next,
 ) -> Response {
-    looked(&state, Need::Service, request, next).await
+    looked(&state, Need::Session, Dialect::Vosk, request, next).await
 }
 
-async fn looked(state: &GatewayState, need: Need, mut request: Request, next: Next) -> Response {
-    match admit(state, need, request.uri(), request.headers()) {
+async fn looked(
+    state: &GatewayState,
+    need: Need,
+    dialect: Dialect,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match admit(state, need, dialect, request.uri(), request.headers()) {
         Ok(Some(tenant)) => drop(request.extensions_mut().insert(tenant)),
         Ok(None) => {}
         Err(error) => {
@@ -184,6 +206,7 @@ pub(super) fn admit_request(
 fn admit(
     state: &GatewayState,
     need: Need,
+    dialect: Dialect,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<Tenant>>, HttpError> {
@@ -198,16 +221,14 @@ fn admit(
     if need == Need::Session
         && let Err(over) = tenant.check()
     {
-        let dialect = dialect(uri.path());
-        state.metrics.observe(&Observation::SessionRequested { dialect });
-        state.metrics.observe(&Observation::SessionRefused { dialect, reason: over.code });
+        state.note_refused(dialect, &over);
         return Err(over.into());
     }
     Ok(Some(tenant))
 }
 
-fn need(method: &Method, path: &str) -> Need {
-    match path {
+fn need(method: &Method, uri: &Uri) -> Need {
+    match uri.path() {
         "/healthz" | "/livez" | "/startupz" | "/readyz" => Need::Nothing,
         path if page::is_page(path) => Need::Nothing,
         "/metrics" | "/v1/sessions" | "/v1/scaling" => Need::Operation,
@@ -218,7 +239,9 @@ fn need(method: &Method, path: &str) -> Need {
         | "/v1/realtime"
         | "/v1/listen"
         | "/client/dynamic/recognize" => Need::Session,
-        // Of a stream the first message tells whether its session goes on and is no new one; the limits are looked at then.
+        gstreamer::SPEECH if !gstreamer::may_go_on(uri) => Need::Session,
+        // Of other streams only the first message, or the cluster, tells whether a session goes on and is no new one; the limits are
+        // looked at then.
         _ => Need::Service,
     }
 }
@@ -273,8 +296,8 @@ pub(super) fn trace_context(traceparent: Option<&str>, tracestate: Option<&str>)
 }
 
 /// In the shape that the clients of this path read.
-fn refusal(path: &str, error: HttpError) -> Response {
-    if path.starts_with("/v1/audio/") || path == "/v1/realtime" {
+pub(super) fn refusal(path: &str, error: HttpError) -> Response {
+    if path.starts_with("/v1/audio/") || path.starts_with("/v1/models/") || path == "/v1/realtime" {
         return openai::refusal(&error);
     }
     if path == "/v1/listen" {
@@ -342,7 +365,7 @@ mod tests {
 
     #[test]
     fn only_health_is_for_everybody_and_the_cluster_is_its_operators() {
-        let of = |path| need(&Method::GET, path);
+        let of = |uri: &str| need(&Method::GET, &uri.parse().expect("an address"));
         assert_eq!(["/healthz", "/livez", "/startupz", "/readyz"].map(of), [Need::Nothing; 4]);
         assert_eq!([of("/healthz"), of("/readyz"), of("/"), of("/page/x.mjs")], [Need::Nothing; 4]);
         assert_eq!([of("/v1/sessions"), of("/v1/cluster/events"), of("/v1/scaling")], [Need::Operation; 3]);
@@ -353,8 +376,19 @@ mod tests {
             [Need::Service; 4]
         );
         assert_eq!(of("/v1/stream"), Need::Service);
-        assert_eq!(need(&Method::POST, "/v1/models"), Need::Operation);
-        assert_eq!(need(&Method::POST, "/v1/audio/transcriptions"), Need::Session);
+        let posted = |uri: &str| need(&Method::POST, &uri.parse().expect("an address"));
+        assert_eq!(posted("/v1/models"), Need::Operation);
+        assert_eq!(posted("/v1/audio/transcriptions"), Need::Session);
         assert_eq!(of("/v1/realtime"), Need::Session);
+    }
+
+    #[test]
+    fn limits_are_looked_at_before_an_upgrade_where_nothing_can_go_on() {
+        let of = |uri: &str| need(&Method::GET, &uri.parse().expect("an address"));
+        for fresh in ["", "?model=m", "?content-id=", "?content-id=none", "?x=content-id"] {
+            assert_eq!(of(&format!("/client/ws/speech{fresh}")), Need::Session, "{fresh}");
+        }
+        assert_eq!(of("/client/ws/speech?user-id=a&content-id=call+7"), Need::Service, "it may go on");
+        assert_eq!(of("/client/ws/status"), Need::Service);
     }
 }

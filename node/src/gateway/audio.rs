@@ -39,9 +39,24 @@ pub(super) struct LiveAudio {
     source: Source,
     /// What waits to be decoded.
     waiting: Option<Bytes>,
+    /// Whether a mark waits behind it.
+    marked: bool,
+    /// Marks that are on their way through the decoder.
+    passing: usize,
     closed: bool,
     /// Whether the recording has ended, which its stream need not.
     ended: bool,
+}
+
+/// What has come of a stream's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Samples, or room for a message.
+    More,
+    /// All samples of what came before a mark.
+    Mark,
+    /// There will be no more.
+    End,
 }
 
 enum Source {
@@ -75,7 +90,18 @@ impl LiveAudio {
         } else {
             Source::Plain { reader: PcmReader::new(encoding, channels), left: u64::MAX }
         };
-        Ok(Self { sample_rate, channels, kept, source, waiting: None, closed: false, ended: false })
+        Ok(Self::begin((sample_rate, channels), kept, source, None, false))
+    }
+
+    fn begin(
+        (sample_rate, channels): (u32, u8),
+        kept: Channels,
+        source: Source,
+        waiting: Option<Bytes>,
+        closed: bool,
+    ) -> Self {
+        let (marked, passing, ended) = (false, 0, false);
+        Self { sample_rate, channels, kept, source, waiting, marked, passing, closed, ended }
     }
 
     /// How many streams come out.
@@ -88,7 +114,12 @@ impl LiveAudio {
 
     /// Whether a message can be taken.
     pub(super) const fn takes(&self) -> bool {
-        self.waiting.is_none()
+        self.waiting.is_none() && !self.marked
+    }
+
+    /// Asks for a [`Came::Mark`] behind the samples of all that came so far.
+    pub(super) const fn mark(&mut self) {
+        self.marked = true;
     }
 
     /// A message of the client's.
@@ -103,12 +134,12 @@ impl LiveAudio {
         self.closed = true;
     }
 
-    /// Waits for samples and appends them, one buffer a stream; `false` when there will be no more. Returns with none when it takes a
-    /// message again. May be cancelled without losing any.
+    /// Waits for samples and appends them, one buffer a stream. Returns with none when it takes a message again. May be cancelled
+    /// without losing any.
     ///
     /// # Errors
     /// What came can't be decoded. Of packets that come one by one the next one may be better, which the code says.
-    pub(super) async fn more(&mut self, out: &mut [Vec<u8>]) -> Result<bool, ErrorBody> {
+    pub(super) async fn more(&mut self, out: &mut [Vec<u8>]) -> Result<Came, ErrorBody> {
         let kept = self.kept;
         match &mut self.source {
             Source::Plain { reader, left } => {
@@ -116,7 +147,7 @@ impl LiveAudio {
                     let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left = left.saturating_sub(taken as u64);
                     read(reader, kept, &bytes[..taken], out);
-                    return Ok(true);
+                    return Ok(Came::More);
                 }
             }
             Source::Packets { packets, reader } => {
@@ -124,10 +155,15 @@ impl LiveAudio {
                     let mut interleaved = Vec::new();
                     packets.decode(&packet, &mut interleaved)?;
                     read(reader, kept, &interleaved, out);
-                    return Ok(true);
+                    return Ok(Came::More);
                 }
             }
             Source::Compressed { feed, decompressed, reader } => {
+                if self.waiting.is_none() && self.marked && feed.is_some() {
+                    // It goes through the decoder, behind what the decoder was given.
+                    (self.waiting, self.marked) = (Some(Bytes::new()), false);
+                    self.passing += 1;
+                }
                 if self.waiting.is_none() && self.closed {
                     *feed = None;
                 }
@@ -138,19 +174,32 @@ impl LiveAudio {
                         if gone {
                             *feed = None;
                         }
-                        return Ok(true);
+                        return Ok(Came::More);
                     }
                 };
-                if let Some(piece) = piece {
-                    read(reader, kept, &piece?, out);
-                    return Ok(true);
+                match piece.transpose()? {
+                    Some(mark) if mark.is_empty() => {
+                        self.passing = self.passing.saturating_sub(1);
+                        return Ok(Came::Mark);
+                    }
+                    Some(piece) => {
+                        read(reader, kept, &piece, out);
+                        return Ok(Came::More);
+                    }
+                    None => {}
                 }
             }
         }
         // A recording may end before its stream does; what still comes is none of it.
         self.ended = matches!(self.source, Source::Compressed { .. });
         self.waiting = None;
-        if self.closed { Ok(false) } else { pending().await }
+        // Those that its decoder did not come to are behind all samples, too.
+        self.passing += usize::from(std::mem::take(&mut self.marked));
+        if let Some(fewer) = self.passing.checked_sub(1) {
+            self.passing = fewer;
+            return Ok(Came::Mark);
+        }
+        if self.closed { Ok(Came::End) } else { pending().await }
     }
 }
 
@@ -258,15 +307,8 @@ impl Opening {
         let Decompressed { sample_rate, channels, .. } = decompressed;
         let reader = PcmReader::new(Encoding::PcmS16le, channels);
         let feed = self.compressed.take().map(|(feed, _)| feed);
-        Ok(Some(LiveAudio {
-            sample_rate,
-            channels,
-            kept: self.kept,
-            source: Source::Compressed { feed, decompressed, reader },
-            waiting: self.waiting.take(),
-            closed: self.closed,
-            ended: false,
-        }))
+        let (source, waiting) = (Source::Compressed { feed, decompressed, reader }, self.waiting.take());
+        Ok(Some(LiveAudio::begin((sample_rate, channels), self.kept, source, waiting, self.closed)))
     }
 
     /// What it is by the bytes that came.
@@ -290,16 +332,8 @@ impl Opening {
             let left = head.data_bytes.unwrap_or(u64::MAX);
             let source = Source::Plain { reader: head.reader(), left };
             let waiting = Some(first).filter(|first| !first.is_empty());
-            let (kept, closed) = (self.kept, self.closed);
-            return Ok(Some(LiveAudio {
-                sample_rate,
-                channels,
-                kept,
-                source,
-                waiting,
-                closed,
-                ended: false,
-            }));
+            let format = (sample_rate, channels);
+            return Ok(Some(LiveAudio::begin(format, self.kept, source, waiting, self.closed)));
         }
         if self.closed || self.bytes.len() > MAX_HEAD_BYTES {
             let value = format!("{} bytes without samples", self.bytes.len());

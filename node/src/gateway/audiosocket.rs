@@ -62,6 +62,10 @@ impl Wired for AudioSocket {
             }
         }
     }
+
+    fn refusal(&self, _error: &ErrorBody) -> Vec<u8> {
+        hangup().to_vec()
+    }
 }
 
 /// Reads which call it is; `None` when nobody is there.

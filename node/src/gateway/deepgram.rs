@@ -52,10 +52,10 @@ impl Call {
     fn new(id: &str, uri: &Uri) -> Result<Self, ErrorBody> {
         let listen = parse_query(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()))?;
         if !listen.ignored.is_empty() {
-            tracing::debug!(
+            tracing::info!(
                 request = id,
                 ignored = listen.ignored.join(", "),
-                "options that change nothing here"
+                "options of a Deepgram client have no effect"
             );
         }
         let created = humantime::format_rfc3339_millis(UNIX_EPOCH + starling_actors::unix_now()).to_string();
@@ -63,12 +63,12 @@ impl Call {
     }
 
     fn request(&self, sample_rate: u32, live: bool, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
-        let Listen { model, language, interim, phrases, vad_events, utterance_end_ms, .. } = &self.listen;
+        let Listen { model, language, interim, vad_events, utterance_end_ms, .. } = &self.listen;
         // That somebody speaks is known of partials alone.
         let partials = *interim || *vad_events || utterance_end_ms.is_some();
+        let model = model_for_tag(model.as_deref(), language.as_deref(), state)?;
         let options = SessionOptions {
-            words: true,
-            phrases: phrases.clone(),
+            words: state.has_words(model.as_deref()),
             partials: live && partials,
             batch: !live,
             endpointing: Endpointing { silence_ms: self.listen.endpointing_ms, max_segment_ms: None },
@@ -79,13 +79,20 @@ impl Call {
             epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Deepgram,
-            model: model_for_tag(model.as_deref(), language.as_deref(), state)?,
+            model,
             sample_rate,
             options,
             linger: Duration::ZERO,
             by_id: false,
             trace: None,
         })
+    }
+
+    /// The model that is meant, or the node's own choice.
+    fn model(&self, state: &GatewayState) -> Option<String> {
+        let Listen { model, language, .. } = &self.listen;
+        let meant = model_for_tag(model.as_deref(), language.as_deref(), state).ok()?;
+        meant.or_else(|| state.sessions.models().into_iter().next().map(|info| info.name))
     }
 
     /// What becomes of several channels.

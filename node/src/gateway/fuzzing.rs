@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use starling_protocol::native::ErrorBody;
 
-use super::audio::{Channels, LiveAudio, Opening};
+use super::audio::{Came, Channels, LiveAudio, Opening};
 use super::{access, openai, origin};
 use crate::media::opus::OpusPackets;
 use crate::media::{Compressed, decompress};
@@ -112,7 +112,7 @@ async fn more(
     loop {
         tokio::select! {
             biased;
-            more = audio.more(pieces) => return more,
+            more = audio.more(pieces) => return more.map(|came| came != Came::End),
             () = std::future::ready(()), if audio.takes() && !*closed => match messages.next() {
                 Some(message) => audio.push(message),
                 None => {

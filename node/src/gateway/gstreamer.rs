@@ -10,17 +10,18 @@ use axum::Router;
 use axum::extract::Query;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::routing::{any, post, put};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use starling_actors::{Dialect, OpenRequest};
+use starling_actors::{Dialect, OpenRequest, Ready};
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
 use starling_protocol::{Epoch, SessionId};
 
-use super::access::Admitted;
+use super::access::{self, Admitted};
+use super::transcriptions::model_for_tag;
 use super::{GatewayState, bounded, operator, tracked};
 
 mod recognize;
@@ -30,13 +31,19 @@ mod workers;
 
 pub use workers::Workers;
 
+/// Where live speech comes in.
+pub(super) const SPEECH: &str = "/client/ws/speech";
+
 /// What the original takes a missing id for.
 const NO_ID: &str = "none";
+
+/// Longest id in a log, in characters.
+const MOST_SHOWN: usize = 128;
 
 /// Paths as kaldi-gstreamer-server has them.
 pub(super) fn router() -> Router<GatewayState> {
     Router::new()
-        .route("/client/ws/speech", any(speak))
+        .route(SPEECH, any(speak))
         .route("/client/ws/status", any(watch))
         .route("/client/dynamic/recognize", put(recognize::recognize).post(recognize::recognize))
         .route("/client/dynamic/reference", post(reference::keep))
@@ -49,7 +56,12 @@ struct CallQuery {
     content_type: Option<String>,
     #[serde(rename = "content-id")]
     content_id: Option<String>,
+    /// Who speaks, for the log.
+    #[serde(rename = "user-id")]
+    user_id: Option<String>,
     model: Option<String>,
+    /// Chooses a model.
+    language: Option<String>,
 }
 
 /// A stream that is to be opened.
@@ -60,35 +72,78 @@ struct Call {
     /// Whether the session is found again by the client's content id.
     named: bool,
     model: Option<String>,
+    language: Option<String>,
+    /// Whose it is and what it is called, as the client says: for the log alone.
+    user: String,
+    content: String,
 }
 
 impl Call {
     fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
-        let content_id = query.content_id.filter(|id| !id.is_empty() && id != NO_ID);
+        let user =
+            query.user_id.or_else(|| header(headers, "device-id")).or_else(|| header(headers, "user-id"));
+        let content = query.content_id.clone().or_else(|| header(headers, "content-id"));
+        let content_id = query.content_id.filter(|id| is_id(id));
         Self {
+            user: shown(user),
+            content: shown(content),
             media: parse_content_type(query.content_type.as_deref()),
             session: content_id.as_deref().map_or_else(SessionId::random, |id| session_of(tenant, id)),
             named: content_id.is_some(),
             model: model.filter(|name| !name.is_empty()),
+            language: query.language.filter(|tag| !tag.is_empty()),
         }
     }
 
+    /// Says whose the session is, as the original does.
+    fn log(&self, ready: &Ready) {
+        tracing::info!(
+            session = %ready.session,
+            user = self.user,
+            content = self.content,
+            model = ready.model,
+            goes_on = ready.resumed,
+            "a client of kaldi-gstreamer-server's protocol is heard"
+        );
+    }
+
     /// The session that is opened, or gone on with by a client that has nothing but its content id.
-    fn request(&self, sample_rate: u32, state: &GatewayState) -> OpenRequest {
-        OpenRequest {
+    ///
+    /// # Errors
+    /// No model is for its language.
+    fn request(&self, sample_rate: u32, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
+        let model = model_for_tag(self.model.as_deref(), self.language.as_deref(), state)?;
+        let words = state.has_words(model.as_deref());
+        Ok(OpenRequest {
             session: self.session,
             epoch: Epoch(1),
             tenant: String::new(),
             dialect: Dialect::Gstreamer,
-            model: self.model.clone(),
+            model,
             sample_rate,
-            options: SessionOptions { words: true, ..SessionOptions::default() },
+            options: SessionOptions { words, ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
             trace: None,
-        }
+        })
     }
+}
+
+/// What a client says, as far as it is logged.
+fn shown(said: Option<String>) -> String {
+    said.map_or_else(|| NO_ID.to_owned(), |said| said.chars().take(MOST_SHOWN).collect())
+}
+
+/// Whether it says which.
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id != NO_ID
+}
+
+/// Whether a call at this address may go on with a session, which only the cluster knows.
+pub(super) fn may_go_on(uri: &Uri) -> bool {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.any(|(name, value)| name == "content-id" && is_id(&value))
 }
 
 /// The session of a tenant's content id: the same on every node, and one that no other tenant and no client of another dialect
@@ -112,11 +167,14 @@ async fn speak(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let call = Call::new(query, &headers, state.tenant_name());
-    match upgrade {
-        Ok(upgrade) => bounded(upgrade)
-            .on_upgrade(move |socket| tracked(state.clone(), speech::serve(socket, state, call))),
-        Err(rejection) => operator::no_upgrade("/client/ws/speech", &rejection),
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return operator::no_upgrade(SPEECH, &rejection),
+    };
+    if let Err(error) = state.check_model(Dialect::Gstreamer, call.model.as_deref()) {
+        return access::refusal(SPEECH, error.into());
     }
+    bounded(upgrade).on_upgrade(move |socket| tracked(state.clone(), speech::serve(socket, state, call)))
 }
 
 async fn watch(
@@ -140,6 +198,8 @@ fn reference_file(folder: &std::path::Path, content_id: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -159,6 +219,26 @@ mod tests {
             [call(None), call(Some("")), call(Some("none")), call(Some("a"))],
             [false, false, false, true]
         );
+    }
+
+    #[test]
+    fn who_speaks_is_known_by_the_query_or_by_a_header_and_is_no_long_story() {
+        let call = |user: Option<&str>, headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let query = CallQuery { user_id: user.map(str::to_owned), ..CallQuery::default() };
+            let call = Call::new(query, &headers.collect(), "");
+            (call.user, call.content)
+        };
+        let said = |user: &str, content: &str| (user.to_owned(), content.to_owned());
+        assert_eq!(call(None, &[]), said("none", "none"));
+        assert_eq!(call(Some("ann"), &[("device-id", "x")]), said("ann", "none"));
+        assert_eq!(
+            call(None, &[("device-id", "phone-7"), ("content-id", "call 1")]),
+            said("phone-7", "call 1")
+        );
+        assert_eq!(call(Some(&"a".repeat(1_000)), &[]).0.len(), MOST_SHOWN);
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::fs::File;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
+use axum::extract::{Multipart, Path};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 use starling_actors::{Dialect, OpenRequest};
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
-use starling_protocol::openai::{error_object, is_theirs};
+use starling_protocol::openai::{error_object, is_theirs, language_name};
 use starling_protocol::{Epoch, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -31,6 +32,9 @@ use crate::transcribe::subtitles;
 
 /// Longest field beside the file: a prompt.
 const MOST_FIELD_BYTES: usize = 64 * 1024;
+
+/// Fields without effect that are named in the log: more than the interface has.
+const MOST_IGNORED: usize = 16;
 
 /// Deltas that wait for a client that doesn't read; then decoding waits.
 const WAITING_DELTAS: usize = 16;
@@ -64,6 +68,17 @@ pub(super) struct Form {
     format: Format,
     words: bool,
     stream: bool,
+    /// Fields that change nothing here, by name.
+    ignored: Vec<String>,
+}
+
+impl Form {
+    /// Prompts and temperatures have no meaning for the engines here, and unknown fields none at all.
+    fn ignore(&mut self, name: String) {
+        if self.ignored.len() < MOST_IGNORED && !self.ignored.contains(&name) {
+            self.ignored.push(name);
+        }
+    }
 }
 
 pub(super) async fn transcribe(
@@ -84,8 +99,11 @@ async fn answer(
         HttpError::new(rejection.status(), ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
     })?;
     let GatewaySettings { peer_timeout, max_recording, .. } = state.settings;
-    let Form { file, model, language, format, words, stream } =
+    let Form { file, model, language, format, words, stream, ignored } =
         read(form, peer_timeout, max_recording).await?;
+    if !ignored.is_empty() {
+        tracing::info!(ignored = ignored.join(", "), "fields of an OpenAI client's request have no effect");
+    }
     let file = file.ok_or_else(|| ErrorBody::field("file", "absent", "a recording"))?;
     let samples = Samples::stored(file).await?;
     let named = model.as_deref().filter(|model| !is_theirs(model));
@@ -111,7 +129,7 @@ async fn answer(
     let transcription = decode(attached, samples).await?.whole()?;
     let language = state.sessions.models().into_iter().find(|info| info.name == transcription.model);
     let language = language.map(|info| info.language).unwrap_or_default();
-    Ok(shown(&transcription, &language, format, words))
+    Ok(shown(&transcription, language_name(&language), format, words))
 }
 
 /// Reads a form whose file has `limit` bytes at most.
@@ -152,8 +170,7 @@ pub(super) async fn read(
             }
             "timestamp_granularities[]" | "timestamp_granularities" => form.words |= value == "word",
             "stream" => form.stream = matches!(value.as_str(), "true" | "True" | "1"),
-            // Prompts and temperatures have no meaning for the engines here, and unknown fields none at all.
-            _ => tracing::debug!(name, "a field of a transcription request has no effect"),
+            _ => form.ignore(name),
         }
     }
     Ok(form)
@@ -194,15 +211,17 @@ fn shown(transcription: &Transcription, language: &str, format: Format, words: b
     };
     let Transcription { text, segments, duration, .. } = transcription;
     match format {
-        Format::Json => {
-            let usage = json!({ "type": "duration", "seconds": duration.ceil() });
-            Json(json!({ "text": text, "usage": usage })).into_response()
-        }
+        Format::Json => Json(json!({ "text": text, "usage": usage(*duration) })).into_response(),
         Format::Text => plain(format!("{text}\n"), "text/plain; charset=utf-8"),
         Format::Srt => plain(subtitles::srt(segments), "application/x-subrip; charset=utf-8"),
         Format::Vtt => plain(subtitles::vtt(segments), "text/vtt; charset=utf-8"),
         Format::VerboseJson => Json(verbose(transcription, language, words)).into_response(),
     }
+}
+
+/// What the recording would be charged for where it is.
+fn usage(duration: f64) -> Value {
+    json!({ "type": "duration", "seconds": duration.ceil() })
 }
 
 /// With what no engine here knows at the value that says nothing.
@@ -232,6 +251,7 @@ fn verbose(transcription: &Transcription, language: &str, words: bool) -> Value 
         "duration": transcription.duration,
         "text": transcription.text,
         "segments": segments,
+        "usage": usage(transcription.duration),
     });
     if words {
         let words = spoken.flat_map(|segment| &segment.words);
@@ -271,6 +291,32 @@ fn events(
         };
         Some((event, (finals, decoding, first)))
     })
+}
+
+/// A model by its name, or one of `OpenAI`'s own names, which can be asked for, too.
+pub(super) async fn model(Admitted(state): Admitted, Path(name): Path<String>) -> Response {
+    let models = state.sessions.models();
+    if is_theirs(&name) || models.iter().any(|info| info.name == name) {
+        return Json(ModelName::new(&name)).into_response();
+    }
+    let names: Vec<&str> = models.iter().map(|info| info.name.as_str()).collect();
+    let error = ErrorBody::field("model", format!("{name:?}"), format!("one of {}", names.join(", ")));
+    refusal(&ErrorBody { code: ErrorCode::UnknownModel, ..error }.into())
+}
+
+/// A model as clients of `OpenAI` know one.
+#[derive(Serialize)]
+pub(super) struct ModelName<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+impl<'a> ModelName<'a> {
+    pub(super) const fn new(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "starling" }
+    }
 }
 
 pub(super) fn refusal(error: &HttpError) -> Response {

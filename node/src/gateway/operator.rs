@@ -17,9 +17,11 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 use super::GatewayState;
 use super::access::{Admitted, Operator};
 use super::health::{self, unready};
+use super::openai::ModelName;
 use super::reply::HttpError;
 use crate::cluster::{ClusterReport, Directory, DrainError, ModelOutcome, UnknownNode};
 use crate::metrics::Scrape;
+use crate::models::Capable;
 use crate::sessions::ModelInfo;
 
 #[derive(Serialize)]
@@ -28,15 +30,6 @@ struct ModelList<'a> {
     object: &'static str,
     data: Vec<ModelName<'a>>,
     models: Vec<ModelEntry<'a>>,
-}
-
-/// A model as clients of `OpenAI` know one.
-#[derive(Serialize)]
-struct ModelName<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'static str,
 }
 
 #[derive(Serialize)]
@@ -51,14 +44,6 @@ struct ModelEntry<'a> {
     slots: Slots,
 }
 
-/// What can be asked of a model.
-#[derive(Serialize)]
-struct Capable {
-    words: bool,
-    alternatives: bool,
-    phrases: bool,
-}
-
 #[derive(Serialize, Default)]
 struct Slots {
     total: usize,
@@ -71,13 +56,7 @@ pub(super) async fn models(Admitted(state): Admitted) -> Response {
     let models = state.sessions.models();
     let entries = models.iter().enumerate();
     let directory = state.cluster.directory();
-    let data = models.iter().map(|info| ModelName {
-        id: &info.name,
-        object: "model",
-        created: 0,
-        owned_by: "starling",
-    });
-    let data = data.collect();
+    let data = models.iter().map(|info| ModelName::new(&info.name)).collect();
     let models = entries.map(|(index, info)| entry(info, index == 0, &status, &directory)).collect();
     Json(ModelList { object: "list", data, models }).into_response()
 }
@@ -94,11 +73,7 @@ fn entry<'a>(
         language: &info.language,
         engine: info.engine,
         sample_rate: info.sample_rate,
-        capabilities: Capable {
-            words: info.capabilities.words,
-            alternatives: info.capabilities.alternatives,
-            phrases: info.capabilities.phrases,
-        },
+        capabilities: info.capabilities.into(),
         default,
         ready: now.is_some_and(|model| unready(model, directory).is_none()),
         slots: now.map_or_else(Slots::default, |model| Slots {

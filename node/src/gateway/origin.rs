@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::GatewayState;
-use super::reply::HttpError;
+use super::access::refusal;
 use crate::cluster::Directory;
 
 /// Any page.
@@ -52,7 +52,7 @@ async fn look(State(state): State<GatewayState>, request: Request, next: Next) -
     let headers = request.headers();
     let mut response = match check(&state, headers.get(header::ORIGIN), headers.get(header::HOST)) {
         Ok(()) => next.run(request).await,
-        Err(error) => HttpError::new(StatusCode::FORBIDDEN, error).into_response(),
+        Err(error) => refusal(request.uri().path(), error.into()),
     };
     for (name, value) in FOR_BROWSERS {
         response.headers_mut().insert(name, value);

@@ -191,7 +191,8 @@ impl Samples {
         let feeding = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut next = Some(Bytes::from(first));
             while let Some(piece) = next {
-                if sender.send(piece).await.is_err() {
+                // An empty one would be a mark.
+                if !piece.is_empty() && sender.send(piece).await.is_err() {
                     // The decoder has said why it takes no more.
                     return Ok(());
                 }

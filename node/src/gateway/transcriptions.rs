@@ -18,10 +18,10 @@ use starling_protocol::{Epoch, Segment, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::GatewayState;
 use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
+use super::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 
 /// How long the last finals may take once the whole recording was handed on: as for a caller's last final, some segments
@@ -280,6 +280,7 @@ struct Track {
 impl Track {
     fn new(attached: Attached, listener: Option<mpsc::Sender<Final>>) -> Self {
         let Attached { ready, input, output } = attached;
+        note_warnings(&ready);
         Self { input, output, model: ready.model, collected: Collected { listener, ..Collected::default() } }
     }
 

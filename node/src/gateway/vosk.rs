@@ -17,8 +17,8 @@ use starling_protocol::{Epoch, SessionId};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lockstep::{Awaited, Ended, Lockstep, Reply};
-use super::GatewayState;
 use super::link::{Link, Received, SendError, close, close_code};
+use super::{GatewayState, note_warnings};
 use crate::sessions::{Attached, Input, Output, feed};
 
 mod lockstep;
@@ -62,6 +62,9 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
         connection.link.writer().close(*code, reason).await;
     }
     if let Some(session) = connection.session {
+        if let Some(reason) = session.replies.failure() {
+            tracing::warn!(session = %session.id, reason, "a client that can't be told got a text with a hole in it");
+        }
         // A client of this protocol can't come back: nothing is kept for it.
         session.input.abandon().await;
     }
@@ -69,7 +72,8 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
 
 struct Settings {
     sample_rate: f64,
-    words: bool,
+    /// `None` where nothing was said of them: they are shown where the model has them.
+    words: Option<bool>,
     alternatives: i64,
     phrases: Vec<String>,
     model: Option<String>,
@@ -79,7 +83,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sample_rate: DEFAULT_SAMPLE_RATE,
-            words: false,
+            words: None,
             alternatives: 0,
             phrases: Vec::new(),
             model: None,
@@ -88,6 +92,7 @@ impl Default for Settings {
 }
 
 struct Session {
+    id: SessionId,
     input: Box<dyn Input>,
     output: Box<dyn Output>,
     replies: Lockstep,
@@ -160,7 +165,7 @@ impl Connection {
         }
         let settings = &mut self.settings;
         settings.sample_rate = config.sample_rate.unwrap_or(settings.sample_rate);
-        settings.words = config.words.unwrap_or(settings.words);
+        settings.words = config.words.or(settings.words);
         settings.alternatives = config.max_alternatives.unwrap_or(settings.alternatives);
         if let Some(phrases) = config.phrase_list {
             settings.phrases = phrases;
@@ -202,10 +207,15 @@ impl Connection {
         let _ = session.input.end().await;
         session.wait(Awaited::Done, END_TIMEOUT).await;
         let ended = session.replies.ended().cloned();
+        let failure = session.replies.failure().map(str::to_owned);
         let reply = session.replies.joined_reply();
         self.answer(reply).await?;
         match ended {
-            Some(Ended::Done) => Err(Over::Close(close::NORMAL, String::new())),
+            Some(Ended::Done) => Err(match failure {
+                // The texts are all told, and there is a hole in them.
+                Some(failure) => Over::Close(close::INTERNAL, failure),
+                None => Over::Close(close::NORMAL, String::new()),
+            }),
             Some(Ended::Failed(error)) => Err(error.into()),
             Some(Ended::Silently) | None => {
                 tracing::warn!("the session did not end within {END_TIMEOUT:?} of the end of its audio");
@@ -245,9 +255,10 @@ impl Connection {
     /// The session, opened at the first audio: only then are the settings complete.
     async fn opened(&mut self) -> Result<&mut Session, Over> {
         if self.session.is_none() {
-            let request = self.settings.request()?;
+            let request = self.settings.request(&self.state)?;
             let source_hz = request.sample_rate;
             let Attached { ready, input, output } = self.state.sessions.open(request).await?;
+            note_warnings(&ready);
             let decode_hz = self.state.sample_rate_of(&ready.model);
             let rates = RateMap::new(source_hz, decode_hz).map_err(|error| {
                 tracing::error!("model {}: {error}", ready.model);
@@ -255,9 +266,10 @@ impl Connection {
             })?;
             tracing::debug!(session = %ready.session, model = ready.model, source_hz, "vosk-server session opened");
             self.session = Some(Session {
+                id: ready.session,
                 input,
                 output,
-                replies: Lockstep::new(rates, self.settings.words, self.settings.alternatives > 0),
+                replies: Lockstep::new(rates, self.settings.shows_words(), self.settings.alternatives > 0),
             });
         }
         self.session.as_mut().ok_or(Over::Gone)
@@ -298,7 +310,11 @@ impl Session {
 }
 
 impl Settings {
-    fn request(&self) -> Result<OpenRequest, ErrorBody> {
+    fn shows_words(&self) -> bool {
+        self.words.unwrap_or(true)
+    }
+
+    fn request(&self, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
         let rate = self.sample_rate;
         if rate.fract() != 0.0 || !(f64::from(MIN_SAMPLE_RATE)..=f64::from(MAX_SAMPLE_RATE)).contains(&rate) {
             let allowed = format!("a whole number from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}");
@@ -317,7 +333,7 @@ impl Settings {
             model: self.model.clone(),
             sample_rate: rate as u32,
             options: SessionOptions {
-                words: self.words,
+                words: self.words.unwrap_or_else(|| state.has_words(self.model.as_deref())),
                 alternatives,
                 phrases: self.checked_phrases()?,
                 // A reply is due for each step of 100 ms, and a fresh text with it.
@@ -354,6 +370,6 @@ impl Settings {
 
     /// The final of a connection that has sent no audio.
     fn nothing_said(&self) -> Reply {
-        Reply { text: final_reply(&[], self.words, self.alternatives > 0), confirm: None }
+        Reply { text: final_reply(&[], self.shows_words(), self.alternatives > 0), confirm: None }
     }
 }

@@ -60,6 +60,10 @@ impl Wired for Wyoming {
         }
         wire.close().await;
     }
+
+    fn refusal(&self, error: &ErrorBody) -> Vec<u8> {
+        error_event(error)
+    }
 }
 
 /// Why a connection is over.

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use starling_actors::{Dialect, GOSSIP_REFUSALS, NodeStatus, SESSION_OUTCOMES};
+use starling_core::audio::Suspicion;
 use starling_core::pool::HostEnd;
 use starling_core::session::LossCause;
 use starling_protocol::native::ErrorCode;
@@ -57,6 +58,7 @@ pub(super) struct Counters {
     pub(super) words_lost: Family<ModelLabel, Counter>,
     pub(super) audio: Family<DialectLabel, SecondsCounter>,
     pub(super) backpressure: SecondsCounter,
+    pub(super) suspect_audio: Family<ReasonLabel, Counter>,
     pub(super) finals: Family<CauseLabels, Counter>,
     pub(super) decoders_lost: Family<CauseLabels, Counter>,
     pub(super) standbys_promoted: Family<ModelLabel, Counter>,
@@ -116,6 +118,8 @@ impl Counters {
         add(registry, "audio_received_seconds", "Audio taken from clients", &self.audio);
         let help = "Time that audio waited to be taken in because a session's journal was full";
         add(registry, "backpressure_seconds", help, &self.backpressure);
+        let help = "Sessions whose audio is most likely not what it was said to be, by what it looks like";
+        add(registry, "suspect_audio", help, &self.suspect_audio);
     }
 
     fn register_decoding(&self, registry: &mut Registry) {
@@ -152,6 +156,7 @@ impl Counters {
         };
         RESUME_REFUSALS.map(error_label).into_iter().for_each(|reason| fixed(&self.resumes_refused, reason));
         KEY_REFUSALS.into_iter().for_each(|reason| fixed(&self.keys_refused, reason.to_owned()));
+        Suspicion::LABELS.into_iter().for_each(|reason| fixed(&self.suspect_audio, reason.to_owned()));
         GOSSIP_REFUSALS.into_iter().for_each(|reason| fixed(&self.gossip_refused, reason.to_owned()));
         let _ = self.spans_dropped();
     }

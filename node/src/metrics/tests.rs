@@ -29,7 +29,12 @@ fn pool(pool: u64, stage: Stage) -> ModelStatus {
         determinism: None,
         language: "en".to_owned(),
         engine: EngineKind::Scripted,
-        capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: Capabilities {
+            words: true,
+            alternatives: true,
+            phrases: false,
+            ..Capabilities::default()
+        },
         sample_rate: 16_000,
         hosts_ready: 2,
         hosts_total: 2,
@@ -114,6 +119,7 @@ fn observe_everything(metrics: &Metrics) {
     metrics.note_resume_refused(ErrorCode::Gap);
     metrics.note_backpressure(SECOND);
     metrics.note_key_refused("no_key");
+    metrics.note_suspect_audio("rate");
 }
 
 #[test]
@@ -136,6 +142,7 @@ fn what_is_observed_is_counted() {
         r#"starling_hosts_exited_total{model="fake",cause="crashed"} 1"#,
         r#"starling_resumes_refused_total{reason="gap"} 1"#,
         "starling_backpressure_seconds_total 1.0",
+        r#"starling_suspect_audio_total{reason="rate"} 1"#,
         "starling_clock_stalls_total 1",
         "starling_gossip_round_trip_seconds_count 1",
         r#"starling_certificate_expiry_timestamp_seconds{certificate="cluster"} 32503680000"#,

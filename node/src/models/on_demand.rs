@@ -78,6 +78,10 @@ impl Sessions for OnDemand {
         self.sessions.open(request).await
     }
 
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        self.sessions.go_on(request).await
+    }
+
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
         self.sessions.resume(request).await
     }

@@ -41,6 +41,12 @@ impl TenantSessions {
         Self { tenant, sessions, trace, observer }
     }
 
+    /// The request as this tenant's.
+    fn own(&self, request: OpenRequest) -> OpenRequest {
+        let trace = request.trace.or_else(|| self.trace.clone());
+        OpenRequest { tenant: self.tenant.name().to_owned(), trace, ..request }
+    }
+
     /// Counts a session that is refused before the node hears of it.
     fn note_refused(&self, dialect: Dialect, body: &ErrorBody) {
         self.observer.observe(&Observation::SessionRequested { dialect });
@@ -57,14 +63,8 @@ impl TenantSessions {
             let first = self.models().into_iter().next().map(|model| model.name);
             return Ok(first.or_else(|| self.tenant.models.first().cloned()));
         };
-        if self.tenant.may_use(&name) {
-            return Ok(Some(name));
-        }
-        let allowed = self.tenant.models.join(", ");
-        Err(ErrorBody {
-            code: ErrorCode::Forbidden,
-            ..ErrorBody::field("model", name, format!("one that this key may use: {allowed}"))
-        })
+        self.tenant.check_model(&name)?;
+        Ok(Some(name))
     }
 }
 
@@ -74,25 +74,26 @@ impl Sessions for TenantSessions {
         let dialect = request.dialect;
         let model = self.model(request.model.take());
         request.model = model.inspect_err(|body| self.note_refused(dialect, body))?;
-        request.tenant = self.tenant.name().to_owned();
-        request.trace = request.trace.or_else(|| self.trace.clone());
-        let session = request.session;
-        match Pass::new(&self.tenant, session, false) {
-            Ok(pass) => Ok(pass.counting(self.sessions.open(request).await?)),
-            // Whether it goes on, on whatever node, only the answer tells.
-            Err(over) if request.by_id => {
-                let attached = self.sessions.open(request).await?;
-                if !attached.ready.resumed {
-                    attached.input.abandon().await;
-                    return Err(over);
-                }
-                Ok(Pass::new(&self.tenant, session, true)?.counting(attached))
-            }
-            Err(over) => {
-                self.note_refused(dialect, &over);
-                Err(over)
+        let request = self.own(request);
+        let over = match Pass::new(&self.tenant, request.session, false) {
+            Ok(pass) => return Ok(pass.counting(self.sessions.open(request).await?)),
+            Err(over) => over,
+        };
+        if request.by_id {
+            // One that goes on is no new one, and whether it does the cluster knows. Nothing is begun to see it.
+            match self.go_on(request).await {
+                Err(error) if error.code == ErrorCode::UnknownSession => {}
+                answer => return answer,
             }
         }
+        self.note_refused(dialect, &over);
+        Err(over)
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        let request = self.own(request);
+        let pass = Pass::new(&self.tenant, request.session, true)?;
+        Ok(pass.counting(self.sessions.go_on(request).await?))
     }
 
     async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {

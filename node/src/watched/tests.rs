@@ -5,6 +5,7 @@ use starling_protocol::native::{Resume, SessionOptions};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
 
 use super::*;
+use crate::metrics::MetricsOptions;
 
 /// What was done with a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,10 @@ impl Sessions for Played {
         Ok(self.attached())
     }
 
+    async fn go_on(&self, _request: OpenRequest) -> Result<Attached, ErrorBody> {
+        Ok(self.attached())
+    }
+
     async fn resume(&self, _request: ResumeRequest) -> Result<Attached, ErrorBody> {
         Ok(self.attached())
     }
@@ -100,6 +105,10 @@ impl Sessions for Played {
     async fn session_reports(&self, _most: usize) -> Vec<SessionReport> {
         Vec::new()
     }
+}
+
+fn watched(played: Arc<Played>, most: Duration) -> WatchedSessions {
+    WatchedSessions::new(played, most, Arc::new(Metrics::new([], MetricsOptions::default())))
 }
 
 fn a_request() -> OpenRequest {
@@ -121,7 +130,7 @@ fn a_request() -> OpenRequest {
 async fn a_session_that_is_too_long_is_ended_with_all_that_it_heard_and_the_reason() {
     let played = Arc::new(Played::default());
     let seen = Arc::clone(&played.seen);
-    let sessions = WatchedSessions::new(played, Duration::from_secs(1));
+    let sessions = watched(played, Duration::from_secs(1));
     let Attached { mut input, mut output, .. } = sessions.open(a_request()).await.expect("opens");
     for _ in 0..3 {
         input.audio(&[0; 10_000]).await.expect("is read on");
@@ -142,7 +151,7 @@ async fn a_session_that_is_too_long_is_ended_with_all_that_it_heard_and_the_reas
 async fn what_was_heard_before_a_resume_counts() {
     let played = Arc::new(Played { have_until: 7_999, ..Played::default() });
     let seen = Arc::clone(&played.seen);
-    let sessions = WatchedSessions::new(played, Duration::from_secs(1));
+    let sessions = watched(played, Duration::from_secs(1));
     let resume = Resume {
         token: String::new(),
         epoch: Epoch(2),
@@ -159,7 +168,7 @@ async fn what_was_heard_before_a_resume_counts() {
 #[tokio::test]
 async fn without_a_limit_a_session_goes_on_and_its_end_is_its_own() {
     let played = Arc::new(Played::default());
-    let sessions = WatchedSessions::new(played, Duration::ZERO);
+    let sessions = watched(played, Duration::ZERO);
     let Attached { mut input, mut output, .. } = sessions.open(a_request()).await.expect("opens");
     input.audio(&vec![0; 1 << 20]).await.expect("taken");
     input.end().await.expect("taken");
@@ -170,7 +179,7 @@ async fn without_a_limit_a_session_goes_on_and_its_end_is_its_own() {
 async fn audio_that_is_a_recording_is_told_once_and_passed_on() {
     let played = Arc::new(Played::default());
     let seen = Arc::clone(&played.seen);
-    let sessions = WatchedSessions::new(played, Duration::ZERO);
+    let sessions = watched(played, Duration::ZERO);
     let Attached { mut input, mut output, .. } = sessions.open(a_request()).await.expect("opens");
     input.audio(b"fLaC and what follows").await.expect("taken");
     input.audio(b"fLaC and what follows").await.expect("taken");

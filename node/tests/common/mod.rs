@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod quic;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use starling_node::cluster::{Cluster, Watcher};
 use starling_node::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use starling_node::gateway::gstreamer::Workers;
 use starling_node::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_router,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service,
     quic as quic_gateway, vosk_router, wyoming_service,
 };
 use starling_node::metrics::{Metrics, MetricsOptions};
@@ -27,8 +28,8 @@ use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
 use starling_node::tls::Certificate;
 use starling_protocol::control::SessionReport;
-use starling_protocol::native::{ErrorBody, Final};
-use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final};
+use starling_protocol::{CutCause, Epoch, Segment, SessionId, SourceOffset};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -169,6 +170,8 @@ struct FakeSessions {
     /// And how many sessions are opened before.
     refusal: Mutex<Option<(usize, ErrorBody)>>,
     status: Mutex<NodeStatus>,
+    /// Sessions that their clients can come back to by their ids.
+    named: Mutex<HashSet<SessionId>>,
 }
 
 impl FakeSessions {
@@ -183,7 +186,10 @@ impl FakeSessions {
         let (events, event_receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(64 << 20));
         let (session, epoch, resumed, sample_rate) = match &opened {
-            Opened::New(request) => (request.session, Epoch(1), false, request.sample_rate),
+            Opened::New(request) => {
+                let known = request.by_id && !self.named.lock().expect("lock").insert(request.session);
+                (request.session, Epoch(1), known, request.sample_rate)
+            }
             Opened::Resumed(request) => (request.session, request.resume.epoch, true, 16_000),
         };
         let input = FakeInput { seen: seen_sender, room: Arc::clone(&room), abandoned: false };
@@ -214,12 +220,19 @@ impl Sessions for FakeSessions {
         self.attach(Opened::New(request))
     }
 
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        if self.named.lock().expect("lock").contains(&request.session) {
+            return self.attach(Opened::New(request));
+        }
+        Err(ErrorBody::new(ErrorCode::UnknownSession, "no such session"))
+    }
+
     async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
         self.attach(Opened::Resumed(request))
     }
 
     fn models(&self) -> Vec<ModelInfo> {
-        vec![model("fake", "en"), model("other", "ko")]
+        vec![model("fake", "en", true), model("other", "ko", false)]
     }
 
     async fn status(&self) -> NodeStatus {
@@ -255,11 +268,17 @@ impl FakeNode {
     }
 
     pub async fn with_idle(settings: GatewaySettings, idle: Duration) -> Self {
-        Self::of(settings, idle, Tenants::new(Vec::new()), None, None).await
+        Self::of(settings, idle, Tenants::new(Vec::new()), None, None, 0).await
+    }
+
+    /// One where an address may have so many connections.
+    pub async fn with_places(per_address: u32) -> Self {
+        let (settings, tenants) = (GatewaySettings::default(), Tenants::new(Vec::new()));
+        Self::of(settings, Duration::ZERO, tenants, None, None, per_address).await
     }
 
     pub async fn with_tenants(tenants: Arc<Tenants>) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None, None).await
+        Self::of(GatewaySettings::default(), Duration::ZERO, tenants, None, None, 0).await
     }
 
     pub async fn over_quic(
@@ -268,11 +287,12 @@ impl FakeNode {
         cert: &Arc<Certificate>,
     ) -> Self {
         let tls = cert.acceptor().expect("fine");
-        Self::of(settings, Duration::ZERO, tenants, Some(tls), Some(cert)).await
+        Self::of(settings, Duration::ZERO, tenants, Some(tls), Some(cert), 0).await
     }
 
     pub async fn over_tls(tls: TlsAcceptor) -> Self {
-        Self::of(GatewaySettings::default(), Duration::ZERO, Tenants::new(Vec::new()), Some(tls), None).await
+        let (settings, tenants) = (GatewaySettings::default(), Tenants::new(Vec::new()));
+        Self::of(settings, Duration::ZERO, tenants, Some(tls), None, 0).await
     }
 
     async fn of(
@@ -281,12 +301,14 @@ impl FakeNode {
         tenants: Arc<Tenants>,
         tls: Option<TlsAcceptor>,
         quic: Option<&Arc<Certificate>>,
+        per_address: u32,
     ) -> Self {
         let (sender, played) = mpsc::unbounded_channel();
         let sessions = Arc::new(FakeSessions {
             played: sender,
             refusal: Mutex::new(None),
             status: Mutex::new(NodeStatus::default()),
+            named: Mutex::default(),
         });
         let cluster = Arc::new(Cluster::alone("fake-node").expect("a name"));
         let gateway = Gateway {
@@ -319,7 +341,7 @@ impl FakeNode {
         let (stopping, closing) = (gateway.stopping.clone(), gateway.closing.clone());
         let state = GatewayState::from(gateway);
         let serving = Serving {
-            places: Places::new(100, 0),
+            places: Places::new(100, per_address),
             head_timeout: settings.handshake_timeout,
             peer_timeout: settings.peer_timeout,
             accepting: CancellationToken::new(),
@@ -336,7 +358,7 @@ impl FakeNode {
         });
         let (http, http_address) = listen().await;
         let (vosk, vosk_address) = listen().await;
-        tokio::spawn(accept(http, tls.clone(), http_router(state.clone()), serving.clone()));
+        tokio::spawn(accept(http, tls.clone(), http_service(state.clone()), serving.clone()));
         tokio::spawn(accept(vosk, tls.clone(), vosk_router(state.clone()), serving.clone()));
         let (audiosocket, audiosocket_address) = listen().await;
         let (wyoming, wyoming_address) = listen().await;
@@ -392,13 +414,13 @@ impl FakeNode {
     }
 }
 
-fn model(name: &str, language: &str) -> ModelInfo {
+fn model(name: &str, language: &str, words: bool) -> ModelInfo {
     ModelInfo {
         name: name.to_owned(),
         language: language.to_owned(),
         engine: "fake",
         sample_rate: 16_000,
-        capabilities: Capabilities { words: true, alternatives: true, phrases: false },
+        capabilities: Capabilities { words, alternatives: true, phrases: false, ..Capabilities::default() },
     }
 }
 

@@ -1,9 +1,6 @@
 //! What the query of `/v1/listen` asks for.
 
-use crate::limits::{
-    ENDPOINT_SILENCE_MS, MAX_CHANNELS, MAX_PHRASE_BYTES, MAX_PHRASES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE,
-    OPUS_RATES,
-};
+use crate::limits::{ENDPOINT_SILENCE_MS, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, OPUS_RATES};
 use crate::native::{AudioFormat, Encoding, ErrorBody};
 use crate::number::whole;
 
@@ -26,9 +23,7 @@ pub struct Listen {
     pub utterance_end_ms: Option<u32>,
     /// Whether it wants to hear that somebody speaks.
     pub vad_events: bool,
-    /// What to listen for.
-    pub phrases: Vec<String>,
-    /// Options that change nothing here, by name.
+    /// Options that change nothing here, by name, each once, in order.
     pub ignored: Vec<String>,
 }
 
@@ -85,11 +80,14 @@ pub fn parse_query<N: AsRef<str>, V: AsRef<str>>(
                 listen.model = Some(value.to_owned());
             }
             "language" if !value.is_empty() => listen.language = Some(value.to_owned()),
-            "keywords" | "keyterm" => phrases(name, value, &mut listen.phrases)?,
             "model" | "language" | "detect_language" | "token" | "api_key" => {}
+            // Among these are `keywords` and `keyterm`, which there make words likelier: no engine here can, and a phrase list
+            // would leave it no others.
             _ => listen.ignored.push(name.to_owned()),
         }
     }
+    listen.ignored.sort();
+    listen.ignored.dedup();
     listen.format = match (encoding, sample_rate) {
         (Some(Encoding::Opus), Some(sample_rate)) if !OPUS_RATES.contains(&sample_rate) => {
             let allowed = "8000, 12000, 16000, 24000 or 48000 for Opus";
@@ -133,23 +131,4 @@ fn flag(name: &str, value: &str) -> Result<bool, ErrorBody> {
         "false" | "False" | "0" => Ok(false),
         _ => Err(ErrorBody::field(name, format!("{value:?}"), "true or false")),
     }
-}
-
-/// Each with what it is to count for behind a colon, which no engine here takes.
-fn phrases(name: &str, value: &str, phrases: &mut Vec<String>) -> Result<(), ErrorBody> {
-    let phrase = value.rsplit_once(':').filter(|(_, weight)| weight.parse::<f64>().is_ok());
-    let phrase = phrase.map_or(value, |(phrase, _)| phrase).trim();
-    if phrase.is_empty() {
-        return Ok(());
-    }
-    if phrase.len() > MAX_PHRASE_BYTES {
-        let allowed = format!("at most {MAX_PHRASE_BYTES} bytes");
-        return Err(ErrorBody::field(name, format!("{} bytes", phrase.len()), allowed));
-    }
-    if phrases.len() >= MAX_PHRASES {
-        let value = format!("there more than {MAX_PHRASES} times");
-        return Err(ErrorBody::field(name, value, format!("there at most {MAX_PHRASES} times")));
-    }
-    phrases.push(phrase.to_owned());
-    Ok(())
 }

@@ -25,6 +25,16 @@ fn caps_are_read_as_clients_write_them() {
         ("audio/x-mulaw, rate=(int)8000, channels=(int)1", format(Encoding::Mulaw, 8_000, 1)),
         ("audio/x-alaw", format(Encoding::Alaw, 8_000, 1)),
         ("Audio/X-Raw, depth=(int)16, signed=(boolean)true", format(Encoding::PcmS16le, 16_000, 1)),
+        (
+            "audio/x-raw-int, rate=(int)8000, width=(int)8, depth=(int)8, signed=(boolean)false, endianness=(int)4321",
+            format(Encoding::PcmU8, 8_000, 1),
+        ),
+        ("audio/x-raw-int, width=(int)24, depth=(int)24", format(Encoding::PcmS24le, 16_000, 1)),
+        ("audio/x-raw-int, width=(int)32, endianness=(int)1234", format(Encoding::PcmS32le, 16_000, 1)),
+        ("audio/x-raw-float, rate=44100", format(Encoding::PcmF32le, 44_100, 1)),
+        ("audio/x-raw-float, width=(int)32, endianness=1234", format(Encoding::PcmF32le, 16_000, 1)),
+        ("audio/l16; rate=8000; endianness=little-endian", format(Encoding::PcmS16le, 8_000, 1)),
+        ("audio/x-mulaw, width=(int)64", format(Encoding::Mulaw, 8_000, 1)),
     ] {
         assert_eq!(raw(text), expected, "{text}");
     }
@@ -42,6 +52,17 @@ fn caps_that_are_not_taken_are_named() {
         ("audio/x-raw, channels=(int)0", "channels"),
         ("audio/x-raw, format=(string)S16BE", "format"),
         ("audio/x-raw, layout=(string)non-interleaved", "layout"),
+        ("audio/x-raw-int, width=(int)8", "signed"),
+        ("audio/x-raw-int, width=(int)8, signed=(boolean)true", "signed"),
+        ("audio/x-raw-int, width=(int)16, signed=(boolean)false", "signed"),
+        ("audio/x-raw-int, width=(int)12", "width"),
+        ("audio/x-raw-int, width=wide", "width"),
+        ("audio/x-raw-int, width=(int)32, depth=(int)24", "depth"),
+        ("audio/x-raw-int, width=(int)16, endianness=(int)4321", "endianness"),
+        ("audio/x-raw, format=S16LE, endianness=4321", "endianness"),
+        ("audio/x-raw-float, width=(int)64", "width"),
+        ("audio/x-raw-float, endianness=middle", "endianness"),
+        ("audio/l16; rate=8000", "endianness"),
     ] {
         let error = parse_content_type(Some(text)).expect_err(text);
         assert_eq!(error.field, Some(format!("content-type {field}")), "{text}");

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -70,7 +71,21 @@ fn alternatives_have_no_top_level_text_and_no_confidence_per_word() {
 }
 
 #[test]
-fn several_finals_are_joined_and_nothing_but_text_and_partial_is_ever_an_empty_string() {
+fn silence_is_scored_as_libvosk_scores_it_and_adds_nothing_to_speech() {
+    let parsed = |finals: &[Final]| -> Value {
+        serde_json::from_str(&final_reply(finals, true, true)).expect("is JSON")
+    };
+    let nothing = json!({ "alternatives": [{ "confidence": 1.0, "text": "" }] });
+    assert_eq!(parsed(&[]), nothing);
+    let silence = a_final("", vec![], vec![]);
+    assert_eq!(parsed(std::slice::from_ref(&silence)), nothing);
+    let reading = TimedAlternative { text: "yes".into(), confidence: 170.5, words: vec![] };
+    let speech = a_final("yes", vec![], vec![reading]);
+    assert_eq!(parsed(&[silence, speech])["alternatives"], json!([{ "confidence": 170.5, "text": "yes" }]));
+}
+
+#[test]
+fn several_finals_are_joined() {
     let finals = [
         a_final("one", vec![word("one")], vec![]),
         a_final("", vec![], vec![]),
@@ -86,4 +101,46 @@ fn several_finals_are_joined_and_nothing_but_text_and_partial_is_ever_an_empty_s
 fn text_is_quoted_whatever_it_holds() {
     let value: Value = serde_json::from_str(&partial_reply("say \"no\"\n\u{1}")).expect("is JSON");
     assert_eq!(value["partial"], "say \"no\"\n\u{1}");
+}
+
+/// The names of the fields that are an empty string, wherever they are.
+fn empty_fields(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.iter().filter(|(_, value)| *value == "").map(|(name, _)| name.as_str());
+            own.chain(fields.values().flat_map(empty_fields)).collect()
+        }
+        Value::Array(values) => values.iter().flat_map(empty_fields).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn words() -> impl Strategy<Value = Vec<TimedWord>> {
+    let word = ("[ab\"]{0,3}", 0.0..9.0f64, proptest::option::of(0.0..1.0f32));
+    let word =
+        word.prop_map(|(word, at, confidence)| TimedWord { word, start: at, end: at + 0.25, confidence });
+    proptest::collection::vec(word, 0..4)
+}
+
+fn any_final() -> impl Strategy<Value = Final> {
+    let reading = ("[ab ]{0,4}", -9.0..900.0f32, words());
+    let reading = reading.prop_map(|(text, confidence, words)| TimedAlternative { text, confidence, words });
+    let readings = proptest::collection::vec(reading, 0..3);
+    ("[ab ]{0,4}", words(), readings).prop_map(|(text, words, readings)| a_final(&text, words, readings))
+}
+
+proptest! {
+    /// Some clients take a message with an empty string in it for one without a text, whatever the string belongs to.
+    #[test]
+    fn nothing_but_text_and_partial_is_ever_an_empty_string(
+        finals in proptest::collection::vec(any_final(), 0..4), words: bool, alternatives: bool, partial in "[ab ]{0,4}",
+    ) {
+        let reply = final_reply(&finals, words, alternatives);
+        let value: Value = serde_json::from_str(&reply).expect("is JSON");
+        prop_assert!(empty_fields(&value).iter().all(|name| *name == "text"), "{reply}");
+        prop_assert_eq!(value.get("alternatives").is_some(), alternatives);
+        let reply = partial_reply(&partial);
+        let value: Value = serde_json::from_str(&reply).expect("is JSON");
+        prop_assert!(empty_fields(&value).iter().all(|name| *name == "partial"), "{reply}");
+    }
 }

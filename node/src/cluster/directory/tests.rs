@@ -126,7 +126,12 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         determinism: Some(determinism.into()),
         language: "en".into(),
         engine: starling_protocol::lease::EngineKind::Scripted,
-        capabilities: Capabilities { words: false, alternatives: false, phrases: false },
+        capabilities: Capabilities {
+            words: false,
+            alternatives: false,
+            phrases: false,
+            ..Capabilities::default()
+        },
         sample_rate: 16_000,
         hosts_ready: 1,
         hosts_total: 1,

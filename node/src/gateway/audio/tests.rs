@@ -50,7 +50,7 @@ async fn heard(bytes: &[u8], size: usize, kept: Channels) -> Result<(LiveAudio, 
     let mut out = vec![Vec::new(); audio.streams()];
     loop {
         tokio::select! {
-            more = audio.more(&mut out) => if !more? { return Ok((audio, out)) },
+            more = audio.more(&mut out) => if more? == Came::End { return Ok((audio, out)) },
             () = sent(), if audio.takes() => match messages.next() {
                 Some(message) => audio.push(message),
                 None => audio.close(),
@@ -111,7 +111,7 @@ async fn samples_come_before_the_end_is_known() {
     };
     let mut out = [Vec::new()];
     while out[0].is_empty() {
-        assert!(timeout(PATIENCE, audio.more(&mut out)).await.expect("in time").expect("fine"));
+        assert_eq!(timeout(PATIENCE, audio.more(&mut out)).await.expect("in time"), Ok(Came::More));
     }
 }
 
@@ -122,6 +122,42 @@ async fn a_recording_that_ends_before_its_stream_is_all_there_is() {
     let (_, out) =
         timeout(PATIENCE, heard(&bytes, 1_000, Channels::Mixed)).await.expect("ends").expect("fine");
     assert!(out[0].len() >= 30_000, "{}", out[0].len());
+}
+
+/// Samples, in bytes, that come before a mark which was asked for behind so many bytes of a recording, and before the end.
+async fn marked(bytes: &[u8], at: usize) -> [usize; 2] {
+    let mut opening = Opening::new(Channels::Mixed);
+    let (first, rest) = bytes.split_at(at);
+    opening.push(&Bytes::copy_from_slice(first));
+    let mut audio = loop {
+        if let Some(audio) = opening.begun().await.expect("begins") {
+            break audio;
+        }
+    };
+    audio.mark();
+    let (mut out, mut before, mut rest) = ([Vec::new()], None, Some(rest));
+    loop {
+        tokio::select! {
+            more = audio.more(&mut out) => match more.expect("fine") {
+                Came::More => {}
+                Came::Mark => assert_eq!(before.replace(out[0].len()), None, "once"),
+                Came::End => return [before.expect("comes before the end"), out[0].len()],
+            },
+            () = sent(), if audio.takes() && before.is_some() => match rest.take() {
+                Some(rest) => audio.push(Bytes::copy_from_slice(rest)),
+                None => audio.close(),
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mark_comes_behind_all_that_came_before_it_and_before_what_comes_after() {
+    for (name, bytes) in [("flac", FLAC), ("mp3", MP3)] {
+        let [before, all] = timeout(PATIENCE, marked(bytes, bytes.len() * 3 / 4)).await.expect("ends");
+        // A frame whose end has not come is not decoded yet: a quarter of the FLAC's second.
+        assert!((all / 5..all).contains(&before), "{name}: {before} of {all}");
+    }
 }
 
 #[tokio::test]
@@ -142,9 +178,12 @@ async fn audio_that_was_described_comes_at_once() {
     for message in [&[1, 0, 2][..], &[0, 3, 0, 4, 0]] {
         audio.push(Bytes::copy_from_slice(message));
         assert!(!audio.takes());
-        assert_eq!(audio.more(&mut out).await, Ok(true));
+        assert_eq!(audio.more(&mut out).await, Ok(Came::More));
     }
+    audio.mark();
+    assert!(!audio.takes());
+    assert_eq!(audio.more(&mut out).await, Ok(Came::Mark));
     audio.close();
-    assert_eq!(audio.more(&mut out).await, Ok(false));
+    assert_eq!(audio.more(&mut out).await, Ok(Came::End));
     assert_eq!([samples(&out[0]), samples(&out[1])], [[1, 3], [2, 4]]);
 }

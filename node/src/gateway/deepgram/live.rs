@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Call;
-use crate::gateway::audio::{Channels, LiveAudio, Opening};
+use crate::gateway::audio::{Came, Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
 use crate::gateway::{GatewayState, note_warnings};
@@ -72,7 +72,12 @@ pub(super) async fn serve(
 /// Opens sessions for audio that says itself what it is; `None` when the client was told why not, or is gone.
 async fn open(reader: &mut Reader, writer: &mut Writer, state: &GatewayState, call: &Call) -> Option<Begun> {
     let (audio, hash) = match head(reader, call.kept()).await {
-        Ok(begun) => begun?,
+        Ok(Headed::Audio(audio, hash)) => (*audio, hash),
+        Ok(Headed::Nothing) => {
+            goodbye_to_nothing(writer, call, state).await;
+            return None;
+        }
+        Ok(Headed::Gone) => return None,
         Err((code, reason)) => {
             writer.close(code, reason).await;
             return None;
@@ -89,33 +94,70 @@ async fn open(reader: &mut Reader, writer: &mut Writer, state: &GatewayState, ca
     }
 }
 
-/// Reads until it is known what the audio is; `None` when the client has left.
-async fn head(reader: &mut Reader, kept: Channels) -> Result<Option<(LiveAudio, Sha256)>, Closing> {
+/// A stream that was ended before any audio came ends well, as there: with a summary of nothing.
+async fn goodbye_to_nothing(writer: &mut Writer, call: &Call, state: &GatewayState) {
+    let model = call.model(state).unwrap_or_default();
+    let heard = Heard {
+        sha256: HEXLOWER.encode(&Sha256::new().finalize()),
+        created: call.created.clone(),
+        duration: 0.0,
+        channels: 0,
+    };
+    if writer.text(metadata(&call.answerer(&model), &heard).to_string()).await.is_ok() {
+        writer.close(close::NORMAL, "").await;
+    }
+}
+
+/// How a stream begins that says itself what it is.
+enum Headed {
+    Audio(Box<LiveAudio>, Sha256),
+    /// It was ended before any audio came.
+    Nothing,
+    /// The client has left.
+    Gone,
+}
+
+/// Reads until it is known what the audio is.
+async fn head(reader: &mut Reader, kept: Channels) -> Result<Headed, Closing> {
     let (mut opening, mut hash) = (Opening::new(kept), Sha256::new());
+    let (mut came, mut ended, mut finalize) = (false, false, false);
     let mut silent_at = Instant::now() + SILENCE;
     loop {
         let received = tokio::select! {
             begun = opening.begun() => match begun {
-                Ok(Some(audio)) => return Ok(Some((audio, hash))),
+                Ok(Some(mut audio)) => {
+                    if finalize {
+                        audio.mark();
+                    }
+                    return Ok(Headed::Audio(Box::new(audio), hash));
+                }
                 Ok(None) => continue,
                 Err(_) => return Err(NO_AUDIO),
             },
             received = timeout_at(silent_at, reader.next()), if opening.takes() => received,
         };
         match received {
+            // Older libraries end a stream with an empty message.
+            Ok(Received::Binary(piece)) if piece.is_empty() => ended = true,
             Ok(Received::Binary(piece)) => {
+                came = true;
                 hash.update(&piece);
                 opening.push(&piece);
             }
-            Ok(Received::Text(text)) => {
-                if parse_message(&text) == Ok(ListenMessage::CloseStream) {
-                    opening.close();
-                }
-            }
+            Ok(Received::Text(text)) => match parse_message(&text) {
+                Ok(ListenMessage::CloseStream) => ended = true,
+                Ok(ListenMessage::Finalize) => finalize = came,
+                Ok(ListenMessage::KeepAlive) | Err(_) => {}
+            },
             Ok(Received::Pong(_)) => continue,
             Ok(Received::Broken(code, reason)) => return Err((code, reason)),
-            Ok(Received::Closed | Received::Silent) => return Ok(None),
+            Ok(Received::Closed | Received::Silent) => return Ok(Headed::Gone),
             Err(_) => return Err(SILENT),
+        }
+        match (ended, came) {
+            (true, false) => return Ok(Headed::Nothing),
+            (true, true) => opening.close(),
+            (false, _) => {}
         }
         silent_at = Instant::now() + SILENCE;
     }
@@ -196,8 +238,9 @@ impl Speaking {
             let received = tokio::select! {
                 more = self.audio.more(&mut self.samples), if self.heard.is_some() => {
                     over = match more {
-                        Ok(true) => self.hand_on().await,
-                        Ok(false) => self.end().await,
+                        Ok(Came::More) => self.hand_on().await,
+                        Ok(Came::Mark) => self.finalize().await,
+                        Ok(Came::End) => self.end().await,
                         // The next packet may be better.
                         Err(error) if error.code == ErrorCode::BadMessage => {
                             let _ = self.errors.send(error).await;
@@ -233,7 +276,7 @@ impl Speaking {
                     self.pace.wait().await;
                     self.audio.push(piece);
                 }
-                Received::Text(text) => over = self.message(&text).await,
+                Received::Text(text) => self.message(&text).await,
                 Received::Pong(_) => continue,
                 Received::Broken(code, reason) => return Some((code, reason)),
                 Received::Closed | Received::Silent => return None,
@@ -245,20 +288,23 @@ impl Speaking {
         None
     }
 
-    /// Returns whether a session takes no more.
-    async fn message(&mut self, text: &str) -> bool {
+    async fn message(&mut self, text: &str) {
         match parse_message(text) {
-            Ok(ListenMessage::Finalize) if self.heard.is_some() => {
-                for input in &mut self.inputs {
-                    if input.finalize().await.is_err() {
-                        return true;
-                    }
-                }
-            }
+            // What it ends may still be on its way through a decoder.
+            Ok(ListenMessage::Finalize) if self.heard.is_some() => self.audio.mark(),
             Ok(ListenMessage::CloseStream) => self.audio.close(),
             Ok(ListenMessage::KeepAlive | ListenMessage::Finalize) => {}
             Err(error) => {
                 let _ = self.errors.send(error).await;
+            }
+        }
+    }
+
+    /// Returns whether a session takes no more.
+    async fn finalize(&mut self) -> bool {
+        for input in &mut self.inputs {
+            if input.finalize().await.is_err() {
+                return true;
             }
         }
         false

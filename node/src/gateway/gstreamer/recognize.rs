@@ -49,9 +49,10 @@ async fn transcribe(
     check_length(headers, limit)?;
     let recording = Recording::new(body, limit, state.settings.peer_timeout);
     let samples = Samples::open(recording, media).await?;
-    let mut request = call.request(samples.sample_rate, state);
+    let mut request = call.request(samples.sample_rate, state)?;
     (request.options.partials, request.options.batch) = (false, true);
     let attached = state.sessions.open(request).await?;
+    call.log(&attached.ready);
     decode(attached, samples).await?.whole()
 }
 

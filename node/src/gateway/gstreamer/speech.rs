@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Call;
-use crate::gateway::audio::{Channels, LiveAudio, Opening};
+use crate::gateway::audio::{Came, Channels, LiveAudio, Opening};
 use crate::gateway::link::{Reader, Received, SendError, Writer, close, close_code, split};
 use crate::gateway::rounds::Pace;
 use crate::gateway::{GatewayState, note_warnings};
@@ -66,7 +66,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call) {
     let begun = async {
         let beginning = begin(&mut reader, &call, &state).await?;
         let sample_rate = beginning.audio.sample_rate;
-        let attached = state.sessions.open(call.request(sample_rate, &state)).await?;
+        let attached = state.sessions.open(call.request(sample_rate, &state)?).await?;
         if attached.ready.resumed && attached.ready.sample_rate != sample_rate {
             // Positions are counted in the session's own frames.
             let allowed = format!("{} as this content-id's session began", attached.ready.sample_rate);
@@ -77,6 +77,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState, call: Call) {
     };
     match begun.await {
         Ok((attached, beginning)) => {
+            call.log(&attached.ready);
             converse(&mut reader, &mut writer, attached, beginning, &call, &state).await;
         }
         Err(Over::Gone) => {}
@@ -198,8 +199,8 @@ impl Hearing {
             let received = tokio::select! {
                 more = audio.more(&mut mono), if adapted.is_some() => {
                     let over = match more {
-                        Ok(true) => self.audio(&mut mono[0]).await,
-                        Ok(false) => self.end(adapted.take(), adaptation.take()).await,
+                        Ok(Came::More | Came::Mark) => self.audio(&mut mono[0]).await,
+                        Ok(Came::End) => self.end(adapted.take(), adaptation.take()).await,
                         Err(error) => return Some(Broken::Audio(error)),
                     };
                     if over {

@@ -57,6 +57,8 @@ pub(super) struct Lockstep {
     recovering: bool,
     partial: String,
     finals: VecDeque<Final>,
+    /// Why the first segment that could not be decoded couldn't be.
+    failure: Option<String>,
     ended: Option<Ended>,
 }
 
@@ -72,6 +74,7 @@ impl Lockstep {
             recovering: false,
             partial: String::new(),
             finals: VecDeque::new(),
+            failure: None,
             ended: None,
         }
     }
@@ -90,6 +93,9 @@ impl Lockstep {
         match event {
             SessionEvent::Partial { text, .. } => self.partial = text,
             SessionEvent::Final(last) => {
+                if let Some(error) = &last.error {
+                    self.failure.get_or_insert_with(|| error.clone());
+                }
                 self.grid = last.to;
                 self.partial.clear();
                 self.finals.push_back(last);
@@ -111,6 +117,11 @@ impl Lockstep {
 
     pub(super) const fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
+    }
+
+    /// Why what was told is not all that was said: this dialect's texts have no place for it.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Whether a message that waits for this can be answered now.
