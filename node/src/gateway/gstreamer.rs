@@ -16,9 +16,9 @@ use axum::routing::{any, post, put};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use starling_actors::{Dialect, OpenRequest};
+use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
-use starling_protocol::{Epoch, SessionId};
 
 use super::access::Admitted;
 use super::{GatewayState, bounded, operator, tracked};
@@ -77,16 +77,11 @@ impl Call {
     /// The session that is opened, or gone on with by a client that has nothing but its content id.
     fn request(&self, sample_rate: u32, state: &GatewayState) -> OpenRequest {
         OpenRequest {
-            session: self.session,
-            epoch: Epoch(1),
-            tenant: String::new(),
-            dialect: Dialect::Gstreamer,
             model: self.model.clone(),
-            sample_rate,
             options: SessionOptions { words: true, ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
-            trace: None,
+            ..OpenRequest::new(self.session, Dialect::Gstreamer, sample_rate)
         }
     }
 }
