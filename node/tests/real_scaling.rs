@@ -2,81 +2,23 @@
 
 mod program;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use program::scripted::{heard, pcm, transcript, try_open};
 use program::*;
 use serde_json::Value;
-use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
+use starling_client::{AudioSender, Events};
 use starling_engine::catalogue::Home;
-use starling_engine::scripted::encode;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
-fn words() -> Vec<String> {
-    (0..40).map(|number| format!("w{number}")).collect()
-}
-
-fn pcm() -> Vec<u8> {
-    encode(&words()).iter().flat_map(|sample| sample.to_le_bytes()).collect()
-}
-
-/// What the scripted engine makes of [`words`].
-fn transcript() -> Vec<String> {
-    words().iter().enumerate().map(|(number, word)| format!("{number}:{word}")).collect()
-}
-
-async fn try_open(program: &Program, model: &str) -> Result<(AudioSender, Events), String> {
-    // A model may have to load first.
-    let config = ClientConfig::new([program.url()]);
-    let config = ClientConfig { open_deadline: PATIENCE, attempt_timeout: PATIENCE, ..config };
-    let client = Client::new(config).expect("an address");
-    let session = SessionConfig { model: Some(model.to_owned()), ..SessionConfig::default() };
-    client.open(session).await.map(|session| session.split()).map_err(|error| error.to_string())
-}
-
 async fn open(program: &Program, model: &str) -> (AudioSender, Events) {
-    try_open(program, model).await.unwrap_or_else(|error| panic!("{error}\n{}", program.log()))
-}
-
-async fn heard(mut events: Events) -> Vec<String> {
-    let mut texts = Vec::new();
-    loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time");
-        match event.expect("not over").expect("no error") {
-            Event::Final(last) => texts.extend(last.text.split(' ').map(str::to_owned)),
-            Event::Done { .. } => return texts.into_iter().filter(|text| !text.is_empty()).collect(),
-            _ => {}
-        }
-    }
-}
-
-struct Settings {
-    file: PathBuf,
-    _folder: TempDir,
-}
-
-impl Settings {
-    fn new(text: &str) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("cluster.toml");
-        std::fs::write(&file, text).expect("written");
-        Self { file, _folder: folder }
-    }
-
-    fn path(&self) -> &str {
-        Path::to_str(&self.file).expect("plain")
-    }
-}
-
-async fn json(program: &Program, path: &str) -> Option<Value> {
-    let answer = get(program.http, path).await?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    let opened = try_open(program.url(), Some(model)).await;
+    opened.unwrap_or_else(|error| panic!("{error}\n{}", program.log()))
 }
 
 /// What `GET /v1/scaling` says of a model.
 async fn scaling(program: &Program, model: &str) -> Option<Value> {
-    let report = json(program, "/v1/scaling").await?;
+    let report = json(program.http, "/v1/scaling").await?;
     report["models"].as_array()?.iter().find(|entry| entry["name"] == model).cloned()
 }
 
@@ -164,7 +106,9 @@ async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
         "[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n",
     );
     let program = Program::serve(&["--config", settings.path()], 1).await;
-    let Err(unknown) = try_open(&program, "no-such-model").await else { panic!("there is no such model") };
+    let Err(unknown) = try_open(program.url(), Some("no-such-model")).await else {
+        panic!("there is no such model")
+    };
     assert!(unknown.contains("scripted"), "it names what there is: {unknown}");
     assert_eq!(program.hosts().len(), 1);
 
