@@ -4,6 +4,7 @@ mod program;
 
 use std::time::Duration;
 
+use program::cluster::status;
 use program::scripted::{heard, pcm, transcript, try_open};
 use program::*;
 use serde_json::Value;
@@ -97,6 +98,52 @@ async fn the_first_caller_waits_for_the_model_and_the_last_takes_it_along() {
     let ready = get(program.http, "/readyz").await.expect("answers");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     assert_eq!(scaling(&program, "scripted").await.expect("is told")["desired"], 0);
+}
+
+/// The node that callers come to decodes nothing, and the one that would has nothing loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_a_gateway_wakes_the_model_on_another_node() {
+    let node = async |name: &str, role: &str, seeds: &str, model: &str| {
+        let settings = Settings::new(&format!(
+            "[cluster]\nroles = [\"{role}\"]\n[sessions]\nqueue_length = 4\nqueue_wait = \"0s\"\n\
+             [[model]]\nname = \"scripted\"\nslots = 4\n{model}"
+        ));
+        let cluster = ["--node-id", name, "--cluster-listen", "127.0.0.1:0", "--seeds", seeds];
+        Program::start(&[&["--config", settings.path()][..], &cluster].concat()).await
+    };
+    let mut gateway = node("gateway", "gateway", "", "[model.scaling]\nload_wait = \"60s\"\n").await;
+    let seed = gateway.gossip().expect("gossips").to_string();
+    let unready = get(gateway.http, "/readyz").await.expect("answers");
+    assert!(unready.starts_with("HTTP/1.1 503"), "nobody could serve it: {unready}");
+    let asleep =
+        format!("hosts = 0\n[model.scaling]\nenabled = true\nidle_target = 0\nload_wait = \"60s\"\n{QUICK}");
+    let decoders =
+        [node("one", "decoder", &seed, &asleep).await, node("two", "decoder", &seed, &asleep).await];
+    gateway.ready(0).await;
+    poll("both decoders' loads in the gateway's view", async || {
+        let nodes = status(&gateway).await?["nodes"].as_array()?.clone();
+        let told = nodes.iter().filter(|node| node["models"][0]["name"] == "scripted").count();
+        (told == 3).then_some(())
+    })
+    .await;
+    assert!(decoders.iter().all(|decoder| decoder.hosts().is_empty()), "nobody has asked for it");
+
+    let began = Instant::now();
+    let opening = futures_util::future::join_all((0..3).map(|_| open(&gateway, "scripted")));
+    let sessions = tokio::time::timeout(PATIENCE, opening).await.expect("nobody waits for ever");
+    println!("three callers waited {:?}", began.elapsed());
+    let hosts: Vec<usize> = decoders.iter().map(|decoder| decoder.hosts().len()).collect();
+    assert!(hosts == [1, 0] || hosts == [0, 1], "one node has one host loaded for all three: {hosts:?}");
+    for (mut sender, events) in sessions {
+        sender.send(&pcm()).await.expect("sent");
+        sender.end().await.expect("ended");
+        assert_eq!(heard(events).await, transcript());
+    }
+    for decoder in &decoders {
+        wait_for_hosts(decoder, 0).await;
+    }
+    let ready = get(gateway.http, "/readyz").await.expect("answers");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
 }
 
 /// With a real model: its files are read, and the engine loads it, while the caller waits.
