@@ -52,12 +52,13 @@ impl Round {
 /// The rounds of a search. `own_hosts` says whether this node has decoders of its own, or loads some.
 ///
 /// Who begins is better off with a host that loads than in a queue that may end in a refusal. Who has lost a decoder is
-/// let into the reserves at once, and has something loaded only where nobody
+/// let into the reserves at once, those of its class before what is idle in another, and has something loaded only where nobody
 /// decodes any more. A node with decoders of its own has those who begin wait in its own queue, and loads what it needs itself.
 #[must_use]
 pub const fn search_order(purpose: Purpose, own_hosts: bool) -> &'static [Round] {
     use Room::{Crowded, Idle, OnDemand};
     const IDLE: Round = Round::of(&[Idle]);
+    const IN_CLASS: Round = Round { rooms: &[Idle], any_class: false };
     const LOADING: Round = Round::of(&[OnDemand]);
     const CROWDED: Round = Round::of(&[Idle, Crowded]);
     const WHATEVER: Round = Round::of(&[Idle, Crowded, OnDemand]);
@@ -66,8 +67,8 @@ pub const fn search_order(purpose: Purpose, own_hosts: bool) -> &'static [Round]
         (Purpose::New | Purpose::Standby { .. }, _) => &[IDLE],
         // Idle slots say nothing of hosts that are started for one segment alone.
         (Purpose::Continue(LeaseKind::Quarantine), _) => &[WHATEVER],
-        (Purpose::Continue(LeaseKind::Shared), false) => &[IDLE, WHATEVER],
-        (Purpose::Continue(LeaseKind::Shared), true) => &[IDLE, CROWDED],
+        (Purpose::Continue(LeaseKind::Shared), false) => &[IN_CLASS, WHATEVER],
+        (Purpose::Continue(LeaseKind::Shared), true) => &[IN_CLASS, CROWDED],
     }
 }
 
@@ -88,6 +89,15 @@ mod tests {
         assert!(place(&new, Room::OnDemand) < place(&new, Room::Crowded));
         for kind in [LeaseKind::Shared, LeaseKind::Quarantine] {
             assert_eq!(flat(Purpose::Continue(kind), false).last(), Some(&Room::OnDemand));
+        }
+    }
+
+    #[test]
+    fn who_goes_on_stays_in_the_class_as_long_as_there_is_any_room_in_it() {
+        for own_hosts in [false, true] {
+            let rounds = search_order(Purpose::Continue(LeaseKind::Shared), own_hosts);
+            let leaving = rounds.iter().find(|round| round.any_class).map(|round| round.rooms);
+            assert!(leaving.is_some_and(|rooms| rooms.contains(&Room::Crowded)), "{leaving:?}");
         }
     }
 
