@@ -12,7 +12,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorRef};
 use starling_core::Timestamp;
 use starling_core::admission::NodeSlots;
-use starling_core::placement::{Own, Place, Want, place};
+use starling_core::placement::{Own, Place, Room, Round, Want, place, search_order};
 use starling_core::pool::{Purpose, Refusal, Refused};
 use starling_core::session::LeaseKind;
 use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose, StreamRefusal};
@@ -74,6 +74,10 @@ pub(crate) struct Elsewhere {
     pub(crate) retry_after: Duration,
     /// Places for new sessions that wait for a peer, where there is no pool of the node's own to wait in.
     pub(crate) queue: Arc<Semaphore>,
+    /// Longest time a new session waits for a peer to load its first host.
+    pub(crate) load_wait: Duration,
+    /// Places for those that do: one at least, as somebody has to ask for that host.
+    pub(crate) loading: Arc<Semaphore>,
     /// Names for leases on peers, unique on this node.
     pub(crate) names: Arc<AtomicU64>,
     pub(crate) clock: Clock,
@@ -135,8 +139,12 @@ struct Searching {
 struct Progress<'a> {
     /// Peers that are not asked again for now.
     excluded: Vec<NodeName>,
+    /// When it began.
+    since: Timestamp,
     /// The session's place in the queue, once it needs one.
     waiting: Option<SemaphorePermit<'a>>,
+    /// Its place among those that wait for a host to load.
+    loading: Option<SemaphorePermit<'a>>,
     /// The earliest that a peer expects a slot.
     retry_after: Option<Duration>,
 }
@@ -171,11 +179,13 @@ enum Found {
 impl Searching {
     async fn run(self) {
         let new = self.ask.purpose == Purpose::New;
-        let deadline = self.elsewhere.clock.now().plus(self.elsewhere.queue_wait);
-        let mut so_far = Progress { excluded: self.ask.failed.clone(), waiting: None, retry_after: None };
+        let since = self.elsewhere.clock.now();
+        let deadline = since.plus(self.elsewhere.queue_wait);
+        let excluded = self.ask.failed.clone();
+        let mut so_far = Progress { since, excluded, waiting: None, loading: None, retry_after: None };
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.round(deadline, &mut so_far).await {
+            match self.round(&mut so_far).await {
                 Found::Own => return acquire(&self.pool, &self.ask, &self.session),
                 Found::Lease { node, lease, stream } => {
                     let (session, attempt) = (self.ask.session, self.ask.attempt.0);
@@ -207,28 +217,19 @@ impl Searching {
     }
 
     /// Asks everybody once, in the order of placement.
-    async fn round<'a>(&'a self, deadline: Timestamp, so_far: &mut Progress<'a>) -> Found {
+    async fn round<'a>(&'a self, so_far: &mut Progress<'a>) -> Found {
         let Elsewhere { peers, model, digest, own_hosts, .. } = &self.elsewhere;
-        let alone = self.ask.purpose == Purpose::Continue(LeaseKind::Quarantine);
-        if alone && *own_hosts {
+        if self.ask.purpose == Purpose::Continue(LeaseKind::Quarantine) && *own_hosts {
             return Found::Own;
         }
         let own = if *own_hosts { snapshot(&self.pool).await } else { None };
         let own_class = own.as_ref().and_then(|own| own.class.clone()).unwrap_or_default();
         let own = own.filter(|own| own.counts.hosts_ready > 0);
         let own = own.map(|own| Own { idle: own_slots(&own).1, class: &own_class });
-        // Idle slots say nothing of hosts that are started for one segment alone.
-        let rounds: &[bool] = if alone { &[true] } else { &[false, true] };
-        for crowded in rounds {
-            if *crowded && self.ask.purpose == Purpose::New {
-                // Who has to wait does so in this node's own queue, or in the one for those that have none.
-                if *own_hosts {
-                    break;
-                }
-                if so_far.waiting.is_none() {
-                    let Ok(permit) = self.elsewhere.queue.try_acquire() else { return Found::Full };
-                    so_far.waiting = Some(permit);
-                }
+        for &Round { rooms, any_class } in search_order(self.ask.purpose, *own_hosts) {
+            if self.queues(rooms) && so_far.waiting.is_none() {
+                let Ok(permit) = self.elsewhere.queue.try_acquire() else { return Found::Full };
+                so_far.waiting = Some(permit);
             }
             loop {
                 let candidates = peers.candidates(model, digest);
@@ -239,14 +240,20 @@ impl Searching {
                     class: &self.ask.class,
                     avoid_zone: lost.map(|lost| lost.zone.as_str()),
                     excluded: &so_far.excluded,
-                    crowded: *crowded,
+                    rooms,
+                    any_class,
+                    model,
                 };
                 let node = match place(&want, &candidates, random()) {
                     None => break,
                     Some(Place::Own) => return Found::Own,
                     Some(Place::Peer(candidate)) => candidate.node.clone(),
                 };
-                match self.ask_peer(&node, self.patience(*crowded, deadline)).await {
+                if *rooms == [Room::OnDemand] && so_far.loading.is_none() {
+                    let Ok(permit) = self.elsewhere.loading.try_acquire() else { break };
+                    so_far.loading = Some(permit);
+                }
+                match self.ask_peer(&node, self.patience(rooms, so_far.since)).await {
                     Ok((lease, stream)) => return Found::Lease { node, lease, stream },
                     Err(Denied { problem, retry_after }) => {
                         debug!(session = %self.ask.session, %node, problem, "a peer gives no decoder");
@@ -259,10 +266,22 @@ impl Searching {
         if *own_hosts { Found::Own } else { Found::Nothing }
     }
 
-    fn patience(&self, crowded: bool, deadline: Timestamp) -> Duration {
+    /// Whether a session that begins and does with these rooms waits in this node's queue.
+    fn queues(&self, rooms: &[Room]) -> bool {
+        self.ask.purpose == Purpose::New && rooms.contains(&Room::Crowded)
+    }
+
+    fn patience(&self, rooms: &[Room], since: Timestamp) -> Duration {
+        if rooms == [Room::Idle] {
+            return Duration::ZERO;
+        }
         match self.ask.purpose {
-            _ if !crowded => Duration::ZERO,
-            Purpose::New => deadline.since(self.elsewhere.clock.now()),
+            Purpose::New => {
+                let Elsewhere { queue_wait, load_wait, clock, .. } = &self.elsewhere;
+                let longest = if rooms == [Room::OnDemand] { load_wait } else { queue_wait };
+                since.plus(*longest).since(clock.now())
+            }
+            // A host that has to load has not by then. It goes on loading, and is asked again: meanwhile somebody may be back.
             Purpose::Continue(LeaseKind::Shared) => CONTINUE_PATIENCE,
             Purpose::Continue(LeaseKind::Quarantine) => QUARANTINE_PATIENCE,
             Purpose::Standby { .. } => Duration::ZERO,

@@ -114,6 +114,7 @@ fn report(zone: &str) -> LoadReport {
         determinism_class: Some(7),
         files: Some(9),
         leaving: false,
+        on_demand: false,
     });
     LoadReport {
         version: "0.1.0".to_owned(),

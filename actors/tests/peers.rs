@@ -107,6 +107,32 @@ async fn a_node_that_is_lost_is_replaced_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reserve_in_the_class_comes_before_an_idle_slot_outside_of_it() {
+    let net = Net::default();
+    let of_class = |class| FakeLauncher { class, ..FakeLauncher::default() };
+    let lost = decoder(&net, "lost", &of_class("avx2")).await;
+    let (_, alike) = member(&net, "alike", &of_class("avx2"), 1, 1).await;
+    let _other = decoder(&net, "other", &of_class("neon")).await;
+    let (link, node) = gateway(&net).await;
+    let told = |class: &str, node: &str, idle| Candidate { class: class.into(), ..candidate(node, idle) };
+    net.gossip(vec![told("avx2", "alike", 1)]);
+    let _held = node.open(request()).await.expect("is admitted");
+    net.gossip(vec![told("avx2", "alike", 0), told("avx2", "lost", 8)]);
+    let speaking = {
+        let node = node.clone();
+        tokio::spawn(async move { speak(&node, &speech(4, 12), REAL_TIME).await })
+    };
+    until("it is decoded on the first", async || busy(&lost).await == 1).await;
+    sleep(Duration::from_secs(2)).await;
+    net.gossip(vec![told("avx2", "alike", 0), told("neon", "other", 8)]);
+    net.cut("gateway", "lost");
+    link.peer_lost(&name("lost"));
+    until("it goes on in the reserve", async || busy(&alike).await == 2).await;
+    let heard = speaking.await.expect("no panic");
+    assert!(heard.done && heard.warnings.is_empty(), "{:?}", heard.warnings);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_full_asks_others_and_who_is_not_does_not() {
     let net = Net::default();
     let other = decoder(&net, "other", &FakeLauncher::default()).await;

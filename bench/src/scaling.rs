@@ -12,10 +12,20 @@ use starling_core::pool::PoolConfig;
 use starling_core::restart::RestartLimits;
 use starling_core::scaling::ScalingConfig;
 
+/// What comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Hosts of one node, which it starts and parks itself.
+    Hosts,
+    /// Nodes, by what `GET /v1/scaling` says: any of them may be lost, and one that was told to go does not come back.
+    Nodes,
+}
+
 /// What a policy is tried on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Supply {
     pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     /// Decoders that come and go together.
     pub(crate) slots: u16,
     /// From the decision to the first word.
@@ -24,8 +34,13 @@ pub(crate) struct Supply {
 
 /// A host on a machine that is there, and a machine that is not.
 pub(crate) const SUPPLIES: [Supply; 2] = [
-    Supply { name: "hosts of 4, 2 s to start", slots: 4, start: Duration::from_secs(2) },
-    Supply { name: "nodes of 8, 3 min to start", slots: 8, start: Duration::from_secs(180) },
+    Supply { name: "hosts of 4, 2 s to start", kind: Kind::Hosts, slots: 4, start: Duration::from_secs(2) },
+    Supply {
+        name: "nodes of 8, 3 min to start",
+        kind: Kind::Nodes,
+        slots: 8,
+        start: Duration::from_secs(180),
+    },
 ];
 
 /// How the number of hosts is found.
@@ -63,14 +78,15 @@ impl Policy {
 
 /// A pool with the defaults of a node's settings.
 fn pool(hosts: u16, supply: Supply) -> PoolConfig {
+    let stays = |hosts| if supply.kind == Kind::Hosts { hosts } else { Duration::ZERO };
     PoolConfig {
         hosts,
         slots_per_host: supply.slots,
         queue_length: 64,
         queue_wait: Duration::from_secs(2),
         cold_wait: Duration::from_secs(20),
-        idle_ttl: Duration::from_secs(100),
-        unused_ttl: Duration::from_secs(15 * 60),
+        idle_ttl: stays(Duration::from_secs(100)),
+        unused_ttl: stays(Duration::from_secs(15 * 60)),
         retry_after: Duration::from_secs(2),
         load_deadline: Duration::from_secs(3_600),
         quarantine_hosts: 0,

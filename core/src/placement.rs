@@ -4,15 +4,18 @@
 //! where to ask first, and the node asked has the last word.
 //!
 //! A decoder goes to the node itself while it has an idle slot, then to one of two nodes drawn at random, the emptier one:
-//! many nodes that act on the same stale figures don't all run to the same peer. A copy goes where rendezvous hashing puts
-//! it, so that a node that comes or goes moves only what it has to.
+//! many nodes that act on the same stale figures don't all run to the same peer. Where no host is and one has to load, all go to
+//! the same peer: rendezvous hashing of the model says to which. A copy goes where rendezvous hashing of the session puts it, so
+//! that a node that comes or goes moves only what it has to.
 
 mod pace;
+mod room;
 mod standby;
 
 use starling_protocol::{NodeName, SessionId};
 
 pub use self::pace::SeekPace;
+pub use self::room::{Room, Round, search_order};
 pub use self::standby::{StandbyWant, cluster_idle, has_room, place_standby};
 use crate::admission::NodeSlots;
 
@@ -31,6 +34,8 @@ pub struct Candidate {
     pub busy: u32,
     /// Slots that a new session could have: none that is kept for another session, or for other nodes' streams.
     pub idle: u32,
+    /// Whether it has no host of the model, and loads one for whoever asks.
+    pub on_demand: bool,
     /// Whether it takes nothing new.
     pub draining: bool,
 }
@@ -53,7 +58,7 @@ pub struct Own<'a> {
 }
 
 /// What is wanted of a decoder's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want<'a> {
     /// This node's own decoders, if it has any.
     pub own: Option<Own<'a>>,
@@ -63,8 +68,12 @@ pub struct Want<'a> {
     pub avoid_zone: Option<&'a str>,
     /// Nodes that just failed at this.
     pub excluded: &'a [NodeName],
-    /// Whether a node without an idle slot will do: it may have a reserve, or a queue.
-    pub crowded: bool,
+    /// What room will do, the best first; an idle slot alone if nothing is said.
+    pub rooms: &'a [Room],
+    /// Whether another class will do.
+    pub any_class: bool,
+    /// Whose decoder it is to be: of nodes that would have to load it, the one that all nodes send those to who want this model.
+    pub model: &'a str,
 }
 
 /// Where to ask for a decoder.
@@ -76,9 +85,23 @@ pub enum Place<'a> {
     Peer(&'a Candidate),
 }
 
+impl Default for Want<'_> {
+    fn default() -> Self {
+        Self {
+            own: None,
+            class: "",
+            avoid_zone: None,
+            excluded: &[],
+            rooms: &[Room::Idle],
+            any_class: true,
+            model: "",
+        }
+    }
+}
+
 /// Chooses where to ask. `random` decides between equals; the same number gives the same choice.
 ///
-/// The class comes before room, because another class may hear other words; within it idle comes before crowded, and this
+/// The class comes before room, because another class may hear other words; within it comes the better room first, and this
 /// node before its peers.
 #[must_use]
 pub fn place<'a>(want: &Want<'_>, candidates: &'a [Candidate], random: u64) -> Option<Place<'a>> {
@@ -87,30 +110,37 @@ pub fn place<'a>(want: &Want<'_>, candidates: &'a [Candidate], random: u64) -> O
         .iter()
         .filter(|candidate| !candidate.draining && !want.excluded.contains(&candidate.node))
         .collect();
-    let rooms: &[bool] = if want.crowded { &[true, false] } else { &[true] };
-    for in_class in [true, false] {
-        for idle_only in rooms {
-            let own =
-                want.own.filter(|own| same_class(own.class) == in_class && (own.idle > 0 || !idle_only));
+    let classes: &[bool] = if want.any_class { &[true, false] } else { &[true] };
+    for &in_class in classes {
+        for room in want.rooms {
+            let own = want.own.filter(|own| same_class(own.class) == in_class && room.is_own(own));
             if own.is_some() {
                 return Some(Place::Own);
             }
-            let fit = |candidate: &&&Candidate| {
-                same_class(&candidate.class) == in_class && (candidate.idle > 0 || !idle_only)
-            };
+            let fit =
+                |candidate: &&&Candidate| same_class(&candidate.class) == in_class && room.is_at(candidate);
             let fitting: Vec<&Candidate> = usable.iter().filter(fit).copied().collect();
             let elsewhere: Vec<&Candidate> = fitting
                 .iter()
                 .filter(|candidate| want.avoid_zone != Some(&candidate.zone))
                 .copied()
                 .collect();
-            let drawn = two_choices(&elsewhere, random).or_else(|| two_choices(&fitting, random));
-            if let Some(candidate) = drawn {
+            let choose = |among: &[&'a Candidate]| match room {
+                Room::OnDemand => agreed(among, want.model),
+                Room::Idle | Room::Crowded => two_choices(among, random),
+            };
+            if let Some(candidate) = choose(&elsewhere).or_else(|| choose(&fitting)) {
                 return Some(Place::Peer(candidate));
             }
         }
     }
     None
+}
+
+/// The one that every node chooses: one host that loads is enough for those who come meanwhile, wherever they come in.
+fn agreed<'a>(candidates: &[&'a Candidate], model: &str) -> Option<&'a Candidate> {
+    let score = |candidate: &Candidate| score(model.as_bytes(), &candidate.node, 1);
+    candidates.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)).then_with(|| b.node.cmp(&a.node)))
 }
 
 /// The emptier of two that are drawn; the first drawn of two alike.

@@ -2,75 +2,19 @@
 
 mod program;
 
-use std::path::{Path, PathBuf};
-
+use program::scripted::{heard, pcm, transcript, try_open};
 use program::*;
 use rustix::process::Signal;
 use serde_json::Value;
-use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
-use starling_engine::scripted::encode;
-use tempfile::TempDir;
-
-/// Words that show what is lost or comes twice.
-fn words() -> Vec<String> {
-    (0..60).map(|number| format!("w{number}")).collect()
-}
-
-fn pcm() -> Vec<u8> {
-    encode(&words()).iter().flat_map(|sample| sample.to_le_bytes()).collect()
-}
+use starling_client::{AudioSender, Events};
 
 async fn open(program: &Program) -> (AudioSender, Events) {
-    let client = Client::new(ClientConfig::new([program.url()])).expect("an address");
-    client.open(SessionConfig::default()).await.expect("is admitted").split()
-}
-
-async fn heard(mut events: Events) -> Vec<String> {
-    let mut texts = Vec::new();
-    loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time");
-        match event.expect("not over").expect("no error") {
-            Event::Final(last) => texts.extend(last.text.split(' ').map(str::to_owned)),
-            Event::Done { .. } => return texts.into_iter().filter(|text| !text.is_empty()).collect(),
-            _ => {}
-        }
-    }
-}
-
-/// What the scripted engine makes of [`words`].
-fn transcript() -> Vec<String> {
-    words().iter().enumerate().map(|(number, word)| format!("{number}:{word}")).collect()
-}
-
-/// A configuration file of the scripted model.
-struct Settings {
-    file: PathBuf,
-    _folder: TempDir,
-}
-
-impl Settings {
-    fn new(text: &str) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("cluster.toml");
-        let settings = Self { file, _folder: folder };
-        settings.write(text);
-        settings
-    }
-
-    fn write(&self, text: &str) {
-        std::fs::write(&self.file, text).expect("written");
-    }
-
-    fn path(&self) -> &str {
-        Path::to_str(&self.file).expect("plain")
-    }
+    try_open(program.url(), None).await.expect("is admitted")
 }
 
 /// Slots of a model that new sessions get.
 async fn slots(of: &Program, model: &str) -> Option<u64> {
-    let answer = get(of.http, "/v1/models").await?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    let models: Value = serde_json::from_str(body).ok()?;
+    let models = json(of.http, "/v1/models").await?;
     let model = models["models"].as_array()?.iter().find(|entry| entry["name"] == model)?.clone();
     model["slots"]["total"].as_u64()
 }

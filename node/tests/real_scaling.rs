@@ -2,81 +2,24 @@
 
 mod program;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use program::cluster::status;
+use program::scripted::{heard, pcm, transcript, try_open};
 use program::*;
 use serde_json::Value;
-use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
+use starling_client::{AudioSender, Events};
 use starling_engine::catalogue::Home;
-use starling_engine::scripted::encode;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
-fn words() -> Vec<String> {
-    (0..40).map(|number| format!("w{number}")).collect()
-}
-
-fn pcm() -> Vec<u8> {
-    encode(&words()).iter().flat_map(|sample| sample.to_le_bytes()).collect()
-}
-
-/// What the scripted engine makes of [`words`].
-fn transcript() -> Vec<String> {
-    words().iter().enumerate().map(|(number, word)| format!("{number}:{word}")).collect()
-}
-
-async fn try_open(program: &Program, model: &str) -> Result<(AudioSender, Events), String> {
-    // A model may have to load first.
-    let config = ClientConfig::new([program.url()]);
-    let config = ClientConfig { open_deadline: PATIENCE, attempt_timeout: PATIENCE, ..config };
-    let client = Client::new(config).expect("an address");
-    let session = SessionConfig { model: Some(model.to_owned()), ..SessionConfig::default() };
-    client.open(session).await.map(|session| session.split()).map_err(|error| error.to_string())
-}
-
 async fn open(program: &Program, model: &str) -> (AudioSender, Events) {
-    try_open(program, model).await.unwrap_or_else(|error| panic!("{error}\n{}", program.log()))
-}
-
-async fn heard(mut events: Events) -> Vec<String> {
-    let mut texts = Vec::new();
-    loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time");
-        match event.expect("not over").expect("no error") {
-            Event::Final(last) => texts.extend(last.text.split(' ').map(str::to_owned)),
-            Event::Done { .. } => return texts.into_iter().filter(|text| !text.is_empty()).collect(),
-            _ => {}
-        }
-    }
-}
-
-struct Settings {
-    file: PathBuf,
-    _folder: TempDir,
-}
-
-impl Settings {
-    fn new(text: &str) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("cluster.toml");
-        std::fs::write(&file, text).expect("written");
-        Self { file, _folder: folder }
-    }
-
-    fn path(&self) -> &str {
-        Path::to_str(&self.file).expect("plain")
-    }
-}
-
-async fn json(program: &Program, path: &str) -> Option<Value> {
-    let answer = get(program.http, path).await?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    let opened = try_open(program.url(), Some(model)).await;
+    opened.unwrap_or_else(|error| panic!("{error}\n{}", program.log()))
 }
 
 /// What `GET /v1/scaling` says of a model.
 async fn scaling(program: &Program, model: &str) -> Option<Value> {
-    let report = json(program, "/v1/scaling").await?;
+    let report = json(program.http, "/v1/scaling").await?;
     report["models"].as_array()?.iter().find(|entry| entry["name"] == model).cloned()
 }
 
@@ -157,6 +100,52 @@ async fn the_first_caller_waits_for_the_model_and_the_last_takes_it_along() {
     assert_eq!(scaling(&program, "scripted").await.expect("is told")["desired"], 0);
 }
 
+/// The node that callers come to decodes nothing, and the one that would has nothing loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_a_gateway_wakes_the_model_on_another_node() {
+    let node = async |name: &str, role: &str, seeds: &str, model: &str| {
+        let settings = Settings::new(&format!(
+            "[cluster]\nroles = [\"{role}\"]\n[sessions]\nqueue_length = 4\nqueue_wait = \"0s\"\n\
+             [[model]]\nname = \"scripted\"\nslots = 4\n{model}"
+        ));
+        let cluster = ["--node-id", name, "--cluster-listen", "127.0.0.1:0", "--seeds", seeds];
+        Program::start(&[&["--config", settings.path()][..], &cluster].concat()).await
+    };
+    let mut gateway = node("gateway", "gateway", "", "[model.scaling]\nload_wait = \"60s\"\n").await;
+    let seed = gateway.gossip().expect("gossips").to_string();
+    let unready = get(gateway.http, "/readyz").await.expect("answers");
+    assert!(unready.starts_with("HTTP/1.1 503"), "nobody could serve it: {unready}");
+    let asleep =
+        format!("hosts = 0\n[model.scaling]\nenabled = true\nidle_target = 0\nload_wait = \"60s\"\n{QUICK}");
+    let decoders =
+        [node("one", "decoder", &seed, &asleep).await, node("two", "decoder", &seed, &asleep).await];
+    gateway.ready(0).await;
+    poll("both decoders' loads in the gateway's view", async || {
+        let nodes = status(&gateway).await?["nodes"].as_array()?.clone();
+        let told = nodes.iter().filter(|node| node["models"][0]["name"] == "scripted").count();
+        (told == 3).then_some(())
+    })
+    .await;
+    assert!(decoders.iter().all(|decoder| decoder.hosts().is_empty()), "nobody has asked for it");
+
+    let began = Instant::now();
+    let opening = futures_util::future::join_all((0..3).map(|_| open(&gateway, "scripted")));
+    let sessions = tokio::time::timeout(PATIENCE, opening).await.expect("nobody waits for ever");
+    println!("three callers waited {:?}", began.elapsed());
+    let hosts: Vec<usize> = decoders.iter().map(|decoder| decoder.hosts().len()).collect();
+    assert!(hosts == [1, 0] || hosts == [0, 1], "one node has one host loaded for all three: {hosts:?}");
+    for (mut sender, events) in sessions {
+        sender.send(&pcm()).await.expect("sent");
+        sender.end().await.expect("ended");
+        assert_eq!(heard(events).await, transcript());
+    }
+    for decoder in &decoders {
+        wait_for_hosts(decoder, 0).await;
+    }
+    let ready = get(gateway.http, "/readyz").await.expect("answers");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+}
+
 /// With a real model: its files are read, and the engine loads it, while the caller waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
@@ -164,7 +153,9 @@ async fn a_model_that_nobody_listed_is_loaded_for_whoever_asks() {
         "[scaling]\non_demand = true\n[[model]]\nname = \"scripted\"\nhosts = 1\nslots = 1\nprewarm = 1\n",
     );
     let program = Program::serve(&["--config", settings.path()], 1).await;
-    let Err(unknown) = try_open(&program, "no-such-model").await else { panic!("there is no such model") };
+    let Err(unknown) = try_open(program.url(), Some("no-such-model")).await else {
+        panic!("there is no such model")
+    };
     assert!(unknown.contains("scripted"), "it names what there is: {unknown}");
     assert_eq!(program.hosts().len(), 1);
 

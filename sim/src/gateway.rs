@@ -90,16 +90,11 @@ async fn attach(hello: Hello, speaks: Speaks, node: &NodeHandle) -> Result<Attac
         Speaks::Thin => (Dialect::Vosk, Duration::ZERO),
     };
     let request = OpenRequest {
-        session: hello.session.unwrap_or_else(SessionId::random),
         epoch: hello.epoch.unwrap_or(Epoch(1)),
         tenant,
-        dialect,
-        model: None,
-        sample_rate: hello.format.sample_rate,
         options: hello.options,
         linger,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(hello.session.unwrap_or_else(SessionId::random), dialect, hello.format.sample_rate)
     };
     node.open(request).await
 }

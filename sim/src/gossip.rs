@@ -68,6 +68,8 @@ pub fn candidates(net: &Net, by: HostId) -> Vec<Candidate> {
         slots: record.slots,
         busy: record.busy,
         idle: record.idle,
+        // The simulated nodes always have hosts.
+        on_demand: false,
         draining: record.draining,
     };
     decodes.map(candidate).collect()

@@ -19,7 +19,7 @@ pub struct ModelScaling {
     pub idle_ttl: Duration,
     /// ... or for so long, if it never has.
     pub unused_ttl: Duration,
-    /// The longest that a caller waits where no host is there and one has to load.
+    /// The longest that a caller waits where no host is there and one has to load, here or at a peer.
     pub load_wait: Duration,
     /// What the machine has left.
     pub memory: MemoryKnown,

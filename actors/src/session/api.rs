@@ -104,6 +104,26 @@ pub struct OpenRequest {
     pub trace: Option<TraceContext>,
 }
 
+impl OpenRequest {
+    /// A session of the default model and options, that begins with this connection and ends with it. Whose it is, and of which
+    /// trace, is filled in on its way.
+    #[must_use]
+    pub fn new(session: SessionId, dialect: Dialect, sample_rate: u32) -> Self {
+        Self {
+            session,
+            epoch: Epoch(1),
+            tenant: String::new(),
+            dialect,
+            model: None,
+            sample_rate,
+            options: SessionOptions::default(),
+            linger: Duration::ZERO,
+            by_id: false,
+            trace: None,
+        }
+    }
+}
+
 /// What a client is told when its session is open or goes on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ready {

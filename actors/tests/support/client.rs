@@ -11,9 +11,9 @@ use starling_actors::{
 };
 use starling_core::invariants::FinalsLedger;
 use starling_engine::scripted;
+use starling_protocol::SessionId;
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, Final, SessionOptions, WarningCode};
-use starling_protocol::{Epoch, SessionId};
 
 use super::memory_link::name;
 
@@ -70,16 +70,9 @@ pub async fn start_among(
 
 pub fn request() -> OpenRequest {
     OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::Native,
-        model: None,
-        sample_rate: scripted::SAMPLE_RATE,
         options: SessionOptions { words: true, ..SessionOptions::default() },
         linger: Duration::from_secs(60),
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(SessionId::random(), Dialect::Native, scripted::SAMPLE_RATE)
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use starling_core::Timestamp;
 use starling_core::pool::{HostEnd, HostId, PoolAction, PoolEvent, PoolMachine, Purpose, RequestId};
-use starling_core::scaling::{HostScaler, HostsConfig, Room};
+use starling_core::scaling::{CountedScaler, Demand, HostScaler, HostsConfig, Room, node_reserve};
 use starling_protocol::LeaseId;
 
 use super::trace::Trace;
-use super::{Policy, Supply, pool};
+use super::{Kind, Policy, Supply, pool};
 
 /// A host that is started so soon after one was stopped need not have been stopped.
 const FLAP: Duration = Duration::from_secs(300);
@@ -38,11 +38,58 @@ enum Event {
     Look,
 }
 
+/// The policy, as a node has it for its hosts and as it tells of the whole cluster.
+enum Scaler {
+    Hosts(HostScaler),
+    Nodes { counted: CountedScaler, idle_target: u32, slots: u16 },
+}
+
+impl Scaler {
+    fn new(now: Timestamp, policy: Policy, supply: Supply) -> Option<Self> {
+        let (policy, slots) = (policy.scaling()?, supply.slots);
+        Some(match supply.kind {
+            Kind::Hosts => {
+                let config = HostsConfig { policy, slots_per_host: slots, static_hosts: 0 };
+                Self::Hosts(HostScaler::new(now, config))
+            }
+            Kind::Nodes => Self::Nodes {
+                counted: CountedScaler::new(now, policy),
+                idle_target: policy.idle_target,
+                slots,
+            },
+        })
+    }
+
+    /// How many hosts or nodes there should be.
+    fn observe(&mut self, now: Timestamp, pool: &PoolMachine) -> u16 {
+        match self {
+            Self::Hosts(scaler) => {
+                let demand = pool.demand(scaler.idle_target());
+                scaler.observe(now, demand, Room::default())
+            }
+            Self::Nodes { counted, idle_target, slots } => {
+                let slots = u32::from(*slots);
+                let demand = pool.demand(*idle_target);
+                let reserve = node_reserve(demand.busy + demand.waiting + *idle_target, slots);
+                let desired = counted.observe(now, Demand { reserve, ..demand }).desired;
+                u16::try_from(desired.div_ceil(slots)).unwrap_or(u16::MAX)
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Timestamp> {
+        match self {
+            Self::Hosts(scaler) => scaler.next_timeout(),
+            Self::Nodes { counted, .. } => counted.next_timeout(),
+        }
+    }
+}
+
 struct Simulation<'a> {
     trace: &'a Trace,
     supply: Supply,
     pool: PoolMachine,
-    scaler: Option<HostScaler>,
+    scaler: Option<Scaler>,
     now: Duration,
     due: BinaryHeap<Reverse<(Duration, Event)>>,
     looks_at: Option<Duration>,
@@ -58,9 +105,7 @@ pub(crate) fn run(trace: &Trace, supply: Supply, policy: Policy) -> Account {
     let hosts = u16::try_from(hosts).unwrap_or(u16::MAX);
     let mut out = Vec::new();
     let start = Timestamp::default();
-    let scaler = policy.scaling().map(|policy| {
-        HostScaler::new(start, HostsConfig { policy, slots_per_host: supply.slots, static_hosts: hosts })
-    });
+    let scaler = Scaler::new(start, policy, supply);
     let mut simulation = Simulation {
         trace,
         supply,
@@ -153,7 +198,7 @@ impl Simulation<'_> {
         let (now, mut out) = (Timestamp(self.now), Vec::new());
         self.pool.handle(now, event, &mut out);
         if let Some(scaler) = &mut self.scaler {
-            let hosts = scaler.observe(now, self.pool.demand(scaler.idle_target()), Room::default());
+            let hosts = scaler.observe(now, &self.pool);
             if usize::from(hosts) != self.pool.counts().hosts_wanted {
                 self.pool.handle(now, PoolEvent::Resized { hosts }, &mut out);
             }
@@ -191,7 +236,7 @@ impl Simulation<'_> {
         for host in gone {
             self.tell(PoolEvent::HostEnded { host, end: HostEnd::Stopped, suspects: Vec::new() });
         }
-        let scaler = self.scaler.as_ref().and_then(HostScaler::next_timeout);
+        let scaler = self.scaler.as_ref().and_then(Scaler::next_timeout);
         let next = self.pool.next_timeout().into_iter().chain(scaler).min().map(|at| at.0.max(self.now));
         if let Some(at) = next.filter(|at| self.looks_at.is_none_or(|armed| *at < armed)) {
             self.looks_at = Some(at);
@@ -230,12 +275,13 @@ mod tests {
         let account = run(&burst, SUPPLIES[0], Policy::Reactive);
         assert_eq!((account.calls, account.refused), (12, 0));
         assert!((3..=6).contains(&account.starts), "{account:?}");
+        assert_eq!(account.flaps, 0, "nothing that was given up is wanted again");
         // Eight decoders for the five idle ones, and up to 20 for some minutes.
         assert!((8.0..12.0).contains(&account.hours), "{account:?}");
     }
 
-    /// What the table says, in small: hosts follow their callers and cost less than half of as many as the day needs, and where starting
-    /// takes minutes who looks ahead refuses fewer.
+    /// What the table says, in small: hosts follow their callers and cost less than as many as the day needs, and who looks ahead refuses no
+    /// more.
     #[test]
     fn each_policy_is_good_for_something() {
         for trace in synthetic(true) {
@@ -246,13 +292,18 @@ mod tests {
                     account
                 });
                 assert!(fixed.calls == reactive.calls && reactive.calls == predictive.calls);
-                if supply.start < Duration::from_secs(10) {
+                // Of what can't be foreseen chance may let in one more or less.
+                let most = reactive.refused + reactive.refused / 20;
+                assert!(predictive.refused <= most, "{} {predictive:?} {reactive:?}", trace.name);
+                if supply.kind == Kind::Hosts {
                     assert!(reactive.refused * 50 <= reactive.calls, "{} {reactive:?}", trace.name);
                     assert!(reactive.refused <= fixed.refused, "{} {reactive:?} {fixed:?}", trace.name);
-                }
-                if trace.judged_from > Duration::ZERO {
-                    assert!(reactive.idle_hours * 2.0 < fixed.idle_hours, "{reactive:?} {fixed:?}");
-                    assert!(predictive.refused <= reactive.refused, "{predictive:?} {reactive:?}");
+                    // A burst is cheap for as few as most moments need, and refuses for it.
+                    assert!(
+                        reactive.idle_hours < fixed.idle_hours || fixed.refused * 10 > fixed.calls,
+                        "{} {reactive:?} {fixed:?}",
+                        trace.name
+                    );
                 }
             }
         }

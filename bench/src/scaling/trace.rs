@@ -33,39 +33,45 @@ const DAY: f64 = 24.0 * HOUR;
 /// Mean length of a call.
 const MEAN: f64 = 4.0 * MINUTE;
 
-/// All that are made up.
+/// All that are made up. Each has a past that the forecast can learn from, though not always what comes.
 pub(crate) fn synthetic(quick: bool) -> Vec<Trace> {
-    let days = if quick { 10.0 } else { 28.0 };
+    let weeks = if quick { 2.0 } else { 4.0 };
     vec![
-        made("day and week", 1, days * DAY, (days - 7.0) * DAY, week),
-        made("burst", 2, 6.0 * HOUR, 0.0, burst),
-        made("ramp", 3, 6.0 * HOUR, 0.0, ramp),
+        made("day", 1, 5.0 * DAY, 3.0 * DAY, day),
+        made("week", 2, weeks * 7.0 * DAY, (weeks - 1.0) * 7.0 * DAY, week),
+        made("burst", 3, 5.0 * DAY, 3.0 * DAY, burst),
+        made("ramp", 4, 5.0 * DAY, 3.0 * DAY, ramp),
     ]
 }
 
-/// Callers at once by the hour of the day and of the week: 40 at noon, one at night, few on the sixth day and hardly any on the seventh.
+/// Callers at once by the hour of each day: 40 at noon, one at night.
+fn day(at: f64) -> f64 {
+    let hour = (at % DAY) / HOUR;
+    // Lunch is a little quieter.
+    let lunch = 1.0 - 0.25 * (-((hour - 12.5) / 0.7).powi(2)).exp();
+    1.0 + 39.0 * (-((hour - 13.0) / 4.0).powi(4)).exp() * lunch
+}
+
+/// The same for five days, few callers on the sixth and hardly any on the seventh.
 fn week(at: f64) -> f64 {
-    let (day, hour) = ((at / DAY) as u64 % 7, (at % DAY) / HOUR);
-    let by_day = match day {
+    let by_day = match (at / DAY) as u64 % 7 {
         5 => 0.3,
         6 => 0.05,
         _ => 1.0,
     };
-    // Lunch is a little quieter.
-    let lunch = 1.0 - 0.25 * (-((hour - 12.5) / 0.7).powi(2)).exp();
-    let open = (-((hour - 13.0) / 4.0).powi(4)).exp();
-    1.0 + 39.0 * by_day * open * lunch
+    1.0 + by_day * (day(at) - 1.0)
 }
 
-/// Two callers; every hour and a half 60 more within two minutes.
+/// Two callers; now and then, and at no hour twice, 60 more within two minutes.
 fn burst(at: f64) -> f64 {
-    let since = at % (1.5 * HOUR) - 0.5 * HOUR;
+    let since = at % (7.1 * HOUR) - 5.0 * HOUR;
     if (0.0..2.0 * MINUTE).contains(&since) { 60.0 * MEAN / (2.0 * MINUTE) } else { 2.0 }
 }
 
-/// From nobody to 60 at once within two hours, as many for an hour, and back.
+/// Each day from nobody to 60 at once within two hours, as many for an hour, and back.
 fn ramp(at: f64) -> f64 {
-    let up = (at / (2.0 * HOUR)).min(1.0);
+    let at = at % DAY - 8.0 * HOUR;
+    let up = (at / (2.0 * HOUR)).clamp(0.0, 1.0);
     let down = ((5.0 * HOUR - at) / (2.0 * HOUR)).clamp(0.0, 1.0);
     60.0 * up.min(down)
 }

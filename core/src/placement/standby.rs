@@ -71,22 +71,11 @@ pub const fn has_room(cluster_idle: u64, kept: u32, is_there: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::tests::name;
     use proptest::prelude::*;
 
-    fn name(text: &str) -> NodeName {
-        NodeName::parse(text).expect("a name")
-    }
-
     fn candidate(node: &str, idle: u32) -> Candidate {
-        Candidate {
-            node: name(node),
-            zone: "z1".into(),
-            class: "avx2".into(),
-            slots: 8,
-            busy: 8 - idle,
-            idle,
-            draining: false,
-        }
+        Candidate { slots: 8, busy: 8 - idle, ..crate::placement::tests::candidate(node, idle) }
     }
 
     fn chosen(want: &StandbyWant<'_>, candidates: &[Candidate]) -> String {

@@ -3,13 +3,13 @@ use std::collections::HashMap;
 use super::*;
 use proptest::prelude::*;
 
-fn name(text: &str) -> NodeName {
+pub(super) fn name(text: &str) -> NodeName {
     NodeName::parse(text).expect("a name")
 }
 
-fn candidate(node: &str, idle: u32) -> Candidate {
+pub(super) fn candidate(node: &str, idle: u32) -> Candidate {
     let (zone, class) = ("z1".into(), "avx2".into());
-    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, draining: false }
+    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, on_demand: false, draining: false }
 }
 
 fn keeper(node: &str, zone: &str, weight: u64) -> Keeper {
@@ -51,7 +51,7 @@ fn the_order_is_class_then_room_then_this_node_then_zone() {
     assert_eq!(chosen(&wanted, &peers[2..3]), "near", "an avoided zone is better than none");
     assert_eq!(chosen(&wanted, &peers[3..]), "other", "another class is better than none");
     assert_eq!(chosen(&wanted, &peers[..1]), "none");
-    let crowded = Want { crowded: true, ..wanted };
+    let crowded = Want { rooms: &[Room::Idle, Room::Crowded], ..wanted };
     assert_eq!(chosen(&crowded, &peers[..1]), "own");
     assert_eq!(
         chosen(&crowded, &peers[3..]),
@@ -59,6 +59,35 @@ fn the_order_is_class_then_room_then_this_node_then_zone() {
         "a crowded slot of the class comes before an idle one outside"
     );
     assert_eq!(chosen(&Want { own: None, ..crowded }, &peers[..1]), "full");
+    assert_eq!(chosen(&Want { any_class: false, ..wanted }, &peers[3..]), "none", "it stays in its class");
+}
+
+#[test]
+fn a_host_is_loaded_where_no_slot_is_idle_and_every_node_has_the_same_one_loaded() {
+    let cold = |node: &str| Candidate { on_demand: true, class: String::new(), ..candidate(node, 0) };
+    let mut peers = vec![candidate("full", 0), cold("a"), cold("b"), cold("c")];
+    let wanted = Want { model: "vosk-ko-small", ..Want::default() };
+    assert_eq!(chosen(&wanted, &peers), "none", "an idle slot alone was wanted");
+    let loading = Want { rooms: &[Room::OnDemand], ..wanted };
+    let first = chosen(&loading, &peers);
+    for random in 0..100 {
+        let found = place(&loading, &peers, random);
+        assert!(matches!(found, Some(Place::Peer(peer)) if peer.node.as_str() == first));
+    }
+    let models = (0..20).map(|n| chosen(&Want { model: &format!("m{n}"), ..loading }, &peers));
+    assert_eq!(models.collect::<std::collections::BTreeSet<_>>().len(), 3, "models are spread");
+
+    let excluded = [name(&first)];
+    let second = chosen(&Want { excluded: &excluded, ..loading }, &peers);
+    assert!(second != first && second != "full", "{second}");
+    let crowded = [Room::Idle, Room::Crowded, Room::OnDemand];
+    assert_eq!(chosen(&Want { rooms: &crowded, ..wanted }, &peers), "full");
+    let own = Some(Own { idle: 0, class: "" });
+    assert_eq!(chosen(&Want { own, ..loading }, &peers[..1]), "none");
+    peers.push(candidate("idle", 1));
+    assert_eq!(chosen(&Want { rooms: &crowded, ..wanted }, &peers), "idle");
+    peers.iter_mut().for_each(|peer| peer.draining = true);
+    assert_eq!(chosen(&loading, &peers), "none");
 }
 
 #[test]
@@ -100,15 +129,16 @@ fn a_key_hashes_the_same_for_ever() {
 }
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (0u8..20, 0u32..4, any::<bool>(), 0u8..3, 0u8..3);
+    let one = (0u8..20, 0u32..4, any::<bool>(), 0u8..3, 0u8..3, any::<bool>());
     proptest::collection::vec(one, 0..12).prop_map(|all| {
-        let make = |(n, idle, draining, zone, class)| Candidate {
+        let make = |(n, idle, draining, zone, class, on_demand)| Candidate {
             node: name(&format!("n{n}")),
             zone: format!("z{zone}"),
             class: ["", "x", "y"][usize::from(class)].into(),
             slots: idle,
             busy: 0,
             idle,
+            on_demand: on_demand && idle == 0,
             draining,
         };
         all.into_iter().map(make).collect()
@@ -120,22 +150,24 @@ proptest! {
     fn nobody_is_asked_who_is_draining_or_excluded_or_full(
         all in candidates(),
         random: u64,
-        crowded: bool,
+        rooms in prop::sample::subsequence(vec![Room::Idle, Room::OnDemand, Room::Crowded], 0..=3),
         class in prop::sample::select(vec!["", "x"]),
     ) {
         let excluded: Vec<NodeName> = (0..5).map(|n| name(&format!("n{n}"))).collect();
-        let want = Want { class, excluded: &excluded, crowded, avoid_zone: Some("z1"), own: None };
+        let want =
+            Want { class, excluded: &excluded, rooms: &rooms, avoid_zone: Some("z1"), ..Want::default() };
+        let has_room = |candidate: &Candidate| rooms.iter().any(|room| room.is_at(candidate));
         let found = place(&want, &all, random);
         prop_assert_eq!(found, place(&want, &all, random), "the same figures give the same choice");
         match found {
             Some(Place::Peer(candidate)) => {
                 prop_assert!(!candidate.draining && !excluded.contains(&candidate.node));
-                prop_assert!(crowded || candidate.idle > 0);
+                prop_assert!(has_room(candidate));
             }
             Some(Place::Own) => prop_assert!(false, "there is no own pool"),
             None => prop_assert!(all.iter().all(|candidate| candidate.draining
                 || excluded.contains(&candidate.node)
-                || (candidate.idle == 0 && !crowded))),
+                || !has_room(candidate))),
         }
     }
 

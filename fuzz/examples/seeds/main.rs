@@ -115,6 +115,7 @@ fn frames(seeds: &mut Seeds) {
         determinism_class: Some(7),
         files: Some(9),
         leaving: false,
+        on_demand: false,
     }];
     let record = LoadRecord {
         name: name("node-1"),

@@ -66,8 +66,8 @@ impl Directory {
         view.active().find(|member| member.id.name == *node)?.load.as_ref()?.addresses.data
     }
 
-    /// Peers that decode a model with these files, as last heard of. Who does not tell of files is one: it is asked with the
-    /// whole digest, and says itself.
+    /// Peers that decode a model with these files, or load it for whoever asks, as last heard of. Who does not tell of files is one:
+    /// it is asked with the whole digest, and says itself.
     #[must_use]
     pub fn candidates(&self, model: &str, digest: &str) -> Vec<Candidate> {
         let Some(view) = self.view.get() else { return Vec::new() };
@@ -138,14 +138,16 @@ impl Directory {
             load.name == model && (wanted.is_none() || load.files.is_none() || load.files == wanted)
         };
         let load = record.models.iter().find(fits)?;
-        let decodes = record.roles.decoder && load.slots_total > 0 && record.addresses.data.is_some();
-        decodes.then(|| Candidate {
+        let on_demand = load.on_demand && load.slots_total == 0;
+        let decodes = record.roles.decoder && (load.slots_total > 0 || on_demand);
+        (decodes && record.addresses.data.is_some()).then(|| Candidate {
             node: member.id.name.clone(),
             zone: record.zone.clone(),
             class: self.class(load),
             slots: u32::from(load.slots_total),
             busy: u32::from(load.slots_busy),
             idle: u32::from(load.slots_idle),
+            on_demand,
             draining: record.draining || record.leaving,
         })
     }

@@ -40,7 +40,15 @@ fn model_load(model: &ModelStatus) -> Option<ModelLoad> {
         determinism_class: model.determinism.as_ref().map(|host| determinism_class(host, &model.digest)),
         files: files(&model.digest),
         leaving,
+        on_demand: !leaving && is_asleep(model),
     })
+}
+
+/// Whether it has no host and loads one for whoever asks. While it tries and fails, others are better asked; once nobody waits for it
+/// any more, who comes next has it tried again.
+fn is_asleep(model: &ModelStatus) -> bool {
+    let waits = model.scaling.is_some_and(|scaling| scaling.on_demand) && model.slots_total == 0;
+    waits && (model.last_error.is_none() || model.hosts_total == 0)
 }
 
 /// The first 32 bits of a digest in hex, as they are gossiped.

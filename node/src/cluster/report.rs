@@ -235,6 +235,7 @@ mod tests {
             determinism_class: None,
             files: None,
             leaving: false,
+            on_demand: false,
         };
         let nodes = ["a", "b", "c"].map(|name| NodeName::parse(name).expect("a name"));
         let loads = [load(6, 1, Some(100)), load(2, 2, Some(500)), load(4, 0, None)];

@@ -17,7 +17,7 @@ use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_protocol::audiosocket::{CallEvent, Frame, FrameReader, hangup, silence};
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
-use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::{Segment, SessionId, SourceOffset};
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::calls::Calls;
@@ -281,16 +281,9 @@ async fn open(state: &GatewayState, id: SessionId, rate: u32, line: &mut Line) -
     let given = |text: &'_ str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (model, language) = (given(&state.audiosocket.model), given(&state.audiosocket.language));
     let attached = state.sessions.open(OpenRequest {
-        session: id,
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::AudioSocket,
         model: model_for_tag(model.as_deref(), language.as_deref(), state)?,
-        sample_rate: rate,
         options: SessionOptions { words: true, partials: false, ..SessionOptions::default() },
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(id, Dialect::AudioSocket, rate)
     });
     let Attached { ready, input, output } = attached.await?;
     if ready.resumed {

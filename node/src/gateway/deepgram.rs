@@ -6,7 +6,7 @@
 mod live;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::Router;
@@ -20,10 +20,10 @@ use data_encoding::HEXLOWER;
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 use starling_actors::{Dialect, OpenRequest};
+use starling_protocol::SessionId;
 use starling_protocol::deepgram::{Answerer, Heard, Listen, error_body, parse_query, transcript};
 use starling_protocol::gstreamer::Media;
 use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, Final, SessionOptions};
-use starling_protocol::{Epoch, SessionId};
 
 use super::access::Admitted;
 use super::audio::{Channels, LiveAudio};
@@ -75,16 +75,9 @@ impl Call {
             ..SessionOptions::default()
         };
         Ok(OpenRequest {
-            session: SessionId::random(),
-            epoch: Epoch(1),
-            tenant: String::new(),
-            dialect: Dialect::Deepgram,
             model,
-            sample_rate,
             options,
-            linger: Duration::ZERO,
-            by_id: false,
-            trace: None,
+            ..OpenRequest::new(SessionId::random(), Dialect::Deepgram, sample_rate)
         })
     }
 

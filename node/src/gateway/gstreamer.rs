@@ -16,9 +16,9 @@ use axum::routing::{any, post, put};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use starling_actors::{Dialect, OpenRequest, Ready};
+use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Media, parse_content_type};
 use starling_protocol::native::{ErrorBody, SessionOptions};
-use starling_protocol::{Epoch, SessionId};
 
 use super::access::{self, Admitted};
 use super::transcriptions::model_for_tag;
@@ -116,16 +116,11 @@ impl Call {
         let model = model_for_tag(self.model.as_deref(), self.language.as_deref(), state)?;
         let words = state.has_words(model.as_deref());
         Ok(OpenRequest {
-            session: self.session,
-            epoch: Epoch(1),
-            tenant: String::new(),
-            dialect: Dialect::Gstreamer,
             model,
-            sample_rate,
             options: SessionOptions { words, ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
-            trace: None,
+            ..OpenRequest::new(self.session, Dialect::Gstreamer, sample_rate)
         })
     }
 }

@@ -85,11 +85,8 @@ fn answer(not_ready: Vec<Part>) -> Response {
 fn missing(state: &GatewayState, status: &NodeStatus) -> Vec<Part> {
     let (directory, started) = (state.cluster.directory(), state.started.is_over());
     // What is to replace a model is not missed while it loads, nor what it replaces once that has gone.
-    let current = status.models.iter().filter(|model| model.stage == Stage::Current && !is_on_demand(model));
-    let models = current.filter_map(|model| {
-        let others = decoded_by_others(model, &directory);
-        lack((model.hosts_ready, model.hosts_total), others, started).map(|reason| part(model, reason))
-    });
+    let current = status.models.iter().filter(|model| model.stage == Stage::Current);
+    let models = current.filter_map(|model| undecoded(model, &directory, started));
     let missing: Vec<Part> = models.chain(joining(state)).collect();
     // A node whose actors don't answer says nothing of models.
     if missing.is_empty() && !status.models.is_empty() {
@@ -105,20 +102,22 @@ fn joining(state: &GatewayState) -> Option<Part> {
 
 /// Why nobody decodes a model, here or on a peer.
 pub(super) fn unready(model: &ModelStatus, directory: &Directory) -> Option<Part> {
+    undecoded(model, directory, true)
+}
+
+/// The same, of a node that may not have `started` yet.
+fn undecoded(model: &ModelStatus, directory: &Directory, started: bool) -> Option<Part> {
     if is_on_demand(model) {
         return None;
     }
-    let hosts = (model.hosts_ready, model.hosts_total);
-    lack(hosts, decoded_by_others(model, directory), true).map(|reason| part(model, reason))
+    let others = !directory.candidates(&model.name, &model.digest).is_empty();
+    let reason = lack((model.hosts_ready, model.hosts_total), others, started)?;
+    Some(part(model, reason))
 }
 
 /// Whether it is loaded for the first who asks for it, and nothing has hindered that yet.
 fn is_on_demand(model: &ModelStatus) -> bool {
     model.scaling.is_some_and(|scaling| scaling.on_demand) && model.last_error.is_none()
-}
-
-fn decoded_by_others(model: &ModelStatus, directory: &Directory) -> bool {
-    !directory.candidates(&model.name, &model.digest).is_empty()
 }
 
 /// Why nobody decodes a model of which this node has so many hosts, ready and in all. A node that is to decode it itself has

@@ -142,16 +142,16 @@ async fn attach(hello: Hello, state: &GatewayState) -> Result<(Attached, Speech)
 fn open_request(hello: Hello, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
     let trace = trace_of(&hello);
     Ok(OpenRequest {
-        session: hello.session.unwrap_or_else(SessionId::random),
         epoch: hello.epoch.unwrap_or(Epoch(1)),
-        tenant: String::new(),
-        dialect: Dialect::Native,
         model: model_for_tag(hello.model.as_deref(), hello.language.as_deref(), state)?,
-        sample_rate: hello.format.sample_rate,
         options: hello.options,
         linger: state.linger,
-        by_id: false,
         trace,
+        ..OpenRequest::new(
+            hello.session.unwrap_or_else(SessionId::random),
+            Dialect::Native,
+            hello.format.sample_rate,
+        )
     })
 }
 

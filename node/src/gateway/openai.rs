@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use starling_actors::{Dialect, OpenRequest};
+use starling_protocol::SessionId;
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, SessionOptions};
 use starling_protocol::openai::{error_object, is_theirs, language_name};
-use starling_protocol::{Epoch, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -108,16 +108,9 @@ async fn answer(
     let samples = Samples::stored(file).await?;
     let named = model.as_deref().filter(|model| !is_theirs(model));
     let request = OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::OpenAi,
         model: model_for_tag(named, language.as_deref(), state)?,
-        sample_rate: samples.sample_rate,
         options: SessionOptions { words, partials: false, batch: true, ..SessionOptions::default() },
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(SessionId::random(), Dialect::OpenAi, samples.sample_rate)
     };
     let attached = state.sessions.open(request).await?;
     if stream {

@@ -5,8 +5,6 @@
 
 mod live;
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -19,7 +17,7 @@ use starling_protocol::openai::is_theirs;
 use starling_protocol::realtime::{
     ClientEvent, Config, MAX_MESSAGE_BYTES, Mark, Said, Teller, Update, parse_event,
 };
-use starling_protocol::{Epoch, SessionId, SourceOffset};
+use starling_protocol::{SessionId, SourceOffset};
 use tokio::time::{Instant, sleep_until};
 
 use super::access::Admitted;
@@ -119,19 +117,12 @@ fn model(config: &Config, state: &GatewayState) -> Result<Option<String>, ErrorB
 
 fn request(config: &Config, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
     Ok(OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::Realtime,
         model: model(config, state)?,
-        sample_rate: config.format.sample_rate,
         options: SessionOptions {
             endpointing: Endpointing { silence_ms: config.silence_ms, max_segment_ms: None },
             ..SessionOptions::default()
         },
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(SessionId::random(), Dialect::Realtime, config.format.sample_rate)
     })
 }
 

@@ -14,7 +14,7 @@ use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_protocol::gstreamer::Media;
 use starling_protocol::limits::MAX_ALTERNATIVES;
 use starling_protocol::native::{Endpointing, ErrorBody, ErrorCode, Final, SessionOptions};
-use starling_protocol::{Epoch, Segment, SessionId};
+use starling_protocol::{Segment, SessionId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -169,12 +169,7 @@ fn open_request(
     let endpointing = Endpointing { silence_ms, max_segment_ms };
     endpointing.check("")?;
     Ok(OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::Http,
         model: model_for_tag(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
-        sample_rate,
         options: SessionOptions {
             words: parameters.words,
             alternatives: parameters.alternatives,
@@ -183,9 +178,7 @@ fn open_request(
             endpointing,
             ..SessionOptions::default()
         },
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(SessionId::random(), Dialect::Http, sample_rate)
     })
 }
 

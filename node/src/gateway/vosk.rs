@@ -9,11 +9,11 @@ use std::time::Duration;
 use axum::extract::ws::WebSocket;
 use starling_actors::{Dialect, OpenRequest, SessionEvent};
 use starling_core::audio::RateMap;
+use starling_protocol::SessionId;
 use starling_protocol::limits::{MAX_ALTERNATIVES, MAX_PHRASE_BYTES, MAX_PHRASES};
 use starling_protocol::limits::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use starling_protocol::native::{ErrorBody, ErrorCode, SessionOptions};
 use starling_protocol::vosk::{VoskConfig, VoskMessage, final_reply, parse_message, partial_reply};
-use starling_protocol::{Epoch, SessionId};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lockstep::{Awaited, Ended, Lockstep, Reply};
@@ -326,12 +326,7 @@ impl Settings {
             return Err(ErrorBody::field("config.max_alternatives", self.alternatives.to_string(), allowed));
         };
         Ok(OpenRequest {
-            session: SessionId::random(),
-            epoch: Epoch(1),
-            tenant: String::new(),
-            dialect: Dialect::Vosk,
             model: self.model.clone(),
-            sample_rate: rate as u32,
             options: SessionOptions {
                 words: self.words.unwrap_or_else(|| state.has_words(self.model.as_deref())),
                 alternatives,
@@ -340,9 +335,7 @@ impl Settings {
                 partial_interval_ms: 100,
                 ..SessionOptions::default()
             },
-            linger: Duration::ZERO,
-            by_id: false,
-            trace: None,
+            ..OpenRequest::new(SessionId::random(), Dialect::Vosk, rate as u32)
         })
     }
 

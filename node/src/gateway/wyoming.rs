@@ -15,7 +15,7 @@ use starling_protocol::native::{AudioFormat, Encoding, ErrorBody, ErrorCode, Fin
 use starling_protocol::wyoming::{
     AsrModel, EventReader, Request, Teller, error_event, info_event, parse_request, pong_event,
 };
-use starling_protocol::{Epoch, Segment, SessionId};
+use starling_protocol::{Segment, SessionId};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::SendError;
@@ -223,16 +223,9 @@ impl Connection {
 /// The session is opened at the first audio: only then is all said of it.
 async fn open(state: &GatewayState, asked: &Asked, format: AudioFormat) -> Result<Utterance, ErrorBody> {
     let request = OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::Wyoming,
         model: model_for_tag(asked.model.as_deref(), asked.language.as_deref(), state)?,
-        sample_rate: format.sample_rate,
         options: SessionOptions { partials: false, ..SessionOptions::default() },
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
+        ..OpenRequest::new(SessionId::random(), Dialect::Wyoming, format.sample_rate)
     };
     let Attached { ready, input, output } = state.sessions.open(request).await?;
     note_warnings(&ready);

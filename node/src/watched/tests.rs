@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use starling_actors::{Dialect, Ready};
-use starling_protocol::native::{Resume, SessionOptions};
+use starling_protocol::native::Resume;
 use starling_protocol::{Epoch, SessionId, SourceOffset};
 
 use super::*;
@@ -112,18 +112,7 @@ fn watched(played: Arc<Played>, most: Duration) -> WatchedSessions {
 }
 
 fn a_request() -> OpenRequest {
-    OpenRequest {
-        session: SessionId::random(),
-        epoch: Epoch(1),
-        tenant: String::new(),
-        dialect: Dialect::Native,
-        model: None,
-        sample_rate: 8_000,
-        options: SessionOptions::default(),
-        linger: Duration::ZERO,
-        by_id: false,
-        trace: None,
-    }
+    OpenRequest::new(SessionId::random(), Dialect::Native, 8_000)
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod scripted;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -221,6 +222,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
     exchange(address, &format!("GET {path}"), b"").await
 }
 
+/// What an HTTP server answers, if that is JSON.
+pub async fn json(address: SocketAddr, path: &str) -> Option<serde_json::Value> {
+    let answer = get(address, path).await?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
 pub async fn exchange(address: SocketAddr, line: &str, body: &[u8]) -> Option<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
@@ -237,6 +244,30 @@ pub async fn exchange(address: SocketAddr, line: &str, body: &[u8]) -> Option<St
 /// Where `cargo xtask setup` lays models and recordings out.
 pub fn home() -> Home {
     Home::discover(None).expect("a home folder")
+}
+
+/// A configuration file that can be written again.
+pub struct Settings {
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Settings {
+    pub fn new(text: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("cluster.toml");
+        let settings = Self { file, _folder: folder };
+        settings.write(text);
+        settings
+    }
+
+    pub fn write(&self, text: &str) {
+        std::fs::write(&self.file, text).expect("written");
+    }
+
+    pub fn path(&self) -> &str {
+        Path::to_str(&self.file).expect("plain")
+    }
 }
 
 /// A certificate for loopback, made by the program.

@@ -122,6 +122,9 @@ pub struct ModelLoad {
     /// It has been replaced or taken away: only the sessions that began with it go on here.
     #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// It has no host, and loads one for the first who asks. Older nodes skip this, and see a model without slots.
+    #[serde(rename = "w", default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
 }
 
 /// A record can't be written. Nothing was.

@@ -94,6 +94,8 @@ impl Model {
             queue_wait: context.limits.queue_wait,
             retry_after: context.limits.retry_after,
             queue: Arc::new(Semaphore::new(context.limits.queue_length)),
+            load_wait: arguments.scaling.load_wait,
+            loading: Arc::new(Semaphore::new(context.limits.queue_length.max(1))),
             names: Arc::clone(&context.names),
             clock: context.clock,
         });

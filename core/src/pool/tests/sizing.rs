@@ -6,10 +6,18 @@ fn resize(stage: &mut Stage, hosts: u16) {
     stage.send(PoolEvent::Resized { hosts });
 }
 
-#[test]
-fn more_start_at_once_and_one_too_many_goes_when_it_has_been_empty_for_a_while() {
+/// A pool of two static hosts that has so many, all of them ready.
+fn sized(hosts: u16) -> Stage {
     let mut stage = Stage::new();
     stage.load();
+    resize(&mut stage, hosts);
+    stage.load();
+    stage
+}
+
+#[test]
+fn more_start_at_once_and_one_too_many_goes_when_it_has_been_empty_for_a_while() {
+    let mut stage = sized(2);
     resize(&mut stage, 4);
     assert_eq!(stage.loading.len(), 2, "nothing died: they start at once");
     stage.load();
@@ -36,10 +44,7 @@ fn more_start_at_once_and_one_too_many_goes_when_it_has_been_empty_for_a_while()
 
 #[test]
 fn a_parked_host_takes_nobody_in_and_finishes_what_it_has() {
-    let mut stage = Stage::new();
-    stage.load();
-    resize(&mut stage, 3);
-    stage.load();
+    let mut stage = sized(3);
     let requests: Vec<_> = (0..3).map(|_| stage.request(Purpose::New)).collect();
     resize(&mut stage, 2);
     let parked = stage.host_of(requests[2]);
@@ -57,10 +62,7 @@ fn a_parked_host_takes_nobody_in_and_finishes_what_it_has() {
 
 #[test]
 fn one_that_is_still_there_is_taken_back_at_once() {
-    let mut stage = Stage::new();
-    stage.load();
-    resize(&mut stage, 3);
-    stage.load();
+    let mut stage = sized(3);
     resize(&mut stage, 2);
     assert_eq!(stage.pool.counts().hosts_parked, 1);
     stage.advance(Duration::from_secs(29));
@@ -73,10 +75,7 @@ fn one_that_is_still_there_is_taken_back_at_once() {
 
 #[test]
 fn a_parked_host_stands_in_for_one_that_dies() {
-    let mut stage = Stage::new();
-    stage.load();
-    resize(&mut stage, 3);
-    stage.load();
+    let mut stage = sized(3);
     resize(&mut stage, 2);
     stage.end(HostId(0), HostEnd::Killed, vec![]);
     let counts = stage.pool.counts();
@@ -85,10 +84,7 @@ fn a_parked_host_stands_in_for_one_that_dies() {
 
 #[test]
 fn a_parked_host_that_has_spent_its_memory_is_not_replaced() {
-    let mut stage = Stage::new();
-    stage.load();
-    resize(&mut stage, 3);
-    stage.load();
+    let mut stage = sized(3);
     let requests: Vec<_> = (0..3).map(|_| stage.request(Purpose::New)).collect();
     resize(&mut stage, 2);
     stage.send(PoolEvent::HostRetiring { host: HostId(2) });
@@ -100,8 +96,7 @@ fn a_parked_host_that_has_spent_its_memory_is_not_replaced() {
 
 #[test]
 fn hosts_that_load_are_parked_first_and_taken_back_last() {
-    let mut stage = Stage::new();
-    stage.load();
+    let mut stage = sized(2);
     resize(&mut stage, 4);
     resize(&mut stage, 2);
     let counts = stage.pool.counts();
@@ -114,8 +109,7 @@ fn hosts_that_load_are_parked_first_and_taken_back_last() {
 
 #[test]
 fn no_fewer_than_are_configured() {
-    let mut stage = Stage::new();
-    stage.load();
+    let mut stage = sized(2);
     resize(&mut stage, 0);
     stage.advance(Duration::from_secs(3_600));
     assert_eq!(stage.running.len(), 2);
@@ -123,10 +117,7 @@ fn no_fewer_than_are_configured() {
 
 #[test]
 fn what_other_nodes_may_lose_keeps_a_host() {
-    let mut stage = Stage::new();
-    stage.load();
-    resize(&mut stage, 4);
-    stage.load();
+    let mut stage = sized(4);
     // If one of the others is lost, 24 streams have to fit on the last one's 12 and on twice what is here.
     let node = NodeSlots { total: 6, busy: 12, draining: false };
     stage.tell_of(vec![node, node]);

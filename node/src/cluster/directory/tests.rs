@@ -33,6 +33,7 @@ fn member(name: &str, change: impl FnOnce(&mut LoadRecord)) -> Member {
             determinism_class: None,
             files: None,
             leaving: false,
+            on_demand: false,
         }],
         models_omitted: 0,
     };
@@ -63,12 +64,19 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         member("gateway", |record| record.roles.decoder = false),
         member("hidden", |record| record.addresses.data = None),
         member("loading", |record| record.models[0].slots_total = 0),
+        member("asleep", |record| {
+            let model = &mut record.models[0];
+            (model.slots_total, model.slots_busy, model.slots_idle, model.on_demand) = (0, 0, 0, true);
+        }),
+        member("awake", |record| record.models[0].on_demand = true),
         member("other", |record| record.models[0].name = "n".into()),
         gone,
         new,
     ]);
-    assert_eq!(names(&directory), ["b"]);
-    let load = directory.candidates("m", "00000001").remove(0);
+    assert_eq!(names(&directory), ["b", "asleep", "awake"]);
+    let loads = directory.candidates("m", "00000001");
+    assert_eq!(loads.iter().map(|load| load.on_demand).collect::<Vec<_>>(), [false, true, false]);
+    let load = &loads[0];
     assert_eq!((load.slots, load.busy, load.idle), (4, 1, 3), "what admission counts with");
     assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
     assert_eq!(directory.address_of(&id("gone").name), None);

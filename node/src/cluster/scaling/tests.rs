@@ -25,6 +25,7 @@ fn load(total: u16, busy: u16) -> ModelLoad {
         determinism_class: None,
         files: None,
         leaving: false,
+        on_demand: false,
     }
 }
 

@@ -26,9 +26,32 @@ pub(super) fn record() -> LoadRecord {
             determinism_class: Some(0x1122_3344_5566_7788),
             files: Some(0x99aa_bbcc),
             leaving: false,
+            on_demand: false,
         }],
         models_omitted: 0,
     }
+}
+
+/// A model's part as nodes of the version before wrote and read it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Earlier {
+    n: String,
+    t: u16,
+    b: u16,
+    i: u16,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    l: bool,
+}
+
+#[test]
+fn a_model_that_is_loaded_on_demand_has_no_slots_for_older_nodes_and_theirs_never_are() {
+    let cold = ModelLoad { slots_total: 0, slots_busy: 0, slots_idle: 0, on_demand: true, ..model("m") };
+    let bytes = rmp_serde::to_vec_named(&cold).expect("encodes");
+    let earlier = Earlier { n: "m".to_owned(), t: 0, b: 0, i: 0, l: false };
+    assert_eq!(rmp_serde::from_slice::<Earlier>(&bytes).expect("reads"), earlier);
+    let bytes = rmp_serde::to_vec_named(&earlier).expect("encodes");
+    let read: ModelLoad = rmp_serde::from_slice(&bytes).expect("reads");
+    assert!(!read.on_demand && read.slots_total == 0);
 }
 
 fn model(name: &str) -> ModelLoad {
@@ -109,20 +132,23 @@ fn models() -> impl Strategy<Value = Vec<ModelLoad>> {
         any::<u16>(),
         any::<Option<u32>>(),
         any::<Option<u64>>(),
-        any::<(Option<u32>, bool)>(),
+        any::<(Option<u32>, bool, bool)>(),
     )
-        .prop_map(|(name, slots_total, slots_busy, slots_idle, factor, class, (files, leaving))| {
-            ModelLoad {
-                name,
-                slots_total,
-                slots_busy,
-                slots_idle,
-                real_time_factor_milli: factor,
-                determinism_class: class,
-                files,
-                leaving,
-            }
-        });
+        .prop_map(
+            |(name, slots_total, slots_busy, slots_idle, factor, class, (files, leaving, on_demand))| {
+                ModelLoad {
+                    name,
+                    slots_total,
+                    slots_busy,
+                    slots_idle,
+                    real_time_factor_milli: factor,
+                    determinism_class: class,
+                    files,
+                    leaving,
+                    on_demand,
+                }
+            },
+        );
     proptest::collection::vec(one, 0..12)
 }
 
