@@ -77,6 +77,8 @@ pub(super) fn too_large(value: String, limit: u64) -> HttpError {
 fn unprocessable(error: ErrorBody) -> HttpError {
     let status = match error.code {
         ErrorCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        // Of audio that is, not of bytes.
+        ErrorCode::SessionTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     HttpError::new(status, error)
