@@ -1,4 +1,4 @@
-//! Models that change under a running node: by its configuration, read again at SIGHUP, and by `starling models add`.
+//! What changes under a running node: models, by its configuration, read again at SIGHUP, and by `starling models add`; and keys.
 
 mod program;
 
@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use program::*;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionConfig};
 use starling_engine::scripted::encode;
+use starling_node::tenants::KeyHash;
 use tempfile::TempDir;
 
 /// Words that show what is lost or comes twice.
@@ -193,4 +194,83 @@ async fn a_model_is_added_and_replaced_on_all_nodes() {
         assert!(stderr(&output).contains(told), "{}", stderr(&output));
     }
     assert_eq!(slots(&a, "scripted").await, Some(12));
+}
+
+/// A service that signs tokens, with its set of one public key.
+struct Issuer {
+    pair: rcgen::KeyPair,
+    set: String,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key pair");
+        let public = data_encoding::BASE64URL_NOPAD.encode(pair.public_key_raw());
+        let set = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": public }] }).to_string();
+        Self { pair, set }
+    }
+
+    /// One of acme's that holds for an hour.
+    fn token(&self) -> String {
+        let claims = json!({ "tenant": "acme", "exp": starling_actors::unix_now().as_secs() + 3_600 });
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        let signing = jsonwebtoken::EncodingKey::from_ed_der(&self.pair.serialize_der());
+        jsonwebtoken::encode(&header, &claims, &signing).expect("signs")
+    }
+}
+
+/// How a node answers whoever shows this key.
+async fn answer(program: &Program, key: &str) -> String {
+    let answer = get(program.http, &format!("/v1/models?token={key}")).await.expect("answered");
+    answer.split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_has_the_keys_read_again_and_never_opens_the_door() {
+    const KEYS: [&str; 2] = ["starling_the_first_key", "starling_the_second_key"];
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let folder = TempDir::new().expect("a folder");
+    let [keys_file, jwks_file] = ["keys", "jwks"].map(|name| folder.path().join(name));
+    let keys_are = |text: &str| std::fs::write(&keys_file, text).expect("written");
+    let issuer_is = |issuer: &Issuer| std::fs::write(&jwks_file, &issuer.set).expect("written");
+    keys_are(&KeyHash::of(KEYS[0]).to_string());
+    issuer_is(&issuer);
+    let keyed = format!(
+        "[jwt]\njwks_file = {jwks_file:?}\n{SCRIPTED}[[tenant]]\nname = \"acme\"\nkeys_file = {keys_file:?}\n"
+    );
+    let settings = Settings::new(&keyed);
+    let program = Program::start(&["--config", settings.path()]).await;
+    let answered = async |wanted: [(&str, &str); 4]| {
+        for (key, status) in wanted {
+            poll(&format!("{status} for {key}"), async || {
+                (answer(&program, key).await == status).then_some(())
+            })
+            .await;
+        }
+    };
+    let (token, others) = (issuer.token(), other.token());
+    let (token, others) = (token.as_str(), others.as_str());
+    answered([(KEYS[0], "200"), (KEYS[1], "401"), (token, "200"), (others, "401")]).await;
+
+    keys_are(&KeyHash::of(KEYS[1]).to_string());
+    program.signal(Signal::HUP);
+    answered([(KEYS[1], "200"), (KEYS[0], "401"), (token, "200"), (others, "401")]).await;
+
+    // A key where its hash should be is told by its line, and never itself.
+    keys_are(KEYS[0]);
+    issuer_is(&other);
+    program.signal(Signal::HUP);
+    logged(&program, "has no hash of a key in line 1").await;
+    answered([(KEYS[1], "200"), (KEYS[0], "401"), (token, "200"), (others, "401")]).await;
+    assert!(!program.log().contains(KEYS[0]), "{}", program.log());
+
+    settings.write(SCRIPTED);
+    program.signal(Signal::HUP);
+    logged(&program, "no tenant is left in the settings").await;
+    answered([("", "401"), (KEYS[1], "200"), (token, "200"), (others, "401")]).await;
+
+    keys_are(&KeyHash::of(KEYS[0]).to_string());
+    settings.write(&keyed);
+    program.signal(Signal::HUP);
+    answered([(KEYS[0], "200"), (KEYS[1], "401"), (others, "200"), (token, "401")]).await;
 }
