@@ -4,6 +4,8 @@ mod program;
 
 use std::path::{Path, PathBuf};
 
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+use futures_util::{SinkExt, StreamExt};
 use program::*;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,6 +13,9 @@ use starling_client::{AudioSender, Client, ClientConfig, Event, Events, SessionC
 use starling_engine::scripted::encode;
 use starling_node::tenants::KeyHash;
 use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 /// Words that show what is lost or comes twice.
 fn words() -> Vec<String> {
@@ -273,4 +278,77 @@ async fn a_hangup_has_the_keys_read_again_and_never_opens_the_door() {
     settings.write(&keyed);
     program.signal(Signal::HUP);
     answered([(KEYS[0], "200"), (KEYS[1], "401"), (others, "200"), (token, "401")]).await;
+}
+
+/// Bytes as a log could have them: as text, as digits, or as a list of numbers.
+fn shapes(bytes: &[u8]) -> [String; 5] {
+    let text = String::from_utf8(bytes.to_vec()).expect("text");
+    let numbers: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    [text, HEXLOWER.encode(bytes), HEXUPPER.encode(bytes), BASE64.encode(bytes), numbers.join(", ")]
+}
+
+/// Speaks over a WebSocket, and hears what comes until all was said or the other side closes.
+async fn converse(url: &str, header: (&'static str, &str), messages: Vec<Message>) {
+    let mut request = url.into_client_request().expect("an address");
+    request.headers_mut().insert(header.0, HeaderValue::from_str(header.1).expect("a header"));
+    let Ok((mut socket, _)) = tokio_tungstenite::connect_async(request).await else { return };
+    for message in messages {
+        socket.send(message).await.expect("sent");
+    }
+    // Its server would wait for a confirmation before it closes.
+    let rest = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if message.to_text().is_ok_and(|text| text.contains(r#""type":"done""#)) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest).await.expect("ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_audio_are_in_no_log() {
+    // As samples they are loud noise; as base64 they need no padding.
+    const AUDIO: &[u8; 12] = b"MarkedAudio!";
+    const KEY: &str = "starling_marked_key";
+    const GUESS: &str = "starling_marked_guess";
+    let hash = KeyHash::of(KEY);
+    let text = format!(
+        "[log]\nlevel = \"trace\"\n{SCRIPTED}[[tenant]]\nname = \"acme\"\noperator = true\nkeys = [\"{hash}\"]\n"
+    );
+    let settings = Settings::new(&text);
+    let program = Program::start(&["--config", settings.path()]).await;
+    poll("readiness", async || get(program.http, "/readyz").await?.starts_with("HTTP/1.1 200").then_some(()))
+        .await;
+    let audio = || Message::binary(AUDIO.repeat(1_000));
+    let (native, vosk) = (format!("ws://{}/v1/stream", program.http), format!("ws://{}/", program.vosk));
+    let realtime = format!("ws://{}/v1/realtime?intent=transcription", program.http);
+    for key in [KEY, GUESS] {
+        let hello = json!({ "type": "hello", "api_key": key, "options": { "words": true } }).to_string();
+        let spoken = [Message::text(hello), audio(), Message::text(r#"{"type":"end"}"#)];
+        let (header, protocol) = (format!("Bearer {key}"), format!("token, {key}"));
+        converse(&native, ("authorization", &header), spoken.to_vec()).await;
+        converse(&native, ("sec-websocket-protocol", &protocol), spoken.to_vec()).await;
+        let eof = Message::text(r#"{"eof":1}"#);
+        converse(&format!("{vosk}?api_key={key}"), ("x-nothing", ""), vec![audio(), eof]).await;
+        let append =
+            json!({ "type": "input_audio_buffer.append", "audio": BASE64.encode(&AUDIO.repeat(1_000)) });
+        let protocols = format!("realtime, openai-insecure-api-key.{key}");
+        let events = vec![Message::text(append.to_string()), Message::binary("wrong"), Message::Close(None)];
+        converse(&realtime, ("sec-websocket-protocol", &protocols), events).await;
+    }
+    let line = format!("POST /v1/listen?encoding=linear16&sample_rate=8000&token={KEY}");
+    let answer = exchange(program.http, &line, &AUDIO.repeat(1_000)).await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let metrics = get(program.http, &format!("/metrics?token={KEY}")).await.expect("answered");
+    let refused = metrics.lines().find(|line| line.contains("reason=\"unknown_key\""));
+    assert!(refused.is_some_and(|line| line.ends_with(" 4")), "{refused:?}");
+    let log = program.log();
+    assert!(log.contains("\"level\":\"TRACE\"") && log.contains("session opened"), "{log}");
+    for secret in [&AUDIO[..], KEY.as_bytes(), GUESS.as_bytes(), hash.to_string().as_bytes()] {
+        for shape in shapes(secret) {
+            let line = log.lines().find(|line| line.contains(&shape));
+            assert!(line.is_none(), "{shape} in {line:?}");
+        }
+    }
 }
