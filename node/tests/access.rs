@@ -243,6 +243,21 @@ async fn who_comes_back_is_one_session_still_and_never_refused() {
 }
 
 #[tokio::test]
+async fn a_content_id_is_its_tenants_own() {
+    let mut node = node(|_| {}).await;
+    let mut session = async |key: &str| {
+        let url = format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id=call-1", node.http);
+        let socket = speak(&url, ("authorization", &format!("Bearer {key}"))).await.expect("is let in").0;
+        let session = node.session().await.request().session;
+        drop(socket);
+        session
+    };
+    let acmes = session(ACME).await;
+    assert_ne!(session(OPERATOR).await, acmes);
+    assert_eq!(session(ACME).await, acmes);
+}
+
+#[tokio::test]
 async fn an_id_that_others_may_know_is_no_clients_to_choose() {
     let mut node = node(|_| {}).await;
     let mut socket = native(&node, ACME).await;
