@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::answer::{Answer, request};
 use common::*;
+use serde_json::{Value, json};
 use starling_actors::OpenRequest;
 use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
 use starling_core::tenant::TenantLimits;
@@ -123,6 +124,18 @@ async fn each_dialect_is_refused_in_its_own_shape() {
     assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
     let answer = asked(&node, "PUT /client/dynamic/recognize", None).await;
     assert_eq!((answer.status, &answer.json()["status"]), (401, &5.into()));
+    let answer = asked(&node, "POST /v1/listen", None).await;
+    assert_eq!((answer.status, &answer.json()["err_code"]), (401, &"INVALID_AUTH".into()), "{}", answer.body);
+    for (path, field, told) in [
+        ("v1/listen?encoding=linear16&sample_rate=8000", "/err_code", json!("INVALID_AUTH")),
+        ("v1/realtime?intent=transcription", "/error/code", json!("invalid_api_key")),
+        ("client/ws/speech", "/status", json!(5)),
+    ] {
+        let url = format!("ws://{}/{path}", node.http);
+        let (status, body) = speak(&url, ("authorization", "Token no")).await.expect_err("refused");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((status, body.pointer(field)), (401, Some(&told)), "{body}");
+    }
 }
 
 #[tokio::test]
@@ -143,6 +156,16 @@ async fn a_key_is_taken_wherever_a_client_can_put_it() {
         assert_eq!(chosen, protocol, "the key is never echoed");
         send_text(&mut socket, r#"{"type":"hello"}"#).await;
         assert_eq!(json(&mut socket).await["type"], "ready");
+        assert_eq!(node.session().await.request().tenant, "acme");
+    }
+    // As Deepgram's libraries have it in a browser.
+    let listen = format!("ws://{}/v1/listen?encoding=linear16&sample_rate=8000", node.http);
+    for (name, value) in
+        [("sec-websocket-protocol", format!("token, {ACME}")), ("authorization", format!("Token {ACME}"))]
+    {
+        let (_socket, response) = speak(&listen, (name, &value)).await.expect("is let in");
+        let chosen = response.headers().get("sec-websocket-protocol").map(HeaderValue::as_bytes);
+        assert_eq!(chosen, (name == "sec-websocket-protocol").then_some(&b"token"[..]));
         assert_eq!(node.session().await.request().tenant, "acme");
     }
     let vosk = format!("ws://{}/?api_key={}", node.vosk, ACME.replace(' ', "+"));
