@@ -28,7 +28,7 @@
  */
 
 const STREAM_PATH = '/v1/stream';
-const FRAME_BYTES = { pcm_u8: 1, mulaw: 1, alaw: 1, pcm_s16le: 2, pcm_s24le: 3, pcm_s32le: 4, pcm_f32le: 4 };
+const FRAME_BYTES = { pcm_u8: 1, mulaw: 1, alaw: 1, pcm_s16le: 2, pcm_s24le: 3, pcm_s32le: 4, pcm_f32le: 4, pcm_f64le: 8 };
 /** Half a second of 16 kHz speech: far below the server's limit of 1 MiB. */
 const MAX_WRITE_BYTES = 16 << 10;
 /** A server stops at 256 finals that were not taken, and partials overtake each other: more is a consumer that is gone. */

@@ -48,6 +48,7 @@ const KINDS = {
   '1/24': 'pcm_s24le',
   '1/32': 'pcm_s32le',
   '3/32': 'pcm_f32le',
+  '3/64': 'pcm_f64le',
   '6/8': 'alaw',
   '7/8': 'mulaw',
 };
@@ -55,18 +56,24 @@ const KINDS = {
 /** Reads a WAV file up to its samples, also from a pipe; what has no head is taken for raw samples. */
 async function readHead(reader, rawRate) {
   const riff = await reader.read(12);
-  if (riff.toString('latin1', 0, 4) !== 'RIFF' || riff.toString('latin1', 8) !== 'WAVE') {
+  if (!['RIFF', 'RF64', 'BW64'].includes(riff.toString('latin1', 0, 4)) || riff.toString('latin1', 8) !== 'WAVE') {
     return { encoding: 'pcm_s16le', sampleRate: rawRate, channels: 1, bits: 16, begun: riff, bytes: Infinity };
   }
   let sound = null;
+  // Bytes of samples, where there may be more than 32 bits can say.
+  let long = 0;
   for (;;) {
     const head = await reader.read(8);
     if (head.length < 8) throw new Error('the WAV file has no samples');
     const name = head.toString('latin1', 0, 4);
     const size = head.readUInt32LE(4);
-    // A recording that is still being made can't say how long it will be.
-    if (name === 'data' && sound) return { ...sound, bytes: size === 0 || size === 0xffffffff ? Infinity : size };
+    if (name === 'data' && sound) {
+      const bytes = size === 0xffffffff ? long : size;
+      // A recording that is still being made can't say how long it will be.
+      return { ...sound, bytes: bytes > 0 && bytes <= Number.MAX_SAFE_INTEGER ? bytes : Infinity };
+    }
     const body = await reader.read(size + (size % 2));
+    if (name === 'ds64' && body.length >= 16) long = Number(body.readBigUInt64LE(8));
     if (name !== 'fmt ' || body.length < 16) continue;
     const bits = body.readUInt16LE(14);
     const tag = body.readUInt16LE(0) === 0xfffe && body.length >= 26 ? body.readUInt16LE(24) : body.readUInt16LE(0);

@@ -34,7 +34,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 STREAM_PATH = "/v1/stream"
-FRAME_BYTES = {"pcm_u8": 1, "mulaw": 1, "alaw": 1, "pcm_s16le": 2, "pcm_s24le": 3, "pcm_s32le": 4, "pcm_f32le": 4}
+FRAME_BYTES = {"pcm_u8": 1, "mulaw": 1, "alaw": 1, "pcm_s16le": 2, "pcm_s24le": 3, "pcm_s32le": 4}
+FRAME_BYTES.update(pcm_f32le=4, pcm_f64le=8)
 MAX_WRITE_BYTES = 16 << 10  # Half a second of 16 kHz speech: far below the server's limit of 1 MiB.
 MAX_MESSAGE_BYTES = 4 << 20  # A final of the longest segment with all alternatives is far below it.
 MAX_WAITING_EVENTS = 64  # Finals that nobody takes, before the connection is no longer read: minutes of speech.
@@ -824,17 +825,21 @@ class _Sound:
 def read_head(stream: BinaryIO, raw: _Sound) -> _Sound:
     """Reads a WAV file up to its samples, also from a pipe; of anything else `raw` says what it is."""
     riff = stream.read(12)
-    if riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
+    if riff[:4] not in (b"RIFF", b"RF64", b"BW64") or riff[8:] != b"WAVE":
         return replace(raw, begun=riff)
     kinds = {(1, 8): "pcm_u8", (1, 16): "pcm_s16le", (1, 24): "pcm_s24le", (1, 32): "pcm_s32le"}
-    kinds.update({(3, 32): "pcm_f32le", (6, 8): "alaw", (7, 8): "mulaw"})
+    kinds.update({(3, 32): "pcm_f32le", (3, 64): "pcm_f64le", (6, 8): "alaw", (7, 8): "mulaw"})
     sound: Optional[_Sound] = None
+    long = 0  # Bytes of samples, where there may be more than 32 bits can say.
     while len(head := stream.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
         if head[:4] == b"data" and sound:
             # A recording that is still being made can't say how long it will be.
-            return replace(sound, size=size if 0 < size < 0xFFFF_FFFF else sys.maxsize)
+            size = long if size == 0xFFFF_FFFF else size
+            return replace(sound, size=size if 0 < size < sys.maxsize else sys.maxsize)
         body = stream.read(size + size % 2)
+        if head[:4] == b"ds64":
+            long = int.from_bytes(body[8:16], "little")
         if head[:4] == b"fmt " and len(body) >= 16:
             tag, channels, rate, bits = (int.from_bytes(body[a:b], "little") for a, b in ((0, 2), (2, 4), (4, 8), (14, 16)))
             tag = int.from_bytes(body[24:26], "little") if tag == 0xFFFE else tag

@@ -351,6 +351,10 @@ class Recordings(unittest.TestCase):
         sound = starling_client.read_head(io.BytesIO(file.getvalue()), starling_client._Sound(None))
         self.assertEqual((sound.encoding, sound.sample_rate, sound.channels), ("pcm_s24le", 44_100, 2))
         self.assertEqual(sound.size, 12)
+        long = b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 28, 0, 5 << 32, 0, 0)
+        long += b"fmt " + struct.pack("<IHHIIHH", 16, 3, 1, 8_000, 0, 0, 64) + b"data\xff\xff\xff\xff"
+        sound = starling_client.read_head(io.BytesIO(long), starling_client._Sound(None))
+        self.assertEqual((sound.encoding, sound.size), ("pcm_f64le", 5 << 32))
         odd = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 2, 1, 8_000, 0, 0, 4)
         with self.assertRaisesRegex(ValueError, "kind 2 with 4 bits"):
             starling_client.read_head(io.BytesIO(odd), starling_client._Sound(None))

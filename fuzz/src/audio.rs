@@ -12,7 +12,7 @@ use starling_protocol::native::{Encoding, ErrorBody, ErrorCode};
 use super::running::block_on;
 use super::{pieces, split};
 
-const ENCODINGS: [Encoding; 7] = [
+const ENCODINGS: [Encoding; 8] = [
     Encoding::PcmS16le,
     Encoding::PcmU8,
     Encoding::PcmS24le,
@@ -20,13 +20,14 @@ const ENCODINGS: [Encoding; 7] = [
     Encoding::PcmF32le,
     Encoding::Mulaw,
     Encoding::Alaw,
+    Encoding::PcmF64le,
 ];
 
 /// Samples without a head: the encoding and the number of channels are in the first byte.
 pub fn pcm(data: &[u8]) {
     let (choice, rest) = split(data);
     let encoding = ENCODINGS[usize::from(choice) % ENCODINGS.len()];
-    let channels = choice / 7 % (MAX_CHANNELS + 1);
+    let channels = choice / 8 % (MAX_CHANNELS + 1);
     let mut reader = PcmReader::new(encoding, channels);
     let (mut whole, mut cut) = (Vec::new(), Vec::new());
     reader.clone().read(rest, &mut whole);

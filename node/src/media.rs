@@ -3,11 +3,13 @@
 //! Owns: a thread for each stream, which waits on both sides. Must never: hold more than a few pieces on either, or know whose
 //! recording it is. The work is symphonia's.
 
+mod measure;
 pub(crate) mod opus;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
@@ -20,6 +22,8 @@ use symphonia::core::formats::{FormatOptions, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 use tokio::sync::{mpsc, oneshot};
+
+use self::measure::Measure;
 
 /// Pieces that wait on either side: what is in a network's buffers anyway.
 const WAITING: usize = 4;
@@ -76,7 +80,8 @@ pub(crate) fn stream() -> (mpsc::Sender<Bytes>, Compressed) {
     (sender, Compressed::Stream(receiver))
 }
 
-/// Decodes a recording in a thread of its own. Returns when its head has been read.
+/// Decodes a recording in a thread of its own. Returns when its head has been read. Ends with an error when more comes out than any
+/// encoder of speech puts into so few bytes.
 ///
 /// # Errors
 /// It is of no kind that is known, or damaged from its beginning; the error names the part.
@@ -85,15 +90,9 @@ pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, Error
     let (head, begun) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let work = move || {
-        let source: Box<dyn MediaSource> = match source {
-            Compressed::Stream(receiver) => {
-                let pieces = pieces.clone();
-                Box::new(ReadOnlySource::new(Arriving { receiver, piece: Bytes::new(), pieces }))
-            }
-            Compressed::File(file) => Box::new(file),
-        };
+        let (source, measure) = source.opened(&pieces);
         // Whoever asked may have gone.
-        match decode(source, &pieces, head) {
+        match decode(source, measure, &pieces, head) {
             Ok(()) => {
                 let _ = end.send(());
             }
@@ -118,12 +117,33 @@ pub(crate) async fn decompress(source: Compressed) -> Result<Decompressed, Error
     }
 }
 
+impl Compressed {
+    /// As something to be read, with what its bytes may hold.
+    fn opened(self, pieces: &mpsc::Sender<Result<Vec<u8>, ErrorBody>>) -> (Box<dyn MediaSource>, Measure) {
+        match self {
+            Self::Stream(receiver) => {
+                let arrived = Arc::new(AtomicU64::new(0));
+                let measure = Measure::new(Arc::clone(&arrived));
+                let arriving = Arriving { receiver, piece: Bytes::new(), pieces: pieces.clone(), arrived };
+                (Box::new(ReadOnlySource::new(arriving)), measure)
+            }
+            Self::File(file) => {
+                // It is read back and forth, and an index may point at the same bytes again and again.
+                let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+                (Box::new(file), Measure::new(Arc::new(AtomicU64::new(bytes))))
+            }
+        }
+    }
+}
+
 /// A recording that arrives in pieces, as something to be read.
 struct Arriving {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
     /// Where marks come out. Whoever reads here has handed on all that it could make of what it read before.
     pieces: mpsc::Sender<Result<Vec<u8>, ErrorBody>>,
+    /// Bytes that have come.
+    arrived: Arc<AtomicU64>,
 }
 
 impl Read for Arriving {
@@ -132,7 +152,10 @@ impl Read for Arriving {
             match self.receiver.blocking_recv() {
                 // Whoever wants no more is noticed at the next piece.
                 Some(mark) if mark.is_empty() => drop(self.pieces.blocking_send(Ok(Vec::new()))),
-                Some(piece) => self.piece = piece,
+                Some(piece) => {
+                    self.arrived.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    self.piece = piece;
+                }
                 None => return Ok(0),
             }
         }
@@ -166,6 +189,7 @@ enum Stop {
 
 fn decode(
     source: Box<dyn MediaSource>,
+    mut measure: Measure,
     pieces: &mpsc::Sender<Result<Vec<u8>, ErrorBody>>,
     head: oneshot::Sender<Head>,
 ) -> Result<(), Stop> {
@@ -222,6 +246,7 @@ fn decode(
         if let Some(head) = head.take() {
             head.send(begun).map_err(|_| Stop::Unwanted)?;
         }
+        measure.hear(decoded.frames(), begun.sample_rate).map_err(Stop::Failed)?;
         decoded.copy_to_vec_interleaved(&mut samples);
         let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         pieces.blocking_send(Ok(bytes)).map_err(|_| Stop::Unwanted)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::answer::{Answer, request};
 use common::*;
+use serde_json::{Value, json};
 use starling_actors::OpenRequest;
 use starling_client::{ApiKey, Client, ClientConfig, OpenError, SessionConfig};
 use starling_core::tenant::TenantLimits;
@@ -125,6 +126,18 @@ async fn each_dialect_is_refused_in_its_own_shape() {
     assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
     let answer = asked(&node, "PUT /client/dynamic/recognize", None).await;
     assert_eq!((answer.status, &answer.json()["status"]), (401, &5.into()));
+    let answer = asked(&node, "POST /v1/listen", None).await;
+    assert_eq!((answer.status, &answer.json()["err_code"]), (401, &"INVALID_AUTH".into()), "{}", answer.body);
+    for (path, field, told) in [
+        ("v1/listen?encoding=linear16&sample_rate=8000", "/err_code", json!("INVALID_AUTH")),
+        ("v1/realtime?intent=transcription", "/error/code", json!("invalid_api_key")),
+        ("client/ws/speech", "/status", json!(5)),
+    ] {
+        let url = format!("ws://{}/{path}", node.http);
+        let (status, body) = speak(&url, ("authorization", "Token no")).await.expect_err("refused");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((status, body.pointer(field)), (401, Some(&told)), "{body}");
+    }
 }
 
 #[tokio::test]
@@ -145,6 +158,16 @@ async fn a_key_is_taken_wherever_a_client_can_put_it() {
         assert_eq!(chosen, protocol, "the key is never echoed");
         send_text(&mut socket, r#"{"type":"hello"}"#).await;
         assert_eq!(json(&mut socket).await["type"], "ready");
+        assert_eq!(node.session().await.request().tenant, "acme");
+    }
+    // As Deepgram's libraries have it in a browser.
+    let listen = format!("ws://{}/v1/listen?encoding=linear16&sample_rate=8000", node.http);
+    for (name, value) in
+        [("sec-websocket-protocol", format!("token, {ACME}")), ("authorization", format!("Token {ACME}"))]
+    {
+        let (_socket, response) = speak(&listen, (name, &value)).await.expect("is let in");
+        let chosen = response.headers().get("sec-websocket-protocol").map(HeaderValue::as_bytes);
+        assert_eq!(chosen, (name == "sec-websocket-protocol").then_some(&b"token"[..]));
         assert_eq!(node.session().await.request().tenant, "acme");
     }
     let vosk = format!("ws://{}/?api_key={}", node.vosk, ACME.replace(' ', "+"));
@@ -293,6 +316,21 @@ async fn who_comes_back_by_a_content_id_is_never_refused_and_a_stranger_takes_no
 
     let (_back, _) = speak(&one, (head.0, &head.1)).await.expect("is let in");
     assert_eq!(node.session().await.request().session, session.request().session);
+}
+
+#[tokio::test]
+async fn a_content_id_is_its_tenants_own() {
+    let mut node = node(|_| {}).await;
+    let mut session = async |key: &str| {
+        let url = format!("ws://{}/client/ws/speech?content-type=audio/x-raw&content-id=call-1", node.http);
+        let socket = speak(&url, ("authorization", &format!("Bearer {key}"))).await.expect("is let in").0;
+        let session = node.session().await.request().session;
+        drop(socket);
+        session
+    };
+    let acmes = session(ACME).await;
+    assert_ne!(session(OPERATOR).await, acmes);
+    assert_eq!(session(ACME).await, acmes);
 }
 
 #[tokio::test]

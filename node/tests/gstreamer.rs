@@ -72,6 +72,36 @@ async fn speech_becomes_events_until_the_end_of_the_stream() {
     assert!(seen.contains(&Seen::Confirm(Segment(0))), "{seen:?}");
 }
 
+/// As kaldi-gstreamer-server's `client.py` has it, word for word: everything in the address is percent-encoded, a type that it was
+/// not told is empty, and what it saved of an earlier call comes before the audio.
+#[tokio::test]
+async fn its_own_client_is_served_as_it_speaks() {
+    let mut node = FakeNode::start().await;
+    let caps = "content-type=audio%2Fx-raw%2C+layout%3D%28string%29interleaved%2C+rate%3D%28int%2916000%2C+format%3D%28string%29S16LE%2C+channels%3D%28int%291";
+    let state = r#"{"adaptation_state": {"type": "string+gzip+base64", "id": "84a7", "value": "eJwLSS0u", "time": "2015-03-20T11:28:03"}}"#;
+    for (query, head) in [(caps, vec![]), ("content-type=", stereo_wav(0)[..44].to_vec())] {
+        let mut socket = speech(&node, query).await;
+        send_text(&mut socket, state).await;
+        let recorded = !head.is_empty();
+        // What it sends is a file in pieces of a quarter of a second, whatever is in it.
+        say(&mut socket, Message::binary([head, vec![0x55; 8_000]].concat())).await;
+        let mut session = node.session().await;
+        assert_eq!(session.request().sample_rate, if recorded { 8_000 } else { 16_000 }, "{query}");
+        session.expect(Seen::Audio(8_000)).await;
+        say(&mut socket, Message::text("EOS")).await;
+        session.expect(Seen::End).await;
+        session.say(a_final(0, 4_000, "one", CutCause::End));
+        session.say(done(1, 4_000));
+        assert_eq!(event(&mut socket).await.0["result"]["hypotheses"][0]["transcript"], "one");
+        let adapted = event(&mut socket).await.0;
+        assert_eq!(
+            (&adapted["status"], &adapted["adaptation_state"]["value"]),
+            (&json!(0), &json!("eJwLSS0u"))
+        );
+        assert_eq!(closed(&mut socket).await.0, 1000);
+    }
+}
+
 #[tokio::test]
 async fn a_language_chooses_the_model() {
     let mut node = FakeNode::start().await;

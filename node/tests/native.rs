@@ -219,6 +219,43 @@ async fn a_client_that_does_not_read_loses_its_connection() {
     session.expect(Seen::Dropped).await;
 }
 
+/// The other dialects of WebSocket are held to the same: a client costs what the system's buffers hold, and then nothing.
+#[tokio::test]
+async fn clients_of_other_dialects_that_do_not_read_lose_their_connections_too() {
+    const SPEECH: &str = "client/ws/speech?content-type=audio/x-raw";
+    let append = r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#;
+    let named = format!("{SPEECH}&content-id=call-1");
+    let settings =
+        GatewaySettings { write_timeout: Duration::from_millis(200), ..GatewaySettings::default() };
+    let mut node = FakeNode::with(settings).await;
+    let long = "word ".repeat(20_000);
+    let (http, vosk) = (node.http, node.vosk);
+    for (address, path, first, over) in [
+        (http, SPEECH, Message::binary("audio!"), Seen::Abandoned),
+        (http, named.as_str(), Message::binary("audio!"), Seen::Dropped),
+        (http, "v1/listen?encoding=linear16&sample_rate=8000", Message::binary("audio!"), Seen::Abandoned),
+        (http, "v1/realtime?intent=transcription", Message::text(append), Seen::Abandoned),
+        (vosk, "", Message::binary("audio!"), Seen::Abandoned),
+    ] {
+        let mut socket = connect(format!("ws://{address}/{path}")).await;
+        in_time(socket.send(first)).await.expect("sent");
+        let mut session = node.session().await;
+        if address == vosk {
+            // One that is answered in turn asks, and does not read the answers.
+            session.say(partial(&long));
+            for _ in 0..400 {
+                if in_time(socket.send(Message::binary("audio!"))).await.is_err() {
+                    break;
+                }
+            }
+        }
+        for segment in 0..if address == vosk { 0 } else { 400 } {
+            session.say(a_final(segment, segment, &long, CutCause::Endpoint));
+        }
+        session.wait_for(&over).await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_is_not_there_any_more_is_noticed() {
     let settings = GatewaySettings {

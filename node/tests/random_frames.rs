@@ -2,7 +2,9 @@
 //! with is in its table, the session is given back, and another client is served meanwhile.
 
 mod common;
+mod wires;
 
+use std::net::SocketAddr;
 use std::panic;
 use std::sync::{Arc, Mutex, Once};
 
@@ -16,12 +18,15 @@ use proptest::test_runner::{Config, TestRunner};
 use starling_actors::SessionEvent;
 use starling_protocol::CutCause;
 use starling_protocol::native::{ErrorBody, ErrorCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use wires::WireLife;
 
 /// Each has a connection of its own, on real sockets.
 const CASES: u32 = 24;
@@ -188,8 +193,10 @@ type Counts = (usize, usize);
 
 /// A node whose sessions play themselves, and a client that is served all the time.
 struct Stage {
-    http: std::net::SocketAddr,
-    vosk: std::net::SocketAddr,
+    http: SocketAddr,
+    vosk: SocketAddr,
+    audiosocket: SocketAddr,
+    wyoming: SocketAddr,
     counts: watch::Receiver<Counts>,
     fails_after: Arc<Mutex<Option<usize>>>,
     steady: tokio::sync::Mutex<Socket>,
@@ -200,6 +207,7 @@ impl Stage {
         note_panics();
         let mut node = FakeNode::start().await;
         let (http, vosk) = (node.http, node.vosk);
+        let (audiosocket, wyoming) = (node.audiosocket, node.wyoming);
         let (count, counts) = watch::channel((0, 0));
         let fails_after = Arc::new(Mutex::new(None));
         let failing = Arc::clone(&fails_after);
@@ -216,7 +224,15 @@ impl Stage {
         });
         send_text(&mut steady, r#"{"type":"hello"}"#).await;
         assert_eq!(json(&mut steady).await["type"], "ready");
-        Self { http, vosk, counts, fails_after, steady: tokio::sync::Mutex::new(steady) }
+        Self {
+            http,
+            vosk,
+            audiosocket,
+            wyoming,
+            counts,
+            fails_after,
+            steady: tokio::sync::Mutex::new(steady),
+        }
     }
 
     /// The steady client is answered.
@@ -254,6 +270,27 @@ impl Stage {
         drop(socket);
         self.is_free().await;
     }
+}
+
+/// A client over bare TCP. What it is told is of its dialect, and the connection ends when it has ended its side.
+async fn wired(stage: &Stage, address: SocketAddr, life: &WireLife, is_answer: fn(&[u8]) -> bool) {
+    *stage.fails_after.lock().expect("lock") = life.fails_after;
+    let mut stream = in_time(TcpStream::connect(address)).await.expect("connected");
+    for piece in life.sent.chunks(life.cut) {
+        if in_time(stream.write_all(piece)).await.is_err() {
+            break;
+        }
+    }
+    stage.serves().await;
+    if life.waits {
+        // It may be reset: of what was said there may be more to read.
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = in_time(stream.read_to_end(&mut answer)).await;
+        assert!(is_answer(&answer), "{}", answer.escape_ascii());
+    }
+    drop(stream);
+    stage.is_free().await;
 }
 
 /// The node's side of a session: everything is heard, and every request answered.
@@ -353,6 +390,20 @@ fn deepgram_clients_may_say_anything() {
 #[test]
 fn realtime_clients_may_say_anything() {
     speak(&REALTIME);
+}
+
+#[test]
+fn asterisk_may_say_anything() {
+    run(wires::audiosocket(), |runtime, stage, life| {
+        runtime.block_on(wired(stage, stage.audiosocket, &life, wires::are_frames));
+    });
+}
+
+#[test]
+fn wyoming_clients_may_say_anything() {
+    run(wires::wyoming(), |runtime, stage, life| {
+        runtime.block_on(wired(stage, stage.wyoming, &life, wires::are_events));
+    });
 }
 
 /// In every dialect, before anything was said and in the middle of speech: the close frame is answered with its own code, and only

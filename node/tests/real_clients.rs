@@ -36,11 +36,32 @@ fn speaks(language: Language, servers: &[String], more: &[&str]) -> JoinHandle<O
     began(command)
 }
 
-/// What a check of somebody's library found.
-async fn found(language: Language, path: &str, address: &str) -> Value {
+/// A check of somebody's library.
+fn check(language: Language, path: &str, address: &str) -> Command {
     let mut command = language.program(path);
     command.arg(address).arg(recording());
-    told(began(command)).await
+    command
+}
+
+/// What it found.
+async fn found(language: Language, path: &str, address: &str) -> Value {
+    told(began(check(language, path, address))).await
+}
+
+/// A node with a real model that asks for a key, and the key.
+async fn keyed() -> (Program, String) {
+    let keys = stdout(&run(&["keys", "new"]).await);
+    let line = |name: &str| keys.lines().find_map(|line| line.strip_prefix(name)).expect("is told").trim();
+    let (key, hash) = (line("key:"), line("hash:"));
+    let settings = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "[[tenant]]\nname = \"acme\"\nkeys = [\"{hash}\"]\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n"
+    );
+    std::fs::write(settings.path(), text).expect("written");
+    let program = Program::start(&["--config", &settings.path().display().to_string()]).await;
+    poll("readiness", async || get(program.http, "/readyz").await?.starts_with("HTTP/1.1 200").then_some(()))
+        .await;
+    (program, key.to_owned())
 }
 
 /// The recording as OpenAI takes it: 24 kHz, a straight line from each sample to the next.
@@ -107,19 +128,9 @@ async fn our_own_clients_survive_servers_that_drop_forget_and_send_them_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_own_clients_show_their_key() {
-    let keys = stdout(&run(&["keys", "new"]).await);
-    let line = |name: &str| keys.lines().find_map(|line| line.strip_prefix(name)).expect("is told").trim();
-    let (key, hash) = (line("key:"), line("hash:"));
-    let settings = tempfile::NamedTempFile::new().expect("a file");
-    let text = format!(
-        "[[tenant]]\nname = \"acme\"\nkeys = [\"{hash}\"]\n[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n"
-    );
-    std::fs::write(settings.path(), text).expect("written");
-    let program = Program::start(&["--config", &settings.path().display().to_string()]).await;
-    poll("readiness", async || get(program.http, "/readyz").await?.starts_with("HTTP/1.1 200").then_some(()))
-        .await;
+    let (program, key) = keyed().await;
     for language in [Python, JavaScript] {
-        let told = ended(speaks(language, &[program.url()], &["--key", key])).await;
+        let told = ended(speaks(language, &[program.url()], &["--key", &key])).await;
         assert!(stdout(&told).contains("try again"), "{language:?}: {}", stdout(&told));
         let refused = speaks(language, &[program.url()], &["--key", "nobody's"]).await.expect("runs");
         assert_eq!(refused.status.code(), Some(1), "{language:?}");
@@ -130,37 +141,50 @@ async fn our_own_clients_show_their_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn libraries_of_others_work_as_they_are() {
-    let program = Program::serve(&["--model", "moonshine-tiny-en"], 2).await;
-    let segments = segments(&program.url(), &recording()).await;
-    let text = segments.join(" ");
-    assert!(text.contains("try again"), "{text}");
-
-    let http = format!("http://{}", program.http);
-    for (language, path) in [
+    const OPENAI: [(Language, &str); 2] = [
         (Python, "checks/python/openai_recordings.py"),
         (JavaScript, "checks/javascript/openai-recordings.mjs"),
-    ] {
-        let openai = found(language, path, &http).await;
+    ];
+    const DEEPGRAM: [(Language, &str); 2] =
+        [(Python, "checks/python/deepgram_listen.py"), (JavaScript, "checks/javascript/deepgram-listen.mjs")];
+    // With a key: without one they are let in where none is asked for, as live ones are below.
+    let (program, key) = keyed().await;
+    let segments = segments_with(&program.url(), &recording(), &["--api-key", &key]).await;
+    let text = segments.join(" ");
+    assert!(text.contains("try again"), "{text}");
+    let (http, address) = (format!("http://{}", program.http), program.http.to_string());
+    let keyed = |(language, path): (Language, &str), key: &str| {
+        let openai = path.contains("openai");
+        let mut command = check(language, path, if openai { &http } else { &address });
+        command.env(if openai { "OPENAI_API_KEY" } else { "DEEPGRAM_API_KEY" }, key);
+        began(command)
+    };
+
+    for which in OPENAI {
+        let openai = told(keyed(which, &key)).await;
         for way in ["json", "verbose_json", "stream", "deltas"] {
-            assert_eq!(openai[way], text, "{language:?}, {way}: {openai}");
+            assert_eq!(openai[way], text, "{which:?}, {way}: {openai}");
         }
-        assert_eq!(openai["models"], json!(["moonshine-tiny-en"]), "{language:?}");
-        assert_eq!(openai["language"], "english", "{language:?}");
-        assert_eq!(openai["segments"], json!(segments), "{language:?}");
-        assert_eq!(openai["duration"].as_f64().map(f64::round), Some(10.0), "{language:?}");
+        assert_eq!(openai["models"], json!(["moonshine-tiny-en"]), "{which:?}");
+        assert_eq!(openai["language"], "english", "{which:?}");
+        assert_eq!(openai["segments"], json!(segments), "{which:?}");
+        assert_eq!(openai["duration"].as_f64().map(f64::round), Some(10.0), "{which:?}");
+    }
+    for which in DEEPGRAM {
+        let deepgram = told(keyed(which, &key)).await;
+        assert_eq!(deepgram["recording"], text, "{which:?}");
+        assert_eq!(deepgram["live"], text, "{which:?}");
+        assert_eq!(deepgram["last"], json!(["Metadata"]), "{which:?}");
+    }
+    let refused = [OPENAI, DEEPGRAM].concat().into_iter().map(|which| (which, keyed(which, "nobody's")));
+    for (which, refused) in refused.collect::<Vec<_>>() {
+        let refused = tokio::time::timeout(PATIENCE, refused).await.expect("ends in time").expect("runs");
+        assert!(!refused.status.success(), "{which:?}: {}", stdout(&refused));
+        assert!(stderr(&refused).contains("401"), "{which:?}: {}", stderr(&refused));
     }
 
-    let address = program.http.to_string();
-    for (language, path) in
-        [(Python, "checks/python/deepgram_listen.py"), (JavaScript, "checks/javascript/deepgram-listen.mjs")]
-    {
-        let deepgram = found(language, path, &address).await;
-        assert_eq!(deepgram["recording"], text, "{language:?}");
-        assert_eq!(deepgram["live"], text, "{language:?}");
-        assert_eq!(deepgram["last"], json!(["Metadata"]), "{language:?}");
-    }
-
-    let vosk = found(Python, "checks/python/vosk_lockstep.py", &format!("ws://{}", program.vosk)).await;
+    let vosk = format!("ws://{}/?token={key}", program.vosk);
+    let vosk = found(Python, "checks/python/vosk_lockstep.py", &vosk).await;
     assert_eq!(vosk["text"], text);
     // The recording has 49.8 times 200 ms; one reply for each message, and one for `eof`.
     assert_eq!((&vosk["replies"], &vosk["result"]), (&json!(51), &json!([])), "this model has no times");

@@ -4,13 +4,14 @@
 mod program;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use program::*;
 use rustix::process::Signal;
-use serde_json::Value;
-use starling_engine::scripted::encode;
+use serde_json::{Value, json};
+use starling_engine::scripted::{encode_from, silence};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -19,9 +20,16 @@ type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 /// 100 ms at 16 kHz.
 const STEP_BYTES: usize = 3_200;
 
+/// Of one utterance: ten words, and a pause that ends a segment.
+const UTTERANCE_BYTES: usize = 16 * STEP_BYTES;
+
+/// Six utterances.
 fn pcm() -> Vec<u8> {
-    let words: Vec<String> = (0..60).map(|number| format!("w{number}")).collect();
-    encode(&words).iter().flat_map(|sample| sample.to_le_bytes()).collect()
+    let utterance = |number: u32| {
+        let words: Vec<String> = (0..10).map(|word| format!("w{}", 10 * number + word)).collect();
+        [encode_from(10 * number, &words), silence(6)].concat()
+    };
+    (0..6).flat_map(utterance).flat_map(i16::to_le_bytes).collect()
 }
 
 async fn call(program: &Program, content_id: &str) -> Socket {
@@ -36,12 +44,19 @@ async fn call(program: &Program, content_id: &str) -> Socket {
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     finals: BTreeMap<u64, String>,
+    /// Up to which final the node has asked whether it was read; the answer goes out with what is sent next.
+    asked: u64,
     ended: bool,
 }
 
 impl Heard {
-    fn take(&mut self, message: &str) {
-        let event: Value = serde_json::from_str(message).expect("is JSON");
+    /// Returns the event, if it is one.
+    fn take(&mut self, message: &Message) -> Option<Value> {
+        if let Message::Ping(payload) = message {
+            self.asked = payload[..].try_into().map_or(self.asked, u64::from_be_bytes);
+        }
+        let Message::Text(text) = message else { return None };
+        let event: Value = serde_json::from_str(text).expect("is JSON");
         assert_eq!(event["status"], 0, "{event}");
         if event["result"]["final"] == true {
             let text = event["result"]["hypotheses"][0]["transcript"].as_str().expect("a text").to_owned();
@@ -49,6 +64,13 @@ impl Heard {
             assert!(earlier.is_none_or(|earlier| earlier == text), "{event}");
         }
         self.ended |= event["adaptation_state"].is_object();
+        Some(event)
+    }
+
+    /// Waits for the next message; returns the event, if it is one.
+    async fn hear(&mut self, socket: &mut Socket) -> Option<Value> {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
+        self.take(&message.expect("not over").expect("goes on"))
     }
 
     /// Sends at many times the pace of speech, and hears what comes meanwhile.
@@ -58,21 +80,29 @@ impl Heard {
             ticks.tick().await;
             socket.send(Message::binary(step.to_vec())).await.expect("sent");
             while let Ok(Some(message)) = tokio::time::timeout(Duration::ZERO, socket.next()).await {
-                if let Message::Text(text) = message.expect("goes on") {
-                    self.take(&text);
-                }
+                self.take(&message.expect("goes on"));
             }
             after_each(index);
+        }
+    }
+
+    /// What waits for a client that has not read for a while: these finals, in order, and nothing before them.
+    async fn catch_up(&mut self, socket: &mut Socket, finals: Range<u64>) {
+        for segment in finals {
+            let event = loop {
+                if let Some(event) = self.hear(socket).await {
+                    break event;
+                }
+            };
+            let told = (&event["result"]["final"], &event["segment"]);
+            assert_eq!(told, (&json!(true), &json!(segment)), "{event}");
         }
     }
 
     async fn finish(&mut self, socket: &mut Socket) {
         socket.send(Message::text("EOS")).await.expect("sent");
         while !self.ended {
-            let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
-            if let Message::Text(text) = message.expect("not over").expect("goes on") {
-                self.take(&text);
-            }
+            self.hear(socket).await;
         }
     }
 
@@ -120,14 +150,25 @@ async fn a_client_comes_back_to_another_node_by_its_content_id() {
 
     let mut heard = Heard::default();
     let mut socket = call(&a, "call-42").await;
-    let half = pcm.len() / 2 / STEP_BYTES * STEP_BYTES;
-    heard.speak(&mut socket, &pcm[..half], |_| {}).await;
+    // In the middle of the second utterance, and of the fourth.
+    let [read, half] = [1, 3].map(|whole| whole * UTTERANCE_BYTES + 4 * STEP_BYTES);
+    heard.speak(&mut socket, &pcm[..read], |_| {}).await;
+    while heard.asked == 0 {
+        heard.hear(&mut socket).await;
+    }
+    assert_eq!(heard.finals.len(), 1, "{heard:?}");
+    // From here on it reads nothing: the next two finals wait for it.
+    for step in pcm[read..half].chunks(STEP_BYTES) {
+        socket.send(Message::binary(step.to_vec())).await.expect("sent");
+    }
+    // A decoder is heard of after four steps at the latest.
+    let near = |session: &Value| session["lag_ms"].as_u64().is_some_and(|lag| lag < 400);
     // A client of this protocol has no acknowledgements: what it has sent is held by the other node, too, a moment later.
     poll("the session's copy", async || {
         let status = run(&["status", "--json", "--server", &b.url()]).await;
         let status: Value = serde_json::from_slice(&status.stdout).ok()?;
         let sessions = status["sessions"].as_array()?;
-        sessions.iter().any(|session| session["durable"] == true && session["lag_ms"] == 0).then_some(())
+        sessions.iter().any(|session| session["durable"] == true && near(session)).then_some(())
     })
     .await;
     // Its last step may still be on its way there, which nothing that can be asked tells of.
@@ -137,6 +178,7 @@ async fn a_client_comes_back_to_another_node_by_its_content_id() {
     drop(socket);
 
     let mut socket = call(&b, "call-42").await;
+    heard.catch_up(&mut socket, 1..3).await;
     heard.speak(&mut socket, &pcm[half..], |_| {}).await;
     heard.finish(&mut socket).await;
     assert_eq!(heard.text(), wanted.text());

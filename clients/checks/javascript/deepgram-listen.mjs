@@ -1,7 +1,7 @@
 /**
  * Deepgram's library, unmodified, with a Starling node as its address: a recording, and the same spoken live.
  *
- * Usage: node deepgram-listen.mjs HOST:PORT FILE.wav
+ * Usage: node deepgram-listen.mjs HOST:PORT FILE.wav (where keys are asked for, with one in DEEPGRAM_API_KEY)
  */
 
 import { createReadStream, readFileSync } from 'node:fs';
@@ -10,7 +10,10 @@ import { DeepgramClient } from '@deepgram/sdk';
 
 const [address, path] = process.argv.slice(2);
 const [http, ws] = [`http://${address}`, `ws://${address}`];
-const client = new DeepgramClient({ apiKey: 'none', environment: { base: http, production: ws, agent: ws, agentRest: http } });
+const client = new DeepgramClient({
+  apiKey: process.env.DEEPGRAM_API_KEY ?? 'none',
+  environment: { base: http, production: ws, agent: ws, agentRest: http },
+});
 
 const recorded = await client.listen.v1.media.transcribeFile(createReadStream(path), { model: 'nova-3' });
 

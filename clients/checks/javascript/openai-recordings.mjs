@@ -1,7 +1,7 @@
 /**
  * OpenAI's library, unmodified, with a Starling node as its address: a recording in three of its formats.
  *
- * Usage: node openai-recordings.mjs http://HOST:PORT FILE.wav
+ * Usage: node openai-recordings.mjs http://HOST:PORT FILE.wav (where keys are asked for, with one in OPENAI_API_KEY)
  */
 
 import { createReadStream } from 'node:fs';
@@ -9,7 +9,8 @@ import { createReadStream } from 'node:fs';
 import OpenAI from 'openai';
 
 const [base, path] = process.argv.slice(2);
-const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: 'none', timeout: 60_000, maxRetries: 0 });
+const apiKey = process.env.OPENAI_API_KEY ?? 'none';
+const client = new OpenAI({ baseURL: `${base}/v1`, apiKey, timeout: 60_000, maxRetries: 0 });
 const transcribe = (how) => client.audio.transcriptions.create({ model: 'whisper-1', file: createReadStream(path), ...how });
 
 const verbose = await transcribe({ response_format: 'verbose_json' });

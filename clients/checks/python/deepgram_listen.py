@@ -1,9 +1,10 @@
 """Deepgram's library, unmodified, with a Starling node as its address: a recording, and the same spoken live.
 
-Usage: python deepgram_listen.py HOST:PORT FILE.wav
+Usage: python deepgram_listen.py HOST:PORT FILE.wav (where keys are asked for, with one in DEEPGRAM_API_KEY)
 """
 
 import json
+import os
 import sys
 import threading
 import wave
@@ -16,7 +17,7 @@ address, path = sys.argv[1:]
 here = DeepgramClientEnvironment(
     base=f"http://{address}", production=f"ws://{address}", agent=f"ws://{address}", agent_rest=f"http://{address}"
 )
-client = DeepgramClient(api_key="none", environment=here)
+client = DeepgramClient(api_key=os.environ.get("DEEPGRAM_API_KEY", "none"), environment=here)
 
 
 def of_recording():

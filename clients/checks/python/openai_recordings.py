@@ -1,15 +1,16 @@
 """OpenAI's library, unmodified, with a Starling node as its address: a recording in three of its formats.
 
-Usage: python openai_recordings.py http://HOST:PORT FILE.wav
+Usage: python openai_recordings.py http://HOST:PORT FILE.wav (where keys are asked for, with one in OPENAI_API_KEY)
 """
 
 import json
+import os
 import sys
 
 from openai import OpenAI
 
 base, path = sys.argv[1:]
-client = OpenAI(base_url=f"{base}/v1", api_key="none", timeout=60, max_retries=0)
+client = OpenAI(base_url=f"{base}/v1", api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=60, max_retries=0)
 
 
 def transcribe(**how):

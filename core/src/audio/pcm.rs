@@ -90,6 +90,7 @@ const fn sample_bytes(encoding: Encoding) -> usize {
         Encoding::PcmU8 | Encoding::Mulaw | Encoding::Alaw => 1,
         Encoding::PcmS24le => 3,
         Encoding::PcmS32le | Encoding::PcmF32le => 4,
+        Encoding::PcmF64le => 8,
         // 16 bit, and what a later protocol may add until it is added here.
         _ => 2,
     }
@@ -102,7 +103,10 @@ fn decoded(encoding: Encoding, sample: &[u8]) -> i16 {
         (Encoding::Alaw, &[byte]) => alaw(byte),
         (Encoding::PcmS24le, &[_, low, high]) => i16::from_le_bytes([low, high]),
         (Encoding::PcmS32le, &[_, _, low, high]) => i16::from_le_bytes([low, high]),
-        (Encoding::PcmF32le, &[a, b, c, d]) => float(f32::from_le_bytes([a, b, c, d])),
+        (Encoding::PcmF32le, &[a, b, c, d]) => float(f32::from_le_bytes([a, b, c, d]).into()),
+        (Encoding::PcmF64le, sample) => {
+            sample.try_into().map_or(0, |sample| float(f64::from_le_bytes(sample)))
+        }
         (_, &[low, high]) => i16::from_le_bytes([low, high]),
         // Samples are cut to their size above.
         _ => 0,
@@ -110,7 +114,7 @@ fn decoded(encoding: Encoding, sample: &[u8]) -> i16 {
 }
 
 /// Full scale is 1; beyond it is clipped, and what is no number is silence.
-fn float(sample: f32) -> i16 {
+fn float(sample: f64) -> i16 {
     // The conversion saturates, and takes NaN for 0.
     (sample * 32_768.0).round_ties_even() as i16
 }
@@ -180,9 +184,11 @@ mod tests {
     #[test]
     fn floats_are_clipped_and_what_is_no_number_is_silence() {
         let floats = [0.0, 1.0, -1.0, 7.0, -7.0, 0.5, f32::NAN, f32::INFINITY];
-        let bytes: Vec<u8> = floats.iter().flat_map(|sample: &f32| sample.to_le_bytes()).collect();
+        let bytes: Vec<u8> = floats.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let samples = [0, 32_767, -32_768, 32_767, -32_768, 16_384, 0, 32_767];
         assert_eq!(read(Encoding::PcmF32le, 1, &bytes), samples);
+        let bytes: Vec<u8> = floats.iter().flat_map(|sample| f64::from(*sample).to_le_bytes()).collect();
+        assert_eq!(read(Encoding::PcmF64le, 1, &bytes), samples);
     }
 
     #[test]
@@ -206,6 +212,7 @@ mod tests {
             Just(Encoding::PcmS24le),
             Just(Encoding::PcmS32le),
             Just(Encoding::PcmF32le),
+            Just(Encoding::PcmF64le),
             Just(Encoding::Mulaw),
             Just(Encoding::Alaw),
         ]

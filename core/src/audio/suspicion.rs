@@ -237,7 +237,9 @@ impl Noise {
 /// in some encodings.
 fn kind_of(head: &[u8]) -> Option<&'static str> {
     match head {
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some("WAV"),
+        [b'R', b'I', b'F', b'F' | b'X', _, _, _, _, b'W', b'A', b'V', b'E', ..]
+        | [b'R', b'F', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..]
+        | [b'B', b'W', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some("WAV"),
         [b'O', b'g', b'g', b'S', ..] => Some("Ogg"),
         [b'f', b'L', b'a', b'C', ..] => Some("FLAC"),
         [b'I', b'D', b'3', 2..=4, ..] => Some("MP3"),
@@ -302,6 +304,7 @@ mod tests {
     fn a_recording_is_told_by_its_first_bytes_however_they_are_cut() {
         for (mark, kind) in [
             (&b"RIFF\0\0\0\0WAVE"[..], "WAV"),
+            (b"RF64\xFF\xFF\xFF\xFFWAVE", "WAV"),
             (b"OggS\0\x02\0\0\0\0\0\0", "Ogg"),
             (b"fLaC\0\0\0\x22\0\0\0\0", "FLAC"),
         ] {

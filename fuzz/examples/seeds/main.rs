@@ -360,6 +360,13 @@ fn audio(seeds: &mut Seeds, recordings: &Path) -> std::io::Result<()> {
         seeds.push(("live_audio", format!("seed-{number}.wav"), [&[number as u8], wav.as_slice()].concat()));
         seeds.push(("wav_head", format!("seed-{number}"), wav));
     }
+    let mut long = wav(3, 1, 16_000, 64, &ramp);
+    long.splice(..8, *b"RF64\xFF\xFF\xFF\xFF");
+    long.splice(12..12, [b"ds64\x1C\0\0\0".as_slice(), &[0; 8], &256_u64.to_le_bytes(), &[0; 12]].concat());
+    let length_at = long.len() - ramp.len() - 4;
+    long.splice(length_at..length_at + 4, [0xFF; 4]);
+    seeds.push(("live_audio", "seed-3.wav".into(), [&[3], long.as_slice()].concat()));
+    seeds.push(("wav_head", "seed-3".into(), long));
     for kind in ["m4a", "aac", "flac", "mp3", "ogg", "opus", "webm"] {
         let mut bytes = fs::read(recordings.join(format!("sweep.{kind}")))?;
         if kind == "opus" {

@@ -11,7 +11,7 @@ use starling_protocol::native::{AudioFormat, Encoding, ErrorBody};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::wav::{MAX_HEAD_BYTES, parse_head};
+use super::wav::{MAX_HEAD_BYTES, is_wav, parse_head};
 use crate::media::opus::OpusPackets;
 use crate::media::{self, Decompressed};
 
@@ -313,7 +313,7 @@ impl Opening {
 
     /// What it is by the bytes that came.
     fn look(&mut self) -> Result<Option<LiveAudio>, ErrorBody> {
-        if self.bytes.len() >= KIND_BYTES && !self.bytes.starts_with(b"RIFF") {
+        if self.bytes.len() >= KIND_BYTES && !is_wav(&self.bytes) {
             if !is_compressed(&self.bytes) {
                 let value = format!("bytes that begin with {:02x?}", &self.bytes[..4]);
                 return Err(ErrorBody::field("audio", value, media::KNOWN));

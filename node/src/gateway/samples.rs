@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::reply::HttpError;
-use super::wav::{MAX_HEAD_BYTES, parse_head};
+use super::wav::{MAX_HEAD_BYTES, is_wav, parse_head};
 use crate::media::{self, Compressed, Decompressed};
 
 /// By so many bytes a recording's kind is known.
@@ -77,6 +77,8 @@ pub(super) fn too_large(value: String, limit: u64) -> HttpError {
 fn unprocessable(error: ErrorBody) -> HttpError {
     let status = match error.code {
         ErrorCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        // Of audio that is, not of bytes.
+        ErrorCode::SessionTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     HttpError::new(status, error)
@@ -130,7 +132,7 @@ impl Samples {
         {
             bytes.extend_from_slice(&piece);
         }
-        if bytes.starts_with(b"RIFF") || bytes.len() < KIND_BYTES {
+        if is_wav(&bytes) || bytes.len() < KIND_BYTES {
             return Self::wav(recording, bytes).await;
         }
         let is_mp4 = bytes[4..].starts_with(b"ftyp");
@@ -153,7 +155,7 @@ impl Samples {
         let mut kind = [0; 4];
         let read = file.rewind().and_then(|()| file.read(&mut kind)).and_then(|_| file.rewind());
         read.map_err(unstored)?;
-        if &kind == b"RIFF" {
+        if is_wav(&kind) {
             let body = Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file)));
             return Self::wav(Recording::new(body, u64::MAX, READING), Vec::new()).await;
         }

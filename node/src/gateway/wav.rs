@@ -2,7 +2,7 @@
 //!
 //! Recordings are decoded while they are still being sent, and many come out of a pipe with no length in their head; the
 //! readers there are want a whole file with a right length. Only the head is read here, the samples are passed on as they
-//! are.
+//! are. That of RF64 and BW64 is the same with 64-bit lengths in a chunk of its own (EBU Tech 3306, ITU-R BS.2088).
 
 use starling_core::audio::PcmReader;
 use starling_protocol::limits::{MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
@@ -10,6 +10,12 @@ use starling_protocol::native::{AudioFormat, Encoding, ErrorBody};
 
 /// Metadata before the samples is a few hundred bytes; a head without end is no recording.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// What a recording begins with whose head is read here: RIFF, the two with 64-bit lengths, and RIFX, which is told what it is not.
+const KINDS: [&[u8; 4]; 4] = [b"RIFF", b"RF64", b"BW64", b"RIFX"];
+
+/// Where in `ds64` the samples' length is, behind that of the whole.
+const DATA_LENGTH_AT: usize = 8;
 
 /// Format tags of mmreg.h.
 const PCM: u16 = 1;
@@ -45,18 +51,28 @@ impl WavHead {
     }
 }
 
+/// Whether a recording that begins so has a head of this kind; by its first four bytes.
+#[must_use]
+pub fn is_wav(bytes: &[u8]) -> bool {
+    KINDS.iter().any(|kind| bytes.starts_with(*kind))
+}
+
 /// Reads the head off the beginning of a recording; `None` while more of it is needed.
 ///
 /// # Errors
 /// It is no WAV, or not of the kind that is taken; the error names the field.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<WavHead>, ErrorBody> {
-    let not_wav = || ErrorBody::field("body", "no WAV recording", "a RIFF WAVE file");
+    let not_wav = || ErrorBody::field("body", "no WAV recording", "a RIFF, RF64 or BW64 WAVE file");
     let begins = |at: usize, mark: &[u8]| bytes.get(at..at + mark.len()).is_none_or(|found| found == mark);
-    if !begins(0, b"RIFF") || !begins(8, b"WAVE") {
+    if bytes.starts_with(b"RIFX") {
+        let allowed = "a RIFF, RF64 or BW64 WAVE file, whose samples are little endian";
+        return Err(ErrorBody::field("body", "a RIFX file, whose samples are big endian", allowed));
+    }
+    if !KINDS.iter().any(|kind| begins(0, *kind)) || !begins(8, b"WAVE") {
         return Err(not_wav());
     }
     let mut at = 12;
-    let mut described = None;
+    let (mut described, mut long) = (None, None);
     while let (Some(name), Some(length)) = (bytes.get(at..at + 4), u32_at(bytes, at + 4)) {
         let body = at + 8;
         match name {
@@ -69,14 +85,23 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<WavHead>, ErrorBody> {
                 };
                 described = Some(checked_format(format)?);
             }
+            b"ds64" => {
+                if (length as usize) < DATA_LENGTH_AT + 8 {
+                    return Err(not_wav());
+                }
+                let Some(length) = u64_at(bytes, body + DATA_LENGTH_AT) else {
+                    return Ok(None);
+                };
+                long = Some(length);
+            }
             b"data" => {
                 let format = described.ok_or_else(not_wav)?;
-                let unknown = length == 0 || length == u32::MAX;
-                return Ok(Some(WavHead {
-                    format,
-                    data_at: body,
-                    data_bytes: (!unknown).then(|| u64::from(length)),
-                }));
+                let length = match length {
+                    u32::MAX => long.unwrap_or(u64::MAX),
+                    length => length.into(),
+                };
+                let unknown = length == 0 || length == u64::MAX;
+                return Ok(Some(WavHead { format, data_at: body, data_bytes: (!unknown).then_some(length) }));
             }
             _ => {}
         }
@@ -106,13 +131,14 @@ fn checked_format(format: &[u8]) -> Result<AudioFormat, ErrorBody> {
         (PCM, 24) => Encoding::PcmS24le,
         (PCM, 32) => Encoding::PcmS32le,
         (FLOAT, 32) => Encoding::PcmF32le,
+        (FLOAT, 64) => Encoding::PcmF64le,
         (ALAW, 8) => Encoding::Alaw,
         (MULAW, 8) => Encoding::Mulaw,
         (PCM | FLOAT | ALAW | MULAW, _) => {
             let allowed = if tag == PCM {
                 "8, 16, 24 or 32"
             } else if tag == FLOAT {
-                "32"
+                "32 or 64"
             } else {
                 "8"
             };
@@ -143,6 +169,11 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at + 4)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at + 8)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]

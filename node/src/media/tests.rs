@@ -143,6 +143,60 @@ async fn a_transfer_that_breaks_off_ends_where_it_did() {
     }
 }
 
+/// A FLAC of this many frames (RFC 9639), each of which is 65535 samples of one value at 8 kHz: 8 s in 14 bytes.
+fn flac_of_nothing(frames: u8) -> Vec<u8> {
+    let crc = |bytes: &[u8], polynomial: u16, bits: u32| {
+        bytes.iter().fold(0u16, |crc, byte| {
+            (0..8).fold(crc ^ (u16::from(*byte) << (bits - 8)), |crc, _| {
+                let (top, shifted) = (crc & (1 << (bits - 1)), crc << 1);
+                (if top == 0 { shifted } else { shifted ^ polynomial }) & (u16::MAX >> (16 - bits))
+            })
+        })
+    };
+    let mut flac = b"fLaC\x80\0\0\x22".to_vec();
+    flac.extend([0xFF; 4]);
+    flac.extend([0; 6]);
+    // 8000 in 20 bits, one channel in 3, 16 bits a sample in 5; how many there are, and their digest, is not known.
+    flac.extend([0x01, 0xF4, 0x00, 0xF0]);
+    flac.extend([0; 4 + 16]);
+    for number in 0..frames {
+        let mut frame = vec![0xFF, 0xF8, 0x74, 0x08, number, 0xFF, 0xFE];
+        frame.push(crc(&frame, 0x07, 8) as u8);
+        frame.extend([0x00, 0x00, 0x07]);
+        frame.extend(crc(&frame, 0x8005, 16).to_be_bytes());
+        flac.extend(frame);
+    }
+    flac
+}
+
+#[tokio::test]
+async fn what_holds_more_than_speech_can_is_not_decoded_to_its_end() {
+    let bomb = flac_of_nothing(100);
+    let (sample_rate, samples) = by_stream(&bomb[..42 + 3 * 13], 700).await.expect("is decoded");
+    assert_eq!((sample_rate, samples.len()), (8_000, 3 * 65_535));
+    let after_an_hour = |bytes: &'static [u8]| async move {
+        let (sender, source) = stream();
+        sender.send(Bytes::from_static(bytes)).await.expect("taken");
+        drop(sender);
+        let (source, mut measure) = source.opened();
+        measure.hear(3_600 * 8_000, 8_000).expect("an hour is free");
+        let (pieces, mut decoded) = mpsc::channel(1_000);
+        let (head, _begun) = oneshot::channel();
+        let ended = tokio::task::spawn_blocking(move || decode(source, measure, &pieces, head));
+        let ended = ended.await.expect("no panic");
+        let mut count = 0;
+        while decoded.recv().await.is_some() {
+            count += 1;
+        }
+        (ended, count)
+    };
+    let (ended, count) = after_an_hour(bomb.leak()).await;
+    let Err(Stop::Failed(error)) = ended else { panic!("it is decoded to its end") };
+    assert_eq!(error.code, ErrorCode::SessionTooLong, "{error:?}");
+    assert!(count < 10, "{count} pieces");
+    assert!(after_an_hour(FLAC).await.0.is_ok(), "speech goes on");
+}
+
 #[tokio::test]
 async fn whoever_wants_no_more_leaves_no_thread_behind() {
     let (sender, source) = stream();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::is_stdin;
 use crate::exit::{Exit, Failure};
-use crate::gateway::wav::{MAX_HEAD_BYTES, parse_head};
+use crate::gateway::wav::{MAX_HEAD_BYTES, is_wav, parse_head};
 use crate::media::{self, Compressed, Decompressed};
 
 /// Read at once.
@@ -55,7 +55,7 @@ impl Recording {
         };
         let mut bytes = Vec::new();
         while bytes.len() < KIND_BYTES && more(&mut source, &mut bytes).await? > 0 {}
-        if bytes.starts_with(b"RIFF") {
+        if is_wav(&bytes) {
             return Self::wav(source, bytes).await;
         }
         let compressed = if is_stdin(file) { arriving(source, bytes) } else { stored(file)? };

@@ -66,7 +66,13 @@ pub async fn told(output: JoinHandle<Output>) -> Value {
 
 /// The texts of a recording's segments, as a node's own client is told them.
 pub async fn segments(server: &str, recording: &Path) -> Vec<String> {
-    let output = run(&["transcribe", "--server", server, &recording.display().to_string()]).await;
+    segments_with(server, recording, &[]).await
+}
+
+/// The same with further arguments.
+pub async fn segments_with(server: &str, recording: &Path, more: &[&str]) -> Vec<String> {
+    let path = recording.display().to_string();
+    let output = run(&[&["transcribe", "--server", server][..], more, &[path.as_str()]].concat()).await;
     assert!(output.status.success(), "{}", stderr(&output));
     stdout(&output).lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

@@ -48,6 +48,8 @@ pub enum Encoding {
     PcmS32le,
     /// 32-bit floating point, little endian, full scale at 1.
     PcmF32le,
+    /// 64-bit floating point, little endian, full scale at 1.
+    PcmF64le,
     /// mu-law of ITU-T G.711, one byte.
     Mulaw,
     /// A-law of ITU-T G.711, one byte.

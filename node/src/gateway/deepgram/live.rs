@@ -35,6 +35,10 @@ const NO_AUDIO: (u16, &str) = (
     "DATA-0000: what came is neither raw audio that the query describes nor a recording of a known kind",
 );
 
+/// What a recording is closed with that holds more than any encoder of speech puts into its bytes.
+const NO_SPEECH: (u16, &str) =
+    (close::POLICY, "DATA-0000: the recording holds far more audio than so few bytes can have of speech");
+
 /// Errors about single messages that wait to be written.
 const WAITING_ERRORS: usize = 8;
 
@@ -246,6 +250,7 @@ impl Speaking {
                             let _ = self.errors.send(error).await;
                             false
                         }
+                        Err(error) if error.code == ErrorCode::SessionTooLong => return Some(NO_SPEECH),
                         Err(_) => return Some(NO_AUDIO),
                     };
                     // It may have taken long, in which nothing could be heard.

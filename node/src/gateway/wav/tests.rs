@@ -34,6 +34,7 @@ fn what_another_library_wrote_is_read_byte_for_byte() {
 #[test]
 fn other_kinds_are_named() {
     let named = |field: &str, value: &str| (Some(field.to_owned()), Some(value.to_owned()));
+    assert_eq!(field(b"RIFX\0\0\0\x24WAVE"), named("body", "a RIFX file, whose samples are big endian"));
     assert_eq!(field(&recording(9, 16_000, 16, 5)), named("wav.channels", "9"));
     assert_eq!(field(&recording(1, 96_000, 16, 5)), named("wav.sample_rate", "96000"));
     let mut odd = recording(1, 16_000, 16, 5);
@@ -59,6 +60,7 @@ fn every_encoding_that_is_taken_is_known_by_its_tag_and_size() {
         (1, 24, Encoding::PcmS24le),
         (1, 32, Encoding::PcmS32le),
         (3, 32, Encoding::PcmF32le),
+        (3, 64, Encoding::PcmF64le),
         (6, 8, Encoding::Alaw),
         (7, 8, Encoding::Mulaw),
     ] {
@@ -85,6 +87,41 @@ fn a_length_that_the_writer_did_not_know_is_none() {
         bytes[40..44].copy_from_slice(&length.to_le_bytes());
         assert_eq!(parse_head(&bytes).expect("fine").expect("whole").data_bytes, None);
     }
+}
+
+/// A recording whose lengths are in a chunk of their own, as writers have it that do not know how long it will be.
+fn with_long_lengths(kind: &[u8; 4], data_length: u64) -> Vec<u8> {
+    let mut bytes = recording(1, 8_000, 16, 5);
+    bytes[..4].copy_from_slice(kind);
+    bytes[4..8].copy_from_slice(&[0xFF; 4]);
+    bytes[40..44].copy_from_slice(&[0xFF; 4]);
+    let mut chunk = b"ds64\x1C\0\0\0".to_vec();
+    chunk.extend([(data_length.wrapping_add(72)).to_le_bytes(), data_length.to_le_bytes()].concat());
+    chunk.extend([0; 12]);
+    bytes.splice(12..12, chunk);
+    bytes
+}
+
+#[test]
+fn a_recording_of_over_4_gib_says_its_length_elsewhere() {
+    for kind in [b"RF64", b"BW64"] {
+        assert!(is_wav(kind));
+        for length in [10, 5 << 32] {
+            let bytes = with_long_lengths(kind, length);
+            let head = parse_head(&bytes).expect("fine").expect("whole");
+            assert_eq!((head.data_at, head.data_bytes), (80, Some(length)));
+            for cut in 0..80 {
+                assert_eq!(parse_head(&bytes[..cut]), Ok(None), "cut at {cut}");
+            }
+        }
+        for unknown in [0, u64::MAX] {
+            let bytes = with_long_lengths(kind, unknown);
+            assert_eq!(parse_head(&bytes).expect("fine").expect("whole").data_bytes, None);
+        }
+    }
+    let mut short = with_long_lengths(b"RF64", 10);
+    short[16] = 8;
+    assert_eq!(field(&short).1.as_deref(), Some("no WAV recording"));
 }
 
 #[test]
