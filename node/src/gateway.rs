@@ -205,7 +205,7 @@ async fn vosk_stream(Admitted(state): Admitted, upgrade: WebSocketUpgrade) -> Re
 /// Logs what a session leaves out, for dialects that have no word for it.
 fn note_warnings(ready: &Ready) {
     for (code, message) in &ready.warnings {
-        tracing::debug!(session = %ready.session, ?code, reason = message, "a client of this dialect can't be told");
+        tracing::debug!(parent: &ready.log, ?code, reason = message, "a client of this dialect can't be told");
     }
 }
 

@@ -91,6 +91,8 @@ struct Session {
     input: Box<dyn Input>,
     output: Box<dyn Output>,
     replies: Lockstep,
+    /// What lines of the log about it are within.
+    log: tracing::Span,
 }
 
 struct Connection {
@@ -154,8 +156,8 @@ impl Connection {
     }
 
     fn configure(&mut self, config: VoskConfig) {
-        if self.session.is_some() {
-            tracing::info!("settings after the first audio are ignored: the recognizer has been made");
+        if let Some(session) = &self.session {
+            tracing::info!(parent: &session.log, "settings after the first audio are ignored: the recognizer has been made");
             return;
         }
         let settings = &mut self.settings;
@@ -201,14 +203,14 @@ impl Connection {
         };
         let _ = session.input.end().await;
         session.wait(Awaited::Done, END_TIMEOUT).await;
-        let ended = session.replies.ended().cloned();
+        let (ended, log) = (session.replies.ended().cloned(), session.log.clone());
         let reply = session.replies.joined_reply();
         self.answer(reply).await?;
         match ended {
             Some(Ended::Done) => Err(Over::Close(close::NORMAL, String::new())),
             Some(Ended::Failed(error)) => Err(error.into()),
             Some(Ended::Silently) | None => {
-                tracing::warn!("the session did not end within {END_TIMEOUT:?} of the end of its audio");
+                tracing::warn!(parent: &log, "the session did not end within {END_TIMEOUT:?} of the end of its audio");
                 Err(Over::Close(close::INTERNAL, "the last final is late".to_owned()))
             }
         }
@@ -250,14 +252,15 @@ impl Connection {
             let Attached { ready, input, output } = self.state.sessions.open(request).await?;
             let decode_hz = self.state.sample_rate_of(&ready.model);
             let rates = RateMap::new(source_hz, decode_hz).map_err(|error| {
-                tracing::error!("model {}: {error}", ready.model);
+                tracing::error!(parent: &ready.log, "model {}: {error}", ready.model);
                 ErrorBody::new(ErrorCode::Internal, "the model's rate can't be served")
             })?;
-            tracing::debug!(session = %ready.session, model = ready.model, source_hz, "vosk-server session opened");
+            tracing::debug!(parent: &ready.log, model = ready.model, source_hz, "vosk-server session opened");
             self.session = Some(Session {
                 input,
                 output,
                 replies: Lockstep::new(rates, self.settings.words, self.settings.alternatives > 0),
+                log: ready.log,
             });
         }
         self.session.as_mut().ok_or(Over::Gone)
