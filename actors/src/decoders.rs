@@ -19,7 +19,7 @@ use starling_protocol::data::{DATA_PROTOCOL, LeaseHeader, LeasePurpose, StreamRe
 use starling_protocol::lease::TraceContext;
 use starling_protocol::{Attempt, DecodeOffset, Epoch, LeaseId, NodeName, SessionId};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tracing::{debug, error, info};
+use tracing::{Instrument as _, debug, error, info};
 
 pub(crate) use self::standby::StandbyAsk;
 use crate::claim::Claim;
@@ -112,7 +112,7 @@ impl Decoders {
             return None;
         };
         let searching = Searching { pool, elsewhere, ask, session };
-        Some(Search { _task: AbortOnDrop::spawn(searching.run()) })
+        Some(Search { _task: AbortOnDrop::spawn(searching.run().in_current_span()) })
     }
 
     /// The session does not want what it asked for.
@@ -188,8 +188,7 @@ impl Searching {
             match self.round(&mut so_far).await {
                 Found::Own => return acquire(&self.pool, &self.ask, &self.session),
                 Found::Lease { node, lease, stream } => {
-                    let (session, attempt) = (self.ask.session, self.ask.attempt.0);
-                    info!(%session, %node, attempt, "decoding goes on at a peer");
+                    info!(%node, attempt = self.ask.attempt.0, "decoding goes on at a peer");
                     return self.deliver(node, lease, stream);
                 }
                 Found::Full => return self.refuse(Refusal::QueueFull, &so_far),

@@ -107,6 +107,15 @@ async fn of_two_that_had_copies_one_tells_that_nobody_came_back() {
         assert_eq!(root.parent.map(|parent| parent.to_string()).as_deref(), Some(&CLIENT[36..]));
         assert_eq!(value(root, "outcome"), Some("owner_lost".into()));
         assert_eq!(root.events.iter().map(|event| event.name).collect::<Vec<_>>(), ["owner.lost"]);
+        // What was open when the owner was lost, and below which decoders have told of themselves.
+        let segments: Vec<_> = told.iter().flat_map(|told| told.spans("segment")).collect();
+        assert!(!segments.is_empty() && segments.iter().all(|segment| segment.parent == Some(root.id)));
+        if sampled {
+            let open =
+                cluster.told("a").spans("segment").iter().map(|segment| segment.id).collect::<Vec<_>>();
+            let again = segments.iter().filter(|segment| value(segment, "told_again").is_some());
+            assert!(again.map(|segment| segment.id).all(|id| open.contains(&id)), "the same ones");
+        }
     }
 }
 

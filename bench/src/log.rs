@@ -28,6 +28,11 @@ impl Line {
         self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Whether it is about this session.
+    pub(crate) fn is_of(&self, session: &str) -> bool {
+        self.fields.pointer("/span/id").and_then(Value::as_str) == Some(session)
+    }
+
     /// A field that is `true`.
     pub(crate) fn is(&self, field: &str) -> bool {
         self.fields.get(field).and_then(Value::as_bool).unwrap_or(false)
@@ -74,11 +79,12 @@ mod tests {
 
     #[test]
     fn a_line_is_read() {
-        let line = r#"{"timestamp":"2026-11-24T03:27:31.125000Z","level":"INFO","message":"caught up","took":"85.5ms","audio":"1.5s","durable":true}"#;
+        let line = r#"{"timestamp":"2026-11-24T03:27:31.125000Z","level":"INFO","message":"caught up","took":"85.5ms","audio":"1.5s","durable":true,"span":{"id":"6f2c1f5e","name":"session"}}"#;
         let lines = parse(&format!("no JSON\n{line}\n{{}}\n"));
         let [line] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(line.at, Duration::from_millis(12_451_125));
         assert!(line.says("caught up") && !line.says("caught"));
+        assert!(line.is_of("6f2c1f5e") && !line.is_of("6f2c"));
         assert!(line.is("durable") && !line.is("took") && !line.is("missing"));
         assert_eq!(line.duration("took"), Some(Duration::from_micros(85_500)));
         assert_eq!(line.duration("audio"), Some(Duration::from_millis(1_500)));

@@ -223,7 +223,7 @@ async fn vosk_stream(Admitted(state): Admitted, upgrade: WebSocketUpgrade) -> Re
 /// Logs what a session leaves out, for dialects that have no word for it.
 fn note_warnings(ready: &Ready) {
     for (code, message) in &ready.warnings {
-        tracing::info!(session = %ready.session, ?code, reason = message, "a session is not quite what its client asked for");
+        tracing::info!(parent: &ready.log, ?code, reason = message, "a session is not quite what its client asked for");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The page in a real browser, with a real model: what a microphone hears, while a decoder and the node itself are killed.
+//! The page in a real browser, with a real model: what a microphone hears, while a decoder and the node itself are killed, and
+//! where that can be looked up.
 
 mod program;
 
@@ -7,13 +8,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use program::clients::*;
-use program::cluster::Cluster;
+use program::cluster::{Cluster, More};
+use program::traces::{Collector, attribute, text_of};
 use program::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// After the page has killed a decoder, the first sentence goes on for so long at least.
 const WITHIN: Duration = Duration::from_millis(700);
+
+/// Of nodes of which a page may kill decoders, and which say where traces are shown.
+const SETTINGS: &str =
+    "[chaos]\nenabled = true\n[tracing]\nviewer_url = \"https://traces.example/{trace_id}\"\n";
 
 #[tokio::test]
 async fn the_pages_own_modules_do_what_they_say() {
@@ -29,7 +35,9 @@ async fn the_pages_own_modules_do_what_they_say() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_is_read_along_while_a_decoder_and_its_node_are_killed() {
-    let mut cluster = Cluster::with(3, "[chaos]\nenabled = true\n").await;
+    let collector = Collector::start().await;
+    let more = More { settings: SETTINGS, collector: Some(&collector) };
+    let mut cluster = Cluster::with(3, &more).await;
     let folder = TempDir::new().expect("a folder");
     let audio = folder.path().join("audio.wav");
     let mut command = Language::JavaScript.program("checks/browser/the-page.mjs");
@@ -82,6 +90,19 @@ async fn a_page_is_read_along_while_a_decoder_and_its_node_are_killed() {
         (&serde_json::json!([]), &serde_json::json!([])),
         "{told}"
     );
+
+    // Where the page's list leads to, all of it is told: whoever owned it, and whoever decoded it.
+    let listed = told["sessions"].as_array().expect("a list");
+    let [session] = &listed[..] else { panic!("{told}") };
+    let link = text_of(&session["trace"]).strip_prefix("https://traces.example/");
+    let trace = link.unwrap_or_else(|| panic!("no link: {told}"));
+    cluster.end().await;
+    let spans = collector.spans(2).await.take(trace);
+    let root = spans.root();
+    assert_eq!(attribute(root, "session.id"), &session["session"]);
+    assert_eq!(attribute(root, "model"), "moonshine-tiny-en");
+    assert_ne!(text_of(attribute(root, "node.id")), format!("node-{owner}"), "{root}");
+    spans.tell_of_losses(["killed", "owner_lost"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ const WORDS = { lingered_out: 'never came back', owner_lost: 'lost with its node
 
 export function SessionsView({ sessions, problem }) {
   return html`<div class="sessions"><div class="head"><h1>Sessions</h1>
-      <span class="quiet">${sessions ? `the last ${sessions.length}` : ''}</span></div>
+      <span class="quiet">${sessions?.length > 1 ? `the last ${sessions.length}` : ''}</span></div>
     ${problem && html`<p class="banner warn"><${Icon} name="warn" /><b>${problem}</b></p>`}
     ${sessions?.length === 0 && html`<section class="empty"><span class="empty-icon"><${Icon} name="list" /></span><h2>No sessions yet</h2><p>Those that live and the last ones that ended are listed here.</p></section>`}
     ${sessions?.length > 0 && html`<div class="card"><table class="table"><caption class="visually-hidden">The last sessions, those that live first</caption>

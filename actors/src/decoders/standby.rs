@@ -9,7 +9,7 @@ use starling_core::placement::{
     Candidate, Own, Place, SeekPace, StandbyWant, cluster_idle, has_room, place_standby,
 };
 use starling_protocol::{Attempt, NodeName};
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 
 use super::{Ask, Decoders, Search, Searching, acquire, own_slots, random, snapshot};
 use crate::clock::Clock;
@@ -41,7 +41,7 @@ impl Decoders {
     /// says that the node's own pool had none after all.
     pub(crate) fn find_standby(&self, wanted: StandbyAsk, session: &ActorRef<SessionMessage>) -> Search {
         let seeking = Seeking { decoders: self.clone(), wanted, session: session.clone() };
-        Search { _task: AbortOnDrop::spawn(seeking.run()) }
+        Search { _task: AbortOnDrop::spawn(seeking.run().in_current_span()) }
     }
 
     /// Tells the session to give its standby back, if the cluster has fewer idle slots than `keep_idle`.

@@ -22,7 +22,7 @@ use crate::replica::{
 use crate::session::{
     AskedEpoch, AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
 };
-use crate::trace::Arrival;
+use crate::trace::{Arrival, log_span};
 
 impl SupervisorState {
     pub(super) fn resume(
@@ -188,7 +188,8 @@ impl SupervisorState {
         let resolved = match self.models.resume(taken.copy.facts(), &self.limits) {
             Ok(resolved) => resolved,
             Err(body) => {
-                warn!(session = %resume.session, reason = body.message, "a session can't go on here");
+                let log = log_span(resume.session, taken.copy.facts().trace.as_ref());
+                warn!(parent: &log, reason = body.message, "a session can't go on here");
                 let _ = reply.send(Err(body));
                 return;
             }

@@ -20,7 +20,7 @@ use super::keeper::KeeperArguments;
 use crate::clock::{Clock, unix_now};
 use crate::observe::{OWNER_LOST, Observation, Observer, SessionNews};
 use crate::session::Dialect;
-use crate::trace::{Orphaned, SessionTrace, Tracing, kept_id, trace_id};
+use crate::trace::{Orphaned, SessionTrace, Tracing, kept_id, log_span, trace_id};
 
 /// Sessions that the others are asked for at once. A node that dies leaves hundreds, which run out together; nobody waits.
 const AT_ONCE: usize = 4;
@@ -130,7 +130,8 @@ impl Telling {
     fn tell(&self, now: Timestamp, orphan: &Orphan) {
         let Orphan { owner, start, lost, audio, open, .. } = orphan;
         let (session, model) = (start.facts.session, start.facts.model.as_str());
-        info!(%session, owner = %owner.name, "nobody came back to a session whose node was lost");
+        let log = log_span(session, start.facts.trace.as_ref());
+        info!(parent: &log, owner = %owner.name, "nobody came back to a session whose node was lost");
         if let Some(dialect) = Dialect::of_label(&start.facts.dialect) {
             self.observer.observe(&Observation::SessionEnded { dialect, model, outcome: OWNER_LOST });
         }

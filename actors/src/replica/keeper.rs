@@ -29,7 +29,7 @@ use crate::data::refuse;
 use crate::frames::{FrameSource, Writer, write_frame};
 use crate::observe::Observer;
 use crate::task::AbortOnDrop;
-use crate::trace::{CopyTrace, Tracing};
+use crate::trace::{CopyTrace, Tracing, log_span};
 
 /// Messages of one stream that wait to be applied. Past it the stream is not read.
 const WAITING: usize = 16;
@@ -227,7 +227,7 @@ impl Actor for KeeperActor {
                 state.drive(&myself, KeeperEvent::Promote { session, epoch });
                 let answer = match state.answer.take() {
                     Some(PromoteAnswer::Promoted(summary)) => {
-                        info!(%session, %epoch, "a session goes on elsewhere");
+                        info!(parent: &state.log(session), %epoch, "a session goes on elsewhere");
                         ReplicaReply::Promoted(summary)
                     }
                     Some(PromoteAnswer::Fenced { epoch }) => ReplicaReply::Fenced { epoch },
@@ -266,6 +266,12 @@ impl Actor for KeeperActor {
 }
 
 impl KeeperState {
+    /// What lines of the log say of a session that has a copy here.
+    fn log(&self, session: SessionId) -> tracing::Span {
+        let held = self.copies.get(&session);
+        log_span(session, held.and_then(|held| held.copy.facts().trace.as_ref()))
+    }
+
     fn drive(&mut self, myself: &ActorRef<KeeperMessage>, event: KeeperEvent) {
         let mut out = Vec::new();
         self.machine.handle(self.clock.now(), event, &mut out);
@@ -382,7 +388,7 @@ impl KeeperState {
             }
         };
         if let Err(problem) = applied {
-            warn!(%session, %problem, "a copy does not fit and is dropped");
+            warn!(parent: &self.log(session), %problem, "a copy does not fit and is dropped");
             return self.drive(myself, KeeperEvent::Unfit { stream: id });
         }
         let copy = self.streams.get(&id).and_then(|stream| stream.filling.as_ref());

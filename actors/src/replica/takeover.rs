@@ -23,6 +23,7 @@ use super::keeper::{KeeperHandle, KeeperMessage};
 use super::{CopyArguments, CopyPeers};
 use crate::data::PeerStream;
 use crate::frames::{FrameSource, write_frame};
+use crate::trace::log_span;
 
 /// The own keeper answers at once, busy as it may be.
 const OWN: Duration = Duration::from_secs(1);
@@ -96,7 +97,9 @@ pub(crate) async fn take_over(
                 ErrorBody::new(ErrorCode::Internal, "the session's copy could not be read; come back")
             })?;
             let from = index.checked_sub(1).map_or(&copies.own, |index| &nodes[index]);
-            info!(%session, %epoch, %from, segment = copy.next_segment().0, audio = copy.audio_end().0, "a session goes on here");
+            let log = log_span(session, copy.facts().trace.as_ref());
+            let (segment, audio) = (copy.next_segment().0, copy.audio_end().0);
+            info!(parent: &log, %epoch, %from, segment, audio, "a session goes on here");
             let held = |(_, answer): &(&NodeName, &Answer)| matches!(answer, Answer::Held(_));
             let holders = nodes.iter().zip(&answers[1..]).filter(held).map(|(node, _)| node.clone());
             let handed_over = !by_id && *from == token.owner && *from != copies.own;
@@ -202,7 +205,7 @@ async fn fetch(
     node: &NodeName,
     header: FetchHeader,
 ) -> Option<SessionCopy> {
-    let session = header.session;
+    let log = log_span(header.session, header.trace.as_ref());
     let stream = peers?.open(node);
     let reading = async {
         let stream = stream.await.map_err(io::Error::other)?;
@@ -211,11 +214,11 @@ async fn fetch(
     match tokio::time::timeout(FETCH, reading).await {
         Ok(Ok(copy)) => Some(copy),
         Ok(Err(error)) => {
-            warn!(%session, %node, %error, "a copy could not be read");
+            warn!(parent: &log, %node, %error, "a copy could not be read");
             None
         }
         Err(_) => {
-            warn!(%session, %node, "a copy was not handed over in time");
+            warn!(parent: &log, %node, "a copy was not handed over in time");
             None
         }
     }

@@ -190,7 +190,7 @@ pub(crate) struct SessionState {
     /// What an owner before this one told of it, for one after it.
     pub(super) root: Option<TraceRoot>,
     /// What each line of the log says of it.
-    log: tracing::Span,
+    pub(super) log: tracing::Span,
 }
 
 /// When things came, for what is counted.

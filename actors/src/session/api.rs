@@ -149,6 +149,8 @@ pub struct Ready {
     pub linger: Duration,
     /// Options that the model can't serve and that were left out.
     pub warnings: Vec<(WarningCode, String)>,
+    /// What lines of the log about it are to be within.
+    pub log: tracing::Span,
 }
 
 /// A client that goes on with a session.

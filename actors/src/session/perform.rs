@@ -144,6 +144,7 @@ impl SessionState {
             durable: self.is_durable(),
             linger: request.linger,
             warnings: self.arguments.warnings.clone(),
+            log: self.log.clone(),
         };
         let input = SessionInput::new(myself.clone(), epoch, Arc::clone(&self.room), Arc::clone(&self.notes));
         self.welcome = Some((reply, Attachment { ready, input, output: SessionOutput::new(outbox) }));

@@ -213,7 +213,13 @@ impl SessionState {
                     self.trace(|trace, now| trace.copy_failed(now, tries));
                 }
                 ReplicationAction::SetDurable { durable, view, keepers } => {
-                    info!(durable, view = view.0, ?keepers, "the session's copies have changed");
+                    let names: Vec<&str> = keepers.iter().map(NodeName::as_str).collect();
+                    info!(
+                        durable,
+                        view = view.0,
+                        keepers = names.join(", "),
+                        "the session's copies have changed"
+                    );
                     self.trace(|trace, now| trace.copied(now, durable, view.0, &keepers));
                     if !durable {
                         let dialect = self.arguments.request.dialect;

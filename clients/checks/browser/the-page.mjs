@@ -88,11 +88,14 @@ async function talked(page) {
   if (values.kill) {
     // The session goes on while another view is looked at.
     await go(page, 'Cluster');
-    const decoder = await page.evaluate(async () => (await (await fetch('/v1/cluster')).json()).sessions[0].decoder);
+    const headers = values.key ? { authorization: `Bearer ${values.key}` } : {};
+    const decoder = await page.evaluate(async (asked) => (await (await fetch('/v1/cluster', asked)).json()).sessions[0].decoder, { headers });
     await page.getByRole('button', { name: `Kill a decoder of ${decoder}` }).click();
     told.killed = await page.locator('.said b').textContent();
     await page.locator('.happenings li', { hasText: 'has caught up' }).first().waitFor();
     told.caughtUp = await page.locator('.happenings li', { hasText: 'has caught up' }).first().textContent();
+    // How loaded nodes are is a second old.
+    if (values.pictures) await page.waitForTimeout(1_200);
     await picture(page, 'page-cluster');
     await go(page, 'Talk');
     console.error('killed a decoder');
@@ -155,6 +158,7 @@ async function looked(page) {
         await picture(page, `page-${view.toLowerCase()}-${size}-${colorScheme}`);
       }
     }
+    if (view === 'Sessions') told.sessions = await listed(page);
     if (view === 'Cluster') {
       await page.getByRole('button', { name: 'Table' }).click();
       await look(page, 'Cluster, as tables');
@@ -162,6 +166,15 @@ async function looked(page) {
     }
     await page.setViewportSize(WIDTHS.desktop);
   }
+}
+
+/** The sessions that the page lists, each with where its trace is shown. */
+function listed(page) {
+  const rows = page.locator('.table tbody tr');
+  return rows.evaluateAll((all) => all.map((row) => ({
+    session: row.querySelector('th code').title,
+    trace: row.querySelector('td[data-label=Trace] a')?.href ?? null,
+  })));
 }
 
 /** Until there is something to be looked at, and it has its place. */

@@ -292,7 +292,7 @@ async fn open(state: &GatewayState, id: SessionId, rate: u32, line: &mut Line) -
         return Err(ErrorBody::field("the call's UUID", id.to_string(), allowed));
     }
     note_warnings(&ready);
-    tracing::debug!(session = %ready.session, model = ready.model, source_hz = rate, "AudioSocket call opened");
+    tracing::debug!(parent: &ready.log, model = ready.model, source_hz = rate, "AudioSocket call opened");
     line.tell(&CallEvent::Begin { call: id, model: &ready.model, sample_rate: rate });
     Ok(Session { input, output, pace: state.rounds.enter(), sample_rate: rate })
 }

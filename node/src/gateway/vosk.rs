@@ -63,7 +63,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
     }
     if let Some(session) = connection.session {
         if let Some(reason) = session.replies.failure() {
-            tracing::warn!(session = %session.id, reason, "a client that can't be told got a text with a hole in it");
+            tracing::warn!(parent: &session.log, reason, "a client that can't be told got a text with a hole in it");
         }
         // A client of this protocol can't come back: nothing is kept for it.
         session.input.abandon().await;
@@ -92,10 +92,11 @@ impl Default for Settings {
 }
 
 struct Session {
-    id: SessionId,
     input: Box<dyn Input>,
     output: Box<dyn Output>,
     replies: Lockstep,
+    /// What lines of the log about it are within.
+    log: tracing::Span,
 }
 
 struct Connection {
@@ -159,8 +160,8 @@ impl Connection {
     }
 
     fn configure(&mut self, config: VoskConfig) {
-        if self.session.is_some() {
-            tracing::info!("settings after the first audio are ignored: the recognizer has been made");
+        if let Some(session) = &self.session {
+            tracing::info!(parent: &session.log, "settings after the first audio are ignored: the recognizer has been made");
             return;
         }
         let settings = &mut self.settings;
@@ -206,7 +207,7 @@ impl Connection {
         };
         let _ = session.input.end().await;
         session.wait(Awaited::Done, END_TIMEOUT).await;
-        let ended = session.replies.ended().cloned();
+        let (ended, log) = (session.replies.ended().cloned(), session.log.clone());
         let failure = session.replies.failure().map(str::to_owned);
         let reply = session.replies.joined_reply();
         self.answer(reply).await?;
@@ -218,7 +219,7 @@ impl Connection {
             }),
             Some(Ended::Failed(error)) => Err(error.into()),
             Some(Ended::Silently) | None => {
-                tracing::warn!("the session did not end within {END_TIMEOUT:?} of the end of its audio");
+                tracing::warn!(parent: &log, "the session did not end within {END_TIMEOUT:?} of the end of its audio");
                 Err(Over::Close(close::INTERNAL, "the last final is late".to_owned()))
             }
         }
@@ -261,15 +262,15 @@ impl Connection {
             note_warnings(&ready);
             let decode_hz = self.state.sample_rate_of(&ready.model);
             let rates = RateMap::new(source_hz, decode_hz).map_err(|error| {
-                tracing::error!("model {}: {error}", ready.model);
+                tracing::error!(parent: &ready.log, "model {}: {error}", ready.model);
                 ErrorBody::new(ErrorCode::Internal, "the model's rate can't be served")
             })?;
-            tracing::debug!(session = %ready.session, model = ready.model, source_hz, "vosk-server session opened");
+            tracing::debug!(parent: &ready.log, model = ready.model, source_hz, "vosk-server session opened");
             self.session = Some(Session {
-                id: ready.session,
                 input,
                 output,
                 replies: Lockstep::new(rates, self.settings.shows_words(), self.settings.alternatives > 0),
+                log: ready.log,
             });
         }
         self.session.as_mut().ok_or(Over::Gone)

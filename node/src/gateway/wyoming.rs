@@ -229,7 +229,7 @@ async fn open(state: &GatewayState, asked: &Asked, format: AudioFormat) -> Resul
     };
     let Attached { ready, input, output } = state.sessions.open(request).await?;
     note_warnings(&ready);
-    tracing::debug!(session = %ready.session, model = ready.model, source_hz = format.sample_rate, "Wyoming utterance opened");
+    tracing::debug!(parent: &ready.log, model = ready.model, source_hz = format.sample_rate, "Wyoming utterance opened");
     let models = state.sessions.models();
     let model = models.into_iter().find(|model| model.name == ready.model);
     Ok(Utterance {

@@ -6,8 +6,12 @@ use std::fmt::Write as _;
 
 use crate::cluster::{ClusterReport, NodeReport, SessionEntry};
 
-/// Cells of a bar that shows how many decoders are busy.
+/// Cells of a bar that shows how many decoders are busy; and on a terminal of the usual 80 columns.
 const BAR: usize = 16;
+const SHORT_BAR: usize = 8;
+
+/// Terminals that are narrower get the short bar.
+const WIDE: usize = 100;
 
 /// What a line is made of: text, and how it looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub(super) struct Terminal {
 /// The screen, each line with its end. What has no room is counted in the last line.
 pub(super) fn screen(report: &ClusterReport, time: &str, terminal: Terminal) -> String {
     let mut lines = vec![head(report, time, terminal.columns), Vec::new()];
-    lines.extend(nodes(report));
+    lines.extend(nodes(report, if terminal.columns < WIDE { SHORT_BAR } else { BAR }));
     lines.push(Vec::new());
     if report.sessions.is_empty() {
         lines.push(vec![dim("  Nobody speaks just now.")]);
@@ -101,11 +105,15 @@ fn head(report: &ClusterReport, time: &str, columns: usize) -> Line {
     let left = format!("   {}", figures.join("   "));
     let right = format!("from {}   {time}", report.node);
     let used = "  Starling".len() + left.chars().count() + right.chars().count();
-    let gap = " ".repeat(columns.saturating_sub(used).max(3));
-    vec![Span(Look::Accent, "  Starling".to_owned()), plain(left), dim(format!("{gap}{right}"))]
+    let mut line = vec![Span(Look::Accent, "  Starling".to_owned()), plain(left)];
+    // Half a time is none.
+    if let Some(gap) = columns.checked_sub(used).filter(|gap| *gap >= 3) {
+        line.push(dim(format!("{}{right}", " ".repeat(gap))));
+    }
+    line
 }
 
-fn nodes(report: &ClusterReport) -> Vec<Line> {
+fn nodes(report: &ClusterReport, cells: usize) -> Vec<Line> {
     let name = widest("NODE", report.nodes.iter().map(|node| node.name.as_str()));
     let zone = widest("ZONE", report.nodes.iter().map(|node| node.zone.as_str()));
     let models = report.nodes.iter().flat_map(|node| &node.models);
@@ -118,7 +126,7 @@ fn nodes(report: &ClusterReport) -> Vec<Line> {
         "MODEL",
         "DECODERS",
         "PROCESSES",
-        width = BAR + 8,
+        width = cells + 8,
     );
     let mut lines = vec![vec![dim(titles)]];
     for node in &report.nodes {
@@ -136,7 +144,7 @@ fn nodes(report: &ClusterReport) -> Vec<Line> {
         for (index, one) in node.models.iter().enumerate() {
             let mut line = if index == 0 { own.to_vec() } else { blank.to_vec() };
             line.push(plain(format!("{:model$}  ", one.name)));
-            line.extend(bar(one.slots.busy, one.slots.total));
+            line.extend(bar(one.slots.busy, one.slots.total, cells));
             let hosts = format!("{}/{}", one.hosts.ready, one.hosts.total);
             let whole = one.hosts.ready == one.hosts.total;
             line.push(Span(if whole { Look::Plain } else { Look::Warn }, format!("  {hosts:9}")));
@@ -156,7 +164,7 @@ fn sessions(sessions: &[SessionEntry]) -> Vec<Line> {
     let copy = widest("COPIES", copies.iter().map(String::as_str));
     let model = widest("MODEL", sessions.iter().map(|one| one.model.as_str()));
     let mut lines = vec![vec![dim(format!(
-        "  {:8}  {:owner$}  {:decoder$}  {:copy$}  ATTEMPT  {:>7}  {:>8}  {:model$}  CLIENT",
+        "  {:8}  {:owner$}  {:decoder$}  {:copy$}  ATTEMPT  {:>7}  {:>6}  {:model$}  CLIENT",
         "SESSION", "OWNER", "DECODER", "COPIES", "BEHIND", "AUDIO", "MODEL",
     ))]];
     for ((one, decoders), copies) in sessions.iter().zip(decoders).zip(copies) {
@@ -169,7 +177,7 @@ fn sessions(sessions: &[SessionEntry]) -> Vec<Line> {
             Span(if one.durable { Look::Plain } else { Look::Warn }, format!("{copies:copy$}  ")),
             Span(if one.attempt > 1 { Look::Warn } else { Look::Plain }, format!("{:>7}  ", one.attempt)),
             Span(if one.lag_ms > 2_000 { Look::Warn } else { Look::Plain }, format!("{behind:>7}  ")),
-            plain(format!("{:>8}  {:model$}  ", length(one.audio_ms), one.model)),
+            plain(format!("{:>6}  {:model$}  ", length(one.audio_ms), one.model)),
             dim(format!("{}{}", one.dialect, if one.connected { "" } else { ", away" })),
         ]);
     }
@@ -187,11 +195,11 @@ fn state(node: &NodeReport) -> (char, Look) {
     }
 }
 
-fn bar(busy: u64, total: u64) -> [Span; 3] {
-    let cells = usize::try_from((busy * BAR as u64).div_ceil(total.max(1))).unwrap_or(BAR).min(BAR);
+fn bar(busy: u64, total: u64, cells: usize) -> [Span; 3] {
+    let full = usize::try_from((busy * cells as u64).div_ceil(total.max(1))).unwrap_or(cells).min(cells);
     let look = if busy >= total && total > 0 { Look::Warn } else { Look::Accent };
     let figure = format!(" {busy}/{total}");
-    [Span(look, "━".repeat(cells)), dim("─".repeat(BAR - cells)), plain(format!("{figure:8}"))]
+    [Span(look, "━".repeat(full)), dim("─".repeat(cells - full)), plain(format!("{figure:8}"))]
 }
 
 fn length(ms: u64) -> String {

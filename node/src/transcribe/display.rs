@@ -7,6 +7,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use starling_client::Final;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Tenths of a second: what a bar can show the progress of.
 const UNITS_PER_SECOND: f64 = 10.0;
@@ -109,12 +110,17 @@ impl fmt::Display for Summary {
 
 /// The end of a text, if there is no room for all of it: what was said last is what is looked for.
 fn tail(text: &str, columns: usize) -> Cow<'_, str> {
-    let length = text.chars().count();
-    if length <= columns {
+    if text.width() <= columns {
         return Cow::Borrowed(text);
     }
-    let shown: String = text.chars().skip(length - columns.saturating_sub(1)).collect();
-    Cow::Owned(format!("…{shown}"))
+    // A Korean letter takes two columns.
+    let mut room = columns.saturating_sub(1);
+    let fits = |letter: &(usize, char)| {
+        let left = room.checked_sub(letter.1.width().unwrap_or_default());
+        left.inspect(|left| room = *left).is_some()
+    };
+    let from = text.char_indices().rev().take_while(fits).last().map_or(text.len(), |(from, _)| from);
+    Cow::Owned(format!("…{}", &text[from..]))
 }
 
 /// A segment as a line of text; nothing for one in which nothing was said.
@@ -145,6 +151,9 @@ mod tests {
     fn what_was_said_last_is_seen() {
         assert_eq!(tail("it was", 6), "it was");
         assert_eq!(tail("it was the best", 9), "…the best");
-        assert_eq!(tail("지금은 들립니다", 5), "…들립니다");
+        assert_eq!(tail("지금은 들립니다", 15), "지금은 들립니다");
+        assert_eq!(tail("지금은 들립니다", 9), "…들립니다");
+        assert_eq!(tail("지금은 들립니다", 8), "…립니다");
+        assert_eq!(tail("들립니다", 0), "…");
     }
 }

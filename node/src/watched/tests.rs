@@ -74,6 +74,7 @@ impl Played {
             durable: false,
             linger: Duration::ZERO,
             warnings: Vec::new(),
+            log: tracing::Span::none(),
         };
         let seen = || Arc::clone(&self.seen);
         Attached { ready, input: Box::new(Hearing(seen())), output: Box::new(Over(seen())) }

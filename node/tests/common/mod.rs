@@ -207,6 +207,7 @@ impl FakeSessions {
                 durable: false,
                 linger: Duration::from_secs(60),
                 warnings: Vec::new(),
+                log: tracing::Span::none(),
             },
             input: Box::new(input),
             output: Box::new(FakeOutput(event_receiver)),

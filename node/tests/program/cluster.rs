@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::traces::Collector;
 use super::*;
 
 /// Nodes that each take callers, decode, and keep copies.
@@ -13,11 +14,21 @@ pub struct Cluster {
 
 /// A node in a zone of its own. Started again it has to have the address that callers know it by.
 pub async fn node(index: usize, seed: &str, http: &str) -> Program {
-    node_with(index, seed, http, "").await
+    node_with(index, seed, http, &More::default()).await
 }
 
-/// The same with more settings.
-async fn node_with(index: usize, seed: &str, http: &str, more: &str) -> Program {
+/// What a cluster's nodes have beside what all have.
+#[derive(Default)]
+pub struct More<'a> {
+    /// Settings.
+    pub settings: &'a str,
+    /// Who is told of traces.
+    pub collector: Option<&'a Collector>,
+}
+
+async fn node_with(index: usize, seed: &str, http: &str, more: &More<'_>) -> Program {
+    let More { settings: more, collector } = more;
+    let variables = collector.map(|collector| collector.variables("parentbased_always_on"));
     let settings = tempfile::NamedTempFile::new().expect("a file");
     let text = format!(
         "[cluster]\nzone = \"zone-{index}\"\n{more}[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n"
@@ -28,7 +39,7 @@ async fn node_with(index: usize, seed: &str, http: &str, more: &str) -> Program 
     let listen = if index == 0 { seed } else { "127.0.0.1:0" };
     let cluster = ["--cluster-listen", listen, "--seeds", seed];
     let arguments = [&["--config", &path, "--node-id", &name][..], &cluster].concat();
-    Program::serve_at(http, &arguments, 1).await
+    Program::serve_with(http, &arguments, &variables.unwrap_or_default(), 1).await
 }
 
 impl Cluster {
@@ -38,11 +49,10 @@ impl Cluster {
     }
 
     pub async fn of(count: usize) -> Self {
-        Self::with(count, "").await
+        Self::with(count, &More::default()).await
     }
 
-    /// So many with more settings.
-    pub async fn with(count: usize, more: &str) -> Self {
+    pub async fn with(count: usize, more: &More<'_>) -> Self {
         let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let seed = free.local_addr().expect("bound").to_string();
         drop(free);
@@ -109,6 +119,14 @@ impl Cluster {
     pub fn kill(&mut self, index: usize) {
         let program = self.nodes[index].take().expect("is there");
         program.signal(Signal::KILL);
+    }
+
+    /// Has all that live end by themselves: what they have not told yet, they tell then.
+    pub async fn end(self) {
+        for mut program in self.nodes.into_iter().flatten() {
+            program.signal(Signal::TERM);
+            program.end().await;
+        }
     }
 
     pub fn urls(&self) -> Vec<String> {

@@ -5,6 +5,7 @@
 pub mod clients;
 pub mod cluster;
 pub mod scripted;
+pub mod traces;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,17 @@ impl Program {
 
     /// The same, on an address of the caller's choice.
     pub async fn serve_at(http: &str, arguments: &[&str], hosts: usize) -> Self {
-        let mut program = Self::start_at(http, arguments, &[]).await;
+        Self::serve_with(http, arguments, &[], hosts).await
+    }
+
+    /// The same, with these variables set.
+    pub async fn serve_with(
+        http: &str,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+        hosts: usize,
+    ) -> Self {
+        let mut program = Self::start_at(http, arguments, variables).await;
         program.ready(hosts).await;
         program
     }
@@ -117,18 +128,18 @@ impl Program {
     }
 
     /// The same, with these variables set.
-    pub async fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub async fn start_with(arguments: &[&str], variables: &[(&str, String)]) -> Self {
         Self::start_at("127.0.0.1:0", arguments, variables).await
     }
 
-    async fn start_at(http: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    async fn start_at(http: &str, arguments: &[&str], variables: &[(&str, String)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let mut command = starling();
         command
             .args(["serve", "--http", http, "--vosk", "127.0.0.1:0", "--log-format", "json"])
             .args(arguments)
-            .envs(variables.iter().copied())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -176,8 +176,7 @@ fn repair(cluster: &mut Cluster, fault: Fault, owner: &str) -> Result<()> {
 fn unfit(log: &[Line], sessions: &[String]) -> Option<String> {
     sessions.iter().find_map(|session| {
         let place = placed(log, session).last().map_or("", |line| line.text("node"));
-        let of_copies =
-            |line: &&Line| line.says("the session's copies have changed") && line.text("session") == session;
+        let of_copies = |line: &&Line| line.says("the session's copies have changed") && line.is_of(session);
         let durable = log.iter().rev().find(of_copies).is_some_and(|line| line.is("durable"));
         if place == DECODER && durable {
             return None;
@@ -187,7 +186,7 @@ fn unfit(log: &[Line], sessions: &[String]) -> Option<String> {
 }
 
 fn placed<'a>(log: &'a [Line], session: &'a str) -> impl Iterator<Item = &'a Line> {
-    log.iter().filter(move |line| line.says("decoding goes on at a peer") && line.text("session") == session)
+    log.iter().filter(move |line| line.says("decoding goes on at a peer") && line.is_of(session))
 }
 
 /// Adds what the nodes noted. `owners`: the one that callers began at, and the other.
@@ -218,7 +217,7 @@ fn read_logs(
         let caught_up = log
             .iter()
             .filter(after)
-            .find(|line| line.says("a replacement decoder has caught up") && line.text("session") == session);
+            .find(|line| line.says("a replacement decoder has caught up") && line.is_of(session));
         sample.caught_up = caught_up.and_then(|line| Some((line.duration("took")?, line.duration("audio")?)));
     }
     Ok(())

@@ -1,0 +1,147 @@
+//! A real receiver of OTLP, and what it was told.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::clients::Language;
+use super::poll;
+
+/// `oteltap`, which prints each span as a line of JSON.
+pub struct Collector {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let folder = TempDir::new().expect("a folder");
+        let out = File::create(folder.path().join("spans")).expect("a file");
+        let mut command = Language::Python.interpreter();
+        command.args(["-u", "-m", "oteltap", "--port", &port.to_string()]).stdout(out).stderr(Stdio::null());
+        let child = command.spawn().expect("starts");
+        let collector = Self { child, port, folder };
+        poll("the collector", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        collector
+    }
+
+    /// What a node is to be started with that tells this collector, more often than it would by itself.
+    pub fn variables(&self, sampler: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
+            ("OTEL_TRACES_SAMPLER", sampler.to_owned()),
+            ("OTEL_TRACES_SAMPLER_ARG", "0".to_owned()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "200".to_owned()),
+        ]
+    }
+
+    /// What it was told, once a session's own span is there for each of so many.
+    pub async fn spans(&self, sessions: usize) -> Spans {
+        poll("the sessions' own spans", async || {
+            let text = std::fs::read_to_string(self.folder.path().join("spans")).expect("readable");
+            let spans = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            // One that was told again is the same one.
+            let spans = Spans(spans.map(|span| (text_of(&span["spanId"]).to_owned(), span)).collect());
+            (spans.named("session").len() >= sessions).then_some(spans)
+        })
+        .await
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Spans by their ids.
+pub struct Spans(BTreeMap<String, Value>);
+
+impl Spans {
+    /// Takes out those of one trace.
+    pub fn take(&mut self, trace: &str) -> Self {
+        Self(self.0.extract_if(.., |_, span| span["traceId"] == trace).collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Value> {
+        self.0.values()
+    }
+
+    pub fn named(&self, name: &str) -> Vec<&Value> {
+        self.all().filter(|span| span["name"] == name).collect()
+    }
+
+    pub fn parent(&self, span: &Value) -> Option<&Value> {
+        self.0.get(text_of(&span["parentSpanId"]))
+    }
+
+    /// The session's own span, below which all others are: each with whose it is and who tells of it.
+    pub fn root(&self) -> &Value {
+        for span in self.all() {
+            assert!(self.parent(span).is_some() || span["name"] == "session", "{span} is nobody's");
+            assert!(!text_of(attribute(span, "session.id")).is_empty(), "{span}");
+            assert!(!text_of(attribute(span, "node.id")).is_empty(), "{span}");
+            assert!(!text_of(attribute(span, "node.generation")).is_empty(), "{span}");
+            assert!(!attribute(span, "epoch").is_null(), "{span}");
+        }
+        let roots = self.named("session");
+        let [root] = roots[..] else { panic!("{roots:?}") };
+        assert_eq!(root["kind"], 2, "a server's: {root}");
+        assert_eq!(attribute(root, "outcome"), "done", "{root}");
+        root
+    }
+
+    /// A session that lost its decoder, then its owner: all that happened to it, and what it cost.
+    pub fn tell_of_losses(&self, causes: [&str; 2]) {
+        let failovers = self.named("failover");
+        let mut told: Vec<&str> = failovers.iter().map(|span| text_of(attribute(span, "cause"))).collect();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told, causes, "{failovers:?}");
+        for failover in failovers {
+            assert!(attribute(failover, "buffered_s").is_number(), "{failover}");
+            assert!(attribute(failover, "attempt").is_string(), "{failover}");
+            assert!(!failover["events"].as_array().expect("a list").is_empty(), "{failover}");
+        }
+        let resumes = self.named("resume");
+        assert!(resumes.iter().any(|span| attribute(span, "taken_over") == true), "{resumes:?}");
+        for name in ["admission", "replication", "copy", "commit"] {
+            assert!(!self.named(name).is_empty(), "{name} is missing");
+        }
+        // Each segment has decoding below it.
+        let segments = self.named("segment");
+        let mut numbers: Vec<&str> =
+            segments.iter().map(|span| text_of(attribute(span, "segment"))).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), segments.len(), "each once: {segments:?}");
+        let decodes = self.named("decode");
+        for decode in &decodes {
+            let parent = self.parent(decode).expect("is somebody's");
+            assert_eq!(parent["name"], "segment", "{decode}");
+        }
+        assert!(decodes.iter().any(|span| attribute(span, "rtf").as_f64() > Some(0.0)), "{decodes:?}");
+    }
+}
+
+pub fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+pub fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
+    let attributes = span["attributes"].as_array().expect("a list");
+    let found = attributes.iter().find(|attribute| attribute["key"] == key);
+    found.and_then(|found| found["value"].as_object()?.values().next()).unwrap_or(&Value::Null)
+}
