@@ -255,8 +255,8 @@ impl ActuatorMachine {
         top: u32,
         out: &mut Vec<ActuatorAction>,
     ) -> Standing {
-        let others = seen.pods.iter().zip(0..top);
-        let absent = others.into_iter().find(|(pod, _)| **pod != PodState::Serving);
+        let mut others = seen.pods.iter().zip(0..top);
+        let absent = others.find(|(pod, _)| **pod != PodState::Serving);
         let change = seen.created != seen.replicas;
         match seen.pods.get(top as usize).copied().unwrap_or(PodState::Unknown) {
             PodState::Drained => {

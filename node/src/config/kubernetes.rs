@@ -78,5 +78,5 @@ pub fn is_object_name(name: &str, longest: usize) -> bool {
     name.len() <= longest
         && name.chars().all(allowed)
         && edge(name.chars().next())
-        && edge(name.chars().last())
+        && edge(name.chars().next_back())
 }
