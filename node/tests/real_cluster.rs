@@ -146,8 +146,12 @@ async fn a_node_that_makes_room_stays_until_its_machine_is_taken_away() {
     for (name, program) in ["b", "c"].into_iter().zip(&mut others) {
         let drain = async |more: &[&str]| {
             let url = a.url();
-            let drained = run(&[&["drain", name, "--server", &url][..], more].concat()).await;
-            assert!(drained.status.success(), "{}", stderr(&drained));
+            // A member is known before there is a link to it.
+            poll("a way to it", async || {
+                let drained = run(&[&["drain", name, "--server", &url][..], more].concat()).await;
+                drained.status.success().then_some(())
+            })
+            .await;
         };
         drain(&["--stay", "1h"]).await;
         poll("a word of its staying", async || program.log().contains("drained; stays").then_some(())).await;
