@@ -156,7 +156,7 @@ async fn a_node_that_makes_room_stays_until_its_machine_is_taken_away() {
         drain(&["--stay", "1h"]).await;
         poll("a word of its staying", async || program.log().contains("drained; stays").then_some(())).await;
         // It is there, and nobody is sent there.
-        wait_for(&a, name, "alive").await;
+        wait_for(&a, name, "draining").await;
         assert!(!get(program.http, "/readyz").await.expect("it answers").starts_with("HTTP/1.1 200"));
         assert!(get(program.http, "/livez").await.expect("it answers").starts_with("HTTP/1.1 200"));
         match name {
