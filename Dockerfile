@@ -19,7 +19,7 @@ ENV CARGO_PROFILE_DIST_STRIP=debuginfo
 ARG COMMIT=unknown
 ARG COMMIT_SECONDS=0
 RUN STARLING_BUILD_COMMIT="$COMMIT" SOURCE_DATE_EPOCH="$COMMIT_SECONDS" \
-    cargo build --locked --profile dist --package starling --package starling-engine --bins \
+    cargo build --locked --profile dist --package starling --package starling-engine --bins --features starling/kubernetes \
     && mkdir /out \
     && cp target/dist/starling target/dist/starling-decoder /out/
 

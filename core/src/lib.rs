@@ -5,7 +5,8 @@
 //! counts as lost ([`host_watch`]), how often it may be restarted ([`restart`]), which links to other nodes there are
 //! ([`peer_links`]), when such a node counts as lost ([`peer_watch`]) and is dialled again ([`redial`]), how a client's
 //! samples become the decoder's ([`audio`]), which gossip was heard before ([`replay`]), when what a session has is safe with
-//! others and who goes on with it ([`replica`]), what a tenant may take ([`tenant`]), whether this process stood still ([`tick`]), and the properties that must
+//! others and who goes on with it ([`replica`]), what a tenant may take ([`tenant`]), which of several
+//! nodes acts for all ([`leadership`]), whether this process stood still ([`tick`]), and the properties that must
 //! hold whatever happens ([`invariants`]).
 //!
 //! Must never: do I/O, read a clock, draw a random number, take a lock. Time comes in as an argument.
@@ -21,6 +22,7 @@ pub mod credit;
 pub mod host_watch;
 pub mod invariants;
 pub mod journal;
+pub mod leadership;
 pub mod lineup;
 pub mod peer_links;
 pub mod peer_watch;

@@ -18,6 +18,13 @@ import yaml
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
+# What a pod that scales others may do, by group and resource.
+RIGHTS = {
+    ("apps", "statefulsets/scale"): {"get", "patch"},
+    ("coordination.k8s.io", "leases"): {"get", "update", "create"},
+    ("", "pods"): {"get"},
+}
+
 
 def main(version, paths):
     """Prints every fault; the exit code says whether there was one."""
@@ -111,6 +118,10 @@ def reference_faults(document, templates, names):
     target = spec.get("scaleTargetRef")
     if target and (target["kind"], None, target["name"]) not in names:
         yield f"there is no {target['kind']} {target['name']} to scale"
+    if kind == "Role":
+        yield from role_faults(document["rules"], names)
+    if kind == "RoleBinding" and (document["roleRef"]["kind"], None, document["roleRef"]["name"]) not in names:
+        yield f"there is no {document['roleRef']['kind']} {document['roleRef']['name']}"
     if kind == "Ingress":
         for rule in spec["rules"]:
             for path in rule["http"]["paths"]:
@@ -118,10 +129,31 @@ def reference_faults(document, templates, names):
                     yield f"the service {path['backend']['service']['name']} is not there"
 
 
+def role_faults(rules, names):
+    """What a role allows beyond what scaling takes."""
+    for rule in rules:
+        verbs, objects = set(rule["verbs"]), rule.get("resourceNames", [])
+        for group, resource in ((group, resource) for group in rule["apiGroups"] for resource in rule["resources"]):
+            more = verbs - RIGHTS.get((group, resource), set())
+            if more:
+                yield f"it allows to {', '.join(sorted(more))} {resource}"
+            # The name of what is made is not known to who decides.
+            if not objects and verbs != {"create"}:
+                yield f"it allows to {', '.join(sorted(verbs))} all {resource} there are"
+            if resource == "statefulsets/scale":
+                yield from (f"there is no StatefulSet {name}" for name in objects if ("StatefulSet", None, name) not in names)
+
+
+def scales(spec):
+    """Whether a pod scales others."""
+    variables = (variable for container in spec["containers"] for variable in container.get("env", []))
+    return any(variable["name"] == "STARLING_KUBERNETES__ENABLED" for variable in variables)
+
+
 def pod_faults(spec):
     """What Kubernetes' level "restricted" asks of a pod, and what this project asks."""
-    if spec.get("automountServiceAccountToken") is not False:
-        yield "it has a token of the API server"
+    if spec.get("automountServiceAccountToken") is not scales(spec):
+        yield "it scales others and has no token" if scales(spec) else "it has a token of the API server"
     if spec.get("enableServiceLinks") is not False:
         yield "it has variables for each service, which may look like settings"
     security = spec.get("securityContext", {})

@@ -25,6 +25,13 @@ def node(objects):
     return pod(objects)["containers"][0]
 
 
+def role(verb, names):
+    """A role that allows one thing."""
+    rule = {"apiGroups": ["apps"], "resources": ["statefulsets/scale"], "verbs": [verb], **names}
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
+    return {**kind, "metadata": {"name": "scaler"}, "rules": [rule]}
+
+
 # What is done to the base, and words of the sentence that has to come of it.
 WRONG = [
     (lambda o: o[NODE]["spec"].update(replica=3), "Additional properties are not allowed"),
@@ -33,6 +40,13 @@ WRONG = [
     (lambda o: o[NODE]["spec"]["selector"]["matchLabels"].update(a="b"), "its selector is not that of its own pods"),
     (lambda o: o[NODE]["spec"].update(serviceName="other"), "the service other is not there"),
     (lambda o: pod(o).pop("automountServiceAccountToken"), "it has a token of the API server"),
+    (
+        lambda o: node(o)["env"].append({"name": "STARLING_KUBERNETES__ENABLED", "value": "true"}),
+        "it scales others and has no token",
+    ),
+    (lambda o: o.update(role=role("delete", {"resourceNames": ["starling"]})), "it allows to delete statefulsets/scale"),
+    (lambda o: o.update(role=role("patch", {})), "it allows to patch all statefulsets/scale there are"),
+    (lambda o: o.update(role=role("patch", {"resourceNames": ["other"]})), "there is no StatefulSet other"),
     (lambda o: pod(o).pop("enableServiceLinks"), "it has variables for each service"),
     (lambda o: pod(o)["securityContext"].pop("runAsNonRoot"), "it is not kept from being root"),
     (lambda o: pod(o).update(hostNetwork=True), "it shares its machine"),

@@ -216,6 +216,9 @@ pub struct DrainArguments {
     /// Longest time that sessions may go on [default: the setting shutdown.drain_deadline of the node that is asked]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
+    /// Have it stay for so long when nobody is left, until a signal or another drain ends it: where it would be started again at once
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub stay: Option<Duration>,
 }
 
 /// How a transcript is printed.

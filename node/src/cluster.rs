@@ -15,6 +15,7 @@ use starling_protocol::gossip::{Addresses, LoadRecord, Roles};
 use starling_protocol::ids::NodeNameError;
 use starling_protocol::{Generation, NodeId, NodeName};
 use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,7 @@ mod name;
 mod operate;
 mod report;
 mod reservations;
+mod retire;
 mod scaling;
 mod story;
 mod trust;
@@ -49,6 +51,7 @@ pub(crate) use operate::entry;
 pub use operate::{DrainError, KillError, Told, UnknownNode};
 pub use report::{ClusterReport, HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 pub use reservations::ControlReservations;
+pub use retire::DrainOrder;
 pub use scaling::{ModelScalingReport, OwnScaling, ScalingReport};
 pub use story::ClusterEvent;
 pub use trust::{token_key, trust};
@@ -230,8 +233,15 @@ impl Cluster {
         view
     }
 
-    /// Tells the others how loaded this node is, and takes note of how loaded all are, until told to stop.
-    pub async fn keep_telling(self: Arc<Self>, sessions: Arc<dyn Sessions>, stopping: CancellationToken) {
+    /// Tells the others how loaded this node is, and takes note of how loaded all are, until told to stop. Then it tells them that it
+    /// stops, says so by `told`, and goes on telling them how much is left, until it is `over`.
+    pub async fn keep_telling(
+        self: Arc<Self>,
+        sessions: Arc<dyn Sessions>,
+        stopping: CancellationToken,
+        told: oneshot::Sender<()>,
+        over: CancellationToken,
+    ) {
         let mut ticks = tokio::time::interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -246,6 +256,16 @@ impl Cluster {
         }
         // From here on nobody should be sent here, and what becomes free is not for new sessions.
         self.tell(&sessions.status().await, true).await;
+        // Whoever waits for it may have ended.
+        let _ = told.send(());
+        ticks.reset();
+        loop {
+            tokio::select! {
+                // What has gone elsewhere counts there: here it must not count any more, or more decoders seem to be needed.
+                _ = ticks.tick() => self.tell(&sessions.status().await, true).await,
+                () = over.cancelled() => return,
+            }
+        }
     }
 
     async fn tell(&self, status: &NodeStatus, stopping: bool) {

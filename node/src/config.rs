@@ -14,6 +14,7 @@ mod cluster;
 pub mod error;
 mod jwt;
 pub mod keys;
+mod kubernetes;
 pub mod load;
 mod locate;
 mod page;
@@ -26,6 +27,7 @@ pub use audiosocket::{AudioSocketSettings, WyomingSettings};
 pub use cluster::{ClusterSettings, Role};
 pub use error::ConfigError;
 pub use jwt::JwtSettings;
+pub use kubernetes::{KubernetesSettings, is_object_name};
 pub use load::{Flag, Loaded, load};
 pub use page::{ChaosSettings, TRACE_ID, TracingSettings};
 pub use scaling::{ModelScalingSettings, ScalingSettings};
@@ -54,6 +56,8 @@ pub struct Settings {
     pub sessions: SessionSettings,
     /// Models that are loaded when they are asked for.
     pub scaling: ScalingSettings,
+    /// The pods that the nodes are.
+    pub kubernetes: KubernetesSettings,
     /// The program that decodes.
     pub decoder: DecoderSettings,
     /// What is logged.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod exit;
 pub mod gateway;
 pub mod keys;
+pub mod kubernetes;
 pub mod load;
 mod measured;
 mod media;

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Metric, Registry};
 use starling_actors::{ClusterView, NodeStatus};
 use starling_protocol::native::ErrorCode;
 
+use self::actuator::ActuatorMetrics;
 use self::counters::Counters;
 use self::gauges::{Gauges, Scraped};
 use self::labels::{ReasonLabel, error_label};
@@ -28,6 +29,7 @@ use crate::tenants::TenantUse;
 use crate::tls::Certificate;
 use crate::traces::SpansDropped;
 
+mod actuator;
 mod counters;
 mod gauges;
 mod labels;
@@ -52,6 +54,7 @@ pub struct Metrics {
     gauges: Gauges,
     timings: Timings,
     machine: MachineMetrics,
+    actuator: ActuatorMetrics,
     legacy: Option<Legacy>,
     /// Whose end is told, by what it is for.
     certificates: Mutex<Vec<(&'static str, Ends)>>,
@@ -114,14 +117,26 @@ impl Metrics {
         gauges.register(own);
         timings.register(own);
         machine.register(own);
+        let actuator = ActuatorMetrics::default();
+        actuator.register(own);
         let version = vec![("version", build::VERSION), ("commit", build::COMMIT), ("target", build::TARGET)];
         own.register("build", "What is running", Info::new(version));
         counters.begin();
         gauges.begin();
         let (certificates, scraping) = (Mutex::default(), Mutex::default());
         let disk = options.disk;
-        let metrics =
-            Self { registry, counters, gauges, timings, machine, legacy, certificates, scraping, disk };
+        let metrics = Self {
+            registry,
+            counters,
+            gauges,
+            timings,
+            machine,
+            actuator,
+            legacy,
+            certificates,
+            scraping,
+            disk,
+        };
         models.into_iter().for_each(|model| metrics.begin_model(model));
         metrics
     }

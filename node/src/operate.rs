@@ -30,6 +30,9 @@ pub async fn drain(arguments: DrainArguments) -> Result<(), Failure> {
     if let Some(deadline) = arguments.deadline {
         query.append_pair("deadline_ms", &deadline.as_millis().to_string());
     }
+    if let Some(stay) = arguments.stay {
+        query.append_pair("stay_ms", &stay.as_millis().to_string());
+    }
     let path = query.finish();
     let asked = remote.ask(Method::POST, &path, ANSWER).await.and_then(Answer::fine);
     let asked = asked.with_context(|| format!("node {} was not told to drain", arguments.node));

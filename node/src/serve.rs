@@ -15,14 +15,13 @@ use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
 use starling_protocol::gossip::Addresses;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{
-    self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, Facts, Feed, Observers,
-    Watcher,
+    self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, DrainOrder, Facts, Feed,
+    Observers, Watcher,
 };
 use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, Settings, TlsSettings};
@@ -32,6 +31,7 @@ use crate::gateway::{
     Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, quic,
     vosk_router, wyoming_service,
 };
+use crate::kubernetes;
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::models::{LiveModels, OnDemand, ReadSettings, as_decoded, resolve};
@@ -46,8 +46,10 @@ use crate::traces::{Traces, tracing_of};
 use crate::watched::WatchedSessions;
 
 mod limits;
+mod telling;
 
 use limits::limits;
+use telling::Telling;
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -189,8 +191,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         connections: TaskTracker::new(),
     };
     tokio::spawn(room.keep_looking(gateway.stopping.clone()));
-    let telling = Arc::clone(&cluster).keep_telling(sessions, gateway.stopping.clone());
-    let telling = tokio::spawn(telling);
+    let telling = Telling::start(&cluster, &sessions, gateway.stopping.clone());
+    let scaling = kubernetes::start(&settings, &cluster, &sessions, &gateway.metrics, &gateway.stopping)?;
     let tls = certificate.as_ref().map(Certificate::acceptor).transpose();
     let tls = tls.map_err(|error| Failure::new(Exit::Software, error))?;
     let endpoint = sockets
@@ -208,15 +210,19 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
     }
     tokio::spawn(reload(hangups, live, listening.gateway.stopping.clone()));
 
-    let mut drain_deadline = settings.shutdown.drain_deadline;
+    let mut order = DrainOrder { deadline: settings.shutdown.drain_deadline, stay: None };
     let end = tokio::select! {
         signal = signals.next() => {
-            tracing::info!(signal, deadline = ?drain_deadline, "stopping; a second signal stops at once");
+            tracing::info!(signal, deadline = ?order.deadline, "stopping; a second signal stops at once");
             Ok(())
         }
-        deadline = cluster.drain_requested() => {
-            drain_deadline = deadline;
-            tracing::info!(deadline = ?drain_deadline, "told to drain; a signal stops at once");
+        asked = cluster.drain_requested() => {
+            order = asked;
+            let DrainOrder { deadline, stay } = order;
+            tracing::info!(?deadline, ?stay, "told to drain; {}", match stay {
+                None => "a signal stops at once",
+                Some(_) => "a signal has it end, and a second one at once",
+            });
             Ok(())
         }
         by = cluster.superseded() => Err(superseded(&cluster, by)),
@@ -224,12 +230,30 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
         }
     };
+    let (hurry, patience) = (CancellationToken::new(), settings.shutdown.drain_deadline);
     let stopping = async {
-        stop(node, &cluster, telling, listening, drain_deadline).await;
+        listening.gateway.stopping.cancel();
+        let stopped = stop(node, &cluster, telling, listening, (order, &hurry, patience));
+        // Another node may lead from now on.
+        tokio::join!(scaling.finish(), stopped);
         if let Some(traces) = traces {
             traces.finish().await;
         }
     };
+    let mut stopping = std::pin::pin!(stopping);
+    if order.stay.is_some() {
+        tokio::select! {
+            () = &mut stopping => {
+                tracing::info!("stopped");
+                return end;
+            }
+            // The one by which the platform takes it away.
+            signal = signals.next() => {
+                tracing::info!(signal, deadline = ?patience, "stopping; a second signal stops at once");
+                hurry.cancel();
+            }
+        }
+    }
     tokio::select! {
         () = stopping => {
             tracing::info!("stopped");
@@ -268,17 +292,17 @@ fn superseded(cluster: &Cluster, by: Generation) -> Failure {
 async fn stop(
     node: NodeHandle,
     cluster: &Cluster,
-    telling: JoinHandle<()>,
+    telling: Telling,
     listening: Listening,
-    drain_deadline: Duration,
+    (order, hurry, patience): (DrainOrder, &CancellationToken, Duration),
 ) {
-    listening.gateway.stopping.cancel();
     // The others hear that this node drains before its clients do: some may be sent to them.
-    let _ = telling.await;
+    let telling = telling.told().await;
     // A thin client can't be told to go elsewhere; refusing the connection sends it there. HTTP goes on: clients of open
     // sessions may have to come back, and operators want to look.
     listening.thin_accepting.cancel();
-    node.drain(drain_deadline).await;
+    cluster.retire(&node, order, (hurry, patience)).await;
+    telling.finish().await;
     cluster.leave().await;
     listening.http_accepting.cancel();
     listening.gateway.connections.close();

@@ -136,3 +136,34 @@ async fn a_server_that_is_not_there_is_said_to_be_unreachable() {
     assert_eq!(run(&["status", "--server", "https://127.0.0.1:9"]).await.status.code(), Some(69));
     assert_eq!(run(&["status", "--server", "ftp://127.0.0.1:9"]).await.status.code(), Some(64));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_makes_room_stays_until_its_machine_is_taken_away() {
+    let a = node("a", "").await;
+    let seed = a.gossip().expect("gossips").to_string();
+    let mut others = [node("b", &seed).await, node("c", &seed).await];
+    all_alive(&[&a]).await;
+    for (name, program) in ["b", "c"].into_iter().zip(&mut others) {
+        let drain = async |more: &[&str]| {
+            let url = a.url();
+            // A member is known before there is a link to it.
+            poll("a way to it", async || {
+                let drained = run(&[&["drain", name, "--server", &url][..], more].concat()).await;
+                drained.status.success().then_some(())
+            })
+            .await;
+        };
+        drain(&["--stay", "1h"]).await;
+        poll("a word of its staying", async || program.log().contains("drained; stays").then_some(())).await;
+        // It is there, and nobody is sent there.
+        wait_for(&a, name, "draining").await;
+        assert!(!get(program.http, "/readyz").await.expect("it answers").starts_with("HTTP/1.1 200"));
+        assert!(get(program.http, "/livez").await.expect("it answers").starts_with("HTTP/1.1 200"));
+        match name {
+            "b" => program.signal(Signal::TERM),
+            _ => drain(&[]).await,
+        }
+        assert!(program.end().await.success(), "{}", program.log());
+        wait_for(&a, name, "left").await;
+    }
+}

@@ -24,7 +24,7 @@ use crate::{Epoch, NodeId, Segment, SessionId, SourceOffset};
 
 /// Version of these messages. It rises when a variant or a field is added, and is for people who read logs: a message is
 /// understood or not by what it says, not by this number.
-pub const CONTROL_PROTOCOL: u16 = 3;
+pub const CONTROL_PROTOCOL: u16 = 4;
 
 /// Longest message of the control plane. The longest one there is, a status with [`MAX_STATUS_SESSIONS`] sessions, has
 /// half of that; what is larger than this belongs on the data plane.
@@ -112,6 +112,39 @@ pub enum NodeRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
     },
+    /// Take no more sessions, hand over those you have, and stay when you have none: whoever asks takes your machine away then. A drain
+    /// that is asked for while it stays has it end. To be asked again changes nothing.
+    Retire {
+        /// How long that may take.
+        deadline_ms: u64,
+        /// How long it stays; if it is there still, it was forgotten and ends, to be started anew.
+        stay_ms: u64,
+    },
+    /// How far has that come?
+    Retirement,
+}
+
+/// How far a node has come that was asked to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retirement {
+    /// Where it stands.
+    pub phase: RetirementPhase,
+    /// Sessions that it has left.
+    pub sessions: u32,
+    /// Streams of other nodes' sessions that it decodes still.
+    pub streams: u32,
+}
+
+/// Where a node stands on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetirementPhase {
+    /// It was not asked to, or ends for another reason.
+    Not,
+    /// It drains, and is going to stay.
+    Draining,
+    /// It has nobody left, and stays.
+    Drained,
 }
 
 /// A model that a running node is to serve. What is left open is as the node's settings have it.
@@ -167,6 +200,8 @@ pub enum NodeReply {
         /// For people.
         reason: String,
     },
+    /// How far it has come.
+    Retirement(Retirement),
     /// Too much is being asked. Nothing has changed.
     Busy,
     /// The question, or this answer, is not understood.

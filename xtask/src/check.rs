@@ -9,7 +9,12 @@ use crate::{image, k8s, readme, setup};
 
 pub(crate) fn run() -> Result<()> {
     command::run(cargo().args(["fmt", "--all", "--check"]))?;
-    command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    command::run(
+        cargo()
+            .args(["clippy", "--workspace", "--all-targets"])
+            .args(command::FEATURES)
+            .args(["--", "--deny", "warnings"]),
+    )?;
     let deny = setup::cargo_deny()?;
     command::run(Command::new(deny).current_dir(root()).args(["check", "bans", "licenses", "sources"]))?;
     // The whole of its rules and its layout are in clients/ruff.toml.

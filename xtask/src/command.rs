@@ -25,10 +25,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// What is checked and tested has all that an image has; a bare `cargo build` makes less.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "starling/kubernetes"];
+
 /// Builds all programs, with the tests: what tests depend on asks for other features of hundreds of packages, which would all be built
 /// twice if programs were built alone.
 pub(crate) fn build_programs() -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))
+    run(cargo().args(["build", "--workspace", "--bins", "--tests"]).args(FEATURES))
 }
 
 /// One of them.

@@ -19,10 +19,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Command::new(nextest)
             .current_dir(root())
             .args(["nextest", "run", "--workspace", "--profile", profile()])
+            .args(command::FEATURES)
             .args(args),
     )?;
     if args.is_empty() {
-        command::run(cargo().args(["test", "--workspace", "--doc"]))?;
+        command::run(cargo().args(["test", "--workspace", "--doc"]).args(command::FEATURES))?;
     }
     Ok(())
 }

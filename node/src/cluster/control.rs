@@ -18,8 +18,9 @@ use starling_protocol::control::{
     Replica, ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use super::retire::{DrainOrder, Retiring};
 use super::{Cluster, Feed};
 use crate::build;
 use crate::config::ClusterSettings;
@@ -73,7 +74,7 @@ impl ControlPlane {
                 node,
                 models,
                 feed,
-                drain: cluster.drain_sender(),
+                retiring: cluster.operating.retiring.clone(),
                 clock: Clock::start(),
             }),
             clock: Clock::start(),
@@ -139,22 +140,29 @@ struct Services {
     node: NodeHandle,
     models: Arc<LiveModels>,
     feed: Arc<Feed>,
-    /// Told when a peer's operator wants this node to go.
-    drain: watch::Sender<Option<Duration>>,
+    /// Told when a peer wants this node to go.
+    retiring: Retiring,
     clock: Clock,
 }
 
 impl ControlServices for Services {
     fn node(&self, from: NodeId, request: NodeRequest) -> BoxFuture<'static, NodeReply> {
-        let (node, uptime, drain) = (self.node.clone(), self.clock.now(), self.drain.clone());
+        let (node, uptime, retiring) = (self.node.clone(), self.clock.now(), self.retiring.clone());
         let (models, feed) = (Arc::clone(&self.models), Arc::clone(&self.feed));
         async move {
             match request {
                 NodeRequest::Drain { deadline_ms } => {
                     tracing::info!(%from, deadline_ms, "a peer asks this node to drain");
-                    drain.send_replace(Some(Duration::from_millis(deadline_ms)));
+                    retiring.order(DrainOrder { deadline: Duration::from_millis(deadline_ms), stay: None });
                     NodeReply::Draining
                 }
+                NodeRequest::Retire { deadline_ms, stay_ms } => {
+                    tracing::info!(%from, deadline_ms, "a peer asks this node to make room");
+                    let stay = Some(Duration::from_millis(stay_ms));
+                    retiring.order(DrainOrder { deadline: Duration::from_millis(deadline_ms), stay });
+                    NodeReply::Retirement(retiring.report(&node).await)
+                }
+                NodeRequest::Retirement => NodeReply::Retirement(retiring.report(&node).await),
                 NodeRequest::AddModel(offer) => {
                     tracing::info!(%from, model = offer.name, "a peer asks this node to serve a model");
                     // Done to its end, however long the peer waits.

@@ -10,10 +10,10 @@ use starling_actors::control::ControlHandle;
 use starling_protocol::NodeName;
 use starling_protocol::control::{KilledDecoder, NodeAgent, NodeReply, NodeRequest, SessionReport};
 use thiserror::Error;
-use tokio::sync::watch;
 
 use super::Cluster;
 use super::report::{HostsReport, SessionEntry};
+use super::retire::{DrainOrder, Retiring};
 use crate::models::LiveModels;
 use crate::sessions::Sessions;
 
@@ -27,16 +27,11 @@ const DRAIN_ANSWER: Duration = Duration::from_secs(2);
 const MOST_SESSIONS: usize = starling_protocol::control::MAX_STATUS_SESSIONS;
 
 /// The ways to operate: set once the node has them.
+#[derive(Default)]
 pub(super) struct Operating {
     pub(super) control: OnceLock<ControlHandle>,
     pub(super) models: OnceLock<Arc<LiveModels>>,
-    drain: watch::Sender<Option<Duration>>,
-}
-
-impl Default for Operating {
-    fn default() -> Self {
-        Self { control: OnceLock::new(), models: OnceLock::new(), drain: watch::Sender::new(None) }
-    }
+    pub(super) retiring: Retiring,
 }
 
 /// A node was not told to drain. Nothing has changed.
@@ -53,6 +48,13 @@ pub enum DrainError {
         /// Why.
         problem: String,
     },
+}
+
+impl DrainError {
+    /// It said something else.
+    pub(super) fn said(name: &str, reply: &NodeReply) -> Self {
+        Self::Unanswered { name: name.to_owned(), problem: format!("it said {reply:?}") }
+    }
 }
 
 /// No decoder host was killed.
@@ -103,25 +105,9 @@ impl Cluster {
         let _ = self.operating.control.set(control);
     }
 
-    /// Resolves when an operator wants this node to go, with how long that may take.
-    pub async fn drain_requested(&self) -> Duration {
-        let mut asked = self.operating.drain.subscribe();
-        let deadline = asked.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
-        match deadline {
-            Some(deadline) => deadline,
-            // The sender lives as long as the cluster.
-            None => std::future::pending().await,
-        }
-    }
-
     /// This node is to go.
     pub fn request_drain(&self, deadline: Duration) {
-        self.operating.drain.send_replace(Some(deadline));
-    }
-
-    /// Who tells this node that it is to go.
-    pub(super) fn drain_sender(&self) -> watch::Sender<Option<Duration>> {
-        self.operating.drain.clone()
+        self.operating.retiring.order(DrainOrder { deadline, stay: None });
     }
 
     /// What all nodes that answer tell of themselves.
@@ -184,17 +170,22 @@ impl Cluster {
             self.request_drain(deadline);
             return Ok(());
         }
+        let deadline_ms = milliseconds(deadline);
+        match self.ask_to_go(name, &NodeRequest::Drain { deadline_ms }).await? {
+            NodeReply::Draining => Ok(()),
+            other => Err(DrainError::said(name, &other)),
+        }
+    }
+
+    /// Asks a peer something that it answers at once.
+    pub(super) async fn ask_to_go(&self, name: &str, request: &NodeRequest) -> Result<NodeReply, DrainError> {
         let control = self.operating.control.get();
         let peers = control.map(ControlHandle::peers).unwrap_or_default();
         let found = control.zip(peers.iter().find(|peer| peer.name.as_str() == name));
         let Some((control, peer)) = found else { return Err(self.unknown_node(name).into()) };
-        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        let unanswered = |problem: String| DrainError::Unanswered { name: name.to_owned(), problem };
-        match control.request::<NodeAgent>(peer, &NodeRequest::Drain { deadline_ms }, DRAIN_ANSWER).await {
-            Ok(NodeReply::Draining) => Ok(()),
-            Ok(other) => Err(unanswered(format!("it said {other:?}"))),
-            Err(problem) => Err(unanswered(problem.to_string())),
-        }
+        let asked = control.request::<NodeAgent>(peer, request, DRAIN_ANSWER).await;
+        asked
+            .map_err(|problem| DrainError::Unanswered { name: name.to_owned(), problem: problem.to_string() })
     }
 
     pub(super) fn unknown_node(&self, name: &str) -> UnknownNode {
@@ -204,6 +195,10 @@ impl Cluster {
         known.sort();
         UnknownNode { name: name.to_owned(), known }
     }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn entries(owner: &NodeName, reports: Vec<SessionReport>) -> Vec<SessionEntry> {

@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 use starling_protocol::NodeName;
 
 use super::tenant::is_name;
-use super::{ModelSettings, Role, Settings};
+use super::{ModelSettings, Role, Settings, is_object_name};
 use crate::gateway::is_origin;
 use crate::tenants::{KeyHash, TenantFacts};
 
@@ -22,6 +22,12 @@ pub fn first_out_of_range(settings: &Settings) -> Option<String> {
         .map(|(key, _)| key.to_owned())
         .or_else(|| models(settings))
         .or_else(|| tenants(settings))
+}
+
+/// The key of the first setting that asks for what this program was built without.
+#[must_use]
+pub fn first_not_built(settings: &Settings, scales_pods: bool) -> Option<&'static str> {
+    (settings.kubernetes.enabled && !scales_pods).then_some("kubernetes.enabled")
 }
 
 /// Listening addresses that others can reach.
@@ -66,6 +72,7 @@ pub fn first_unknown_tenant(settings: &Settings, tenants: &[TenantFacts]) -> Opt
 fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
     let (listen, gateway, sessions) = (&settings.listen, &settings.gateway, &settings.sessions);
     let (cuts, cluster, tls) = (&sessions.cuts, &settings.cluster, &settings.tls);
+    let kubernetes = &settings.kubernetes;
     let over_tls = listen.all().iter().any(|(key, address)| is_over_tls(key) && address.is_some());
     vec![
         ("listen.http", listen.all().iter().any(|(_, address)| address.is_some())),
@@ -106,6 +113,21 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("sessions.cuts.pause", between(cuts.pause, 100, 5_000)),
         ("sessions.cuts.max", cuts.max >= cuts.pause_after && between(cuts.max, 100, 30_000)),
         ("sessions.cuts.no_speech", cuts.no_speech <= cuts.max && between(cuts.no_speech, 1_000, 30_000)),
+        ("kubernetes.enabled", !kubernetes.enabled || cluster.listen.is_some()),
+        ("kubernetes.stateful_set", !kubernetes.enabled || is_object_name(&kubernetes.stateful_set, 57)),
+        (
+            "kubernetes.namespace",
+            kubernetes.namespace.is_empty() || is_object_name(&kubernetes.namespace, 63),
+        ),
+        ("kubernetes.lease", kubernetes.lease.is_empty() || is_object_name(&kubernetes.lease, 253)),
+        ("kubernetes.min_pods", (1..=kubernetes.max_pods).contains(&kubernetes.min_pods)),
+        ("kubernetes.max_pods", (1..=1_000).contains(&kubernetes.max_pods)),
+        (
+            "kubernetes.decoders_per_pod",
+            kubernetes.decoders_per_pod <= 64 * 256 && kubernetes.knows_decoders(&settings.models),
+        ),
+        ("kubernetes.check_interval", between(kubernetes.check_interval, 1_000, 10 * 60_000)),
+        ("kubernetes.drain_deadline", long(kubernetes.drain_deadline)),
         ("log.level", log_level(&settings.log.level)),
         ("tracing.viewer_url", settings.tracing.is_whole()),
         ("shutdown.drain_deadline", long(settings.shutdown.drain_deadline)),

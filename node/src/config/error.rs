@@ -116,6 +116,17 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Something that this program can't do.
+    #[error(
+        "{key} is true ({origin}), but this program was built without it: build one with `cargo build --release --package starling \
+         --features kubernetes`, take the image, which has it, or leave {key} false"
+    )]
+    NotBuilt {
+        /// The key.
+        key: String,
+        /// Where.
+        origin: Origin,
+    },
     /// Others could join the cluster, and nothing tells who they are.
     #[error(
         "{key} is {value} ({origin}); beyond loopback anybody who reaches the address could join, so it takes a secret that all \

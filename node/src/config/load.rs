@@ -81,6 +81,9 @@ pub fn load(
     if let Some(key) = check::first_out_of_range(&settings) {
         return Err(bad(key));
     }
+    if let Some(key) = check::first_not_built(&settings, crate::kubernetes::IS_BUILT) {
+        return Err(ConfigError::NotBuilt { origin: sources.origin(key, &merged), key: key.to_owned() });
+    }
     let secret = match secret {
         Some(secret) if secret.is_long_enough() => Some(secret),
         Some(secret) => return Err(too_short(&secret)),

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::error::Origin;
 use super::*;
 use crate::tenants::KeyHash;
 
@@ -169,6 +170,11 @@ fn refusals_name_key_value_line_and_what_is_allowed() {
         "[listen]\nwyoming = \"127.0.0.1:10300\"\n[wyoming]\ntenant = \"acme\"\n",
         "[listen]\nwyoming_tls = \"127.0.0.1:10301\"\n",
         "[scaling]\non_demand = 1\n",
+        "[kubernetes]\nenabled = true\n",
+        "[cluster]\nlisten = \"127.0.0.1:7400\"\n[kubernetes]\nenabled = true\nstateful_set = \"-a\"\n",
+        "[kubernetes]\nmin_pods = 3\nmax_pods = 2\n",
+        "[kubernetes]\n\ncheck_interval = \"1ms\"\n",
+        "[[model]]\nname = \"a\"\n[model.scaling]\nenabled = true\n[cluster]\nlisten = \"127.0.0.1:7400\"\n[kubernetes]\nenabled = true\nstateful_set = \"a\"\n",
         "[[model]]\nname = \"a\"\nhosts = 0\n",
         "[[model]]\nname = \"a\"\n[model.scaling]\nenabled = true\nmax = 7\n",
         "[[model]]\nname = \"a\"\n[model.scaling]\nmin = 9\nmax = 8\n",
@@ -376,4 +382,42 @@ fn a_tenant_that_cannot_be_is_refused_with_its_line() {
         "[[tenant]]\nname = \"a\"\nkeys = [{hash:?}]\n[[tenant]]\nname = \"b\"\nkeys = [{hash:?}]\n"
     ));
     assert!(twice.contains("the same for a and b"), "{twice}");
+}
+
+#[test]
+fn what_the_program_was_built_without_is_refused() {
+    let mut settings = Settings::default();
+    assert_eq!(check::first_not_built(&settings, false), None);
+    settings.kubernetes.enabled = true;
+    assert_eq!(check::first_not_built(&settings, false), Some("kubernetes.enabled"));
+    assert_eq!(check::first_not_built(&settings, true), None);
+    let origin = Origin::File { path: "cluster.toml".into(), line: Some(3) };
+    let text = ConfigError::NotBuilt { key: "kubernetes.enabled".to_owned(), origin }.to_string();
+    assert!(text.starts_with("kubernetes.enabled is true (cluster.toml line 3)"), "{text}");
+    assert!(text.contains("--features kubernetes"), "{text}");
+    // The whole way, of whichever program this is.
+    let text = "[cluster]\nlisten = \"127.0.0.1:7400\"\n[kubernetes]\nenabled = true\nstateful_set = \"a\"\n";
+    assert_eq!(from_file(text).is_ok(), crate::kubernetes::IS_BUILT);
+}
+
+#[test]
+fn the_lease_is_named_after_the_set() {
+    let mut settings =
+        KubernetesSettings { stateful_set: "starling".to_owned(), ..KubernetesSettings::default() };
+    assert_eq!(settings.lease_name(), "starling-scaler");
+    settings.lease = "other".to_owned();
+    assert_eq!(settings.lease_name(), "other");
+    let names = [
+        ("a", true),
+        ("a-1.b", true),
+        ("", false),
+        ("-a", false),
+        ("a-", false),
+        ("A", false),
+        ("a_b", false),
+    ];
+    for (name, fine) in names {
+        assert_eq!(is_object_name(name, 57), fine, "{name}");
+    }
+    assert!(!is_object_name(&"a".repeat(58), 57));
 }

@@ -71,7 +71,7 @@ pub(super) async fn drain(
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
     match allowed(&state, query) {
-        Ok(DrainQuery { node }) => drained(&state, &node, state.drain_deadline).await,
+        Ok(DrainQuery { node }) => drained(&state, &node, state.drain_deadline, None).await,
         Err(refused) => refused.into_response(),
     }
 }

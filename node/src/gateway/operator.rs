@@ -101,6 +101,7 @@ pub(super) async fn scaling(State(state): State<GatewayState>) -> Response {
 pub(super) struct DrainQuery {
     node: String,
     deadline_ms: Option<u64>,
+    stay_ms: Option<u64>,
 }
 
 /// Longest time that a drain may take, in milliseconds: a day, as in the settings.
@@ -117,17 +118,28 @@ pub(super) async fn drain(
     };
     let own = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
     let deadline_ms = query.deadline_ms.unwrap_or(own);
-    if deadline_ms > LONGEST_DRAIN_MS {
-        let allowed = format!("at most {LONGEST_DRAIN_MS}");
-        return HttpError::from(ErrorBody::field("deadline_ms", deadline_ms.to_string(), allowed))
-            .into_response();
+    for (field, given) in [("deadline_ms", deadline_ms), ("stay_ms", query.stay_ms.unwrap_or(0))] {
+        if given > LONGEST_DRAIN_MS {
+            let allowed = format!("at most {LONGEST_DRAIN_MS}");
+            return HttpError::from(ErrorBody::field(field, given.to_string(), allowed)).into_response();
+        }
     }
-    drained(&state, &query.node, Duration::from_millis(deadline_ms)).await
+    let stay = query.stay_ms.map(Duration::from_millis);
+    drained(&state, &query.node, Duration::from_millis(deadline_ms), stay).await
 }
 
 /// Lets a node go, and says whether it will.
-pub(super) async fn drained(state: &GatewayState, node: &str, deadline: Duration) -> Response {
-    match state.cluster.drain(node, deadline).await {
+pub(super) async fn drained(
+    state: &GatewayState,
+    node: &str,
+    deadline: Duration,
+    stay: Option<Duration>,
+) -> Response {
+    let told = match stay {
+        None => state.cluster.drain(node, deadline).await,
+        Some(stay) => state.cluster.ask_to_retire(node, deadline, stay).await,
+    };
+    match told {
         Ok(()) => (StatusCode::ACCEPTED, "draining\n").into_response(),
         Err(DrainError::Unknown(error)) => no_such_node(&error).into_response(),
         Err(error @ DrainError::Unanswered { .. }) => {

@@ -78,6 +78,12 @@ pub(super) struct NodeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ActuatorLabels {
+    pub(super) action: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ModeLabel {
     pub(super) mode: &'static str,
 }

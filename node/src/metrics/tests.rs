@@ -78,6 +78,8 @@ fn has(text: &str, line: &str) {
 
 /// One of each, as far as series need one to come to be.
 fn observe_everything(metrics: &Metrics) {
+    metrics.note_actuator_leads(true);
+    metrics.note_actuator_action("grow", "done");
     let (model, dialect) = ("fake", Dialect::Native);
     let standing = SessionStanding { phase: SessionPhase::Away, lacks_copy: true };
     for observation in [

@@ -57,6 +57,8 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
         }),
         NodeRequest::Recent { after: 17 },
         NodeRequest::KillDecoder { model: Some("small-en".into()) },
+        NodeRequest::Retire { deadline_ms: 600_000, stay_ms: 300_000 },
+        NodeRequest::Retirement,
     ];
     let replies = vec![
         NodeReply::Heartbeat { sequence: 7 },
@@ -80,6 +82,7 @@ fn node_messages() -> (Vec<NodeRequest>, Vec<NodeReply>) {
         })),
         NodeReply::DecoderKilled(KilledDecoder { model: "small-en".into(), pid: 4_711, leases: 2 }),
         NodeReply::KillRefused { reason: "chaos is not enabled".into() },
+        NodeReply::Retirement(Retirement { phase: RetirementPhase::Draining, sessions: 3, streams: 1 }),
         NodeReply::Busy,
         NodeReply::Unknown { version: 1 },
     ];
@@ -154,9 +157,9 @@ fn the_wire_form_stays_as_it_is() {
     insta::assert_json_snapshot!("replica", replica_messages());
     let call =
         encode_call::<NodeAgent>(&node("a"), &NodeRequest::Heartbeat { sequence: 7 }).expect("encodes");
-    insta::assert_snapshot!(call.escape_ascii(), @r"\x83\xa7version\x03\xa4from\x82\xa4name\xa1a\xaageneration\x03\xa7request\x81\xa9Heartbeat\x81\xa8sequence\x07");
+    insta::assert_snapshot!(call.escape_ascii(), @r"\x83\xa7version\x04\xa4from\x82\xa4name\xa1a\xaageneration\x03\xa7request\x81\xa9Heartbeat\x81\xa8sequence\x07");
     let reply = encode_reply::<NodeAgent>(&NodeReply::Heartbeat { sequence: 7 });
-    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x03\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
+    insta::assert_snapshot!(reply.escape_ascii(), @r"\x82\xa7version\x04\xa5reply\x81\xa9Heartbeat\x81\xa8sequence\x07");
 }
 
 /// As the next version may have them.

@@ -45,6 +45,20 @@ tenant = {{ . | quote }}
 [wyoming]
 tenant = {{ . | quote }}
 {{- end }}
+{{- with include "starling.actuated" . }}
+{{- $actuator := (index $.Values .).actuator }}
+
+# Whether a pod takes part is in its environment.
+[kubernetes]
+stateful_set = {{ include "starling.workload" (list $ .) | quote }}
+lease = {{ include "starling.lease" $ | quote }}
+min_pods = {{ int $actuator.minReplicas }}
+max_pods = {{ int $actuator.maxReplicas }}
+decoders_per_pod = {{ int $actuator.decodersPerPod }}
+check_interval = "{{ int $actuator.checkSeconds }}s"
+drain_deadline = "{{ int $actuator.drainSeconds }}s"
+dry_run = {{ $actuator.dryRun }}
+{{- end }}
 {{- range $table, $settings := .Values.config }}
 
 [{{ $table }}]

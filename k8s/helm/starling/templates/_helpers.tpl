@@ -30,6 +30,21 @@
 {{- if eq .Values.mode "split" -}}gateway{{- else -}}node{{- end -}}
 {{- end -}}
 
+{{/* The kind whose pods are scaled by pods; "" for none. */}}
+{{- define "starling.actuated" -}}
+{{- $root := . -}}
+{{- range $kind := include "starling.kinds" . | fromJsonArray -}}{{- if (index $root.Values $kind).actuator.enabled -}}{{ $kind }}{{- end -}}{{- end -}}
+{{- end -}}
+
+{{/* The kind whose pods see to that: gateways, which it takes none of, where there are some. */}}
+{{- define "starling.actuating" -}}
+{{- if include "starling.actuated" . -}}{{ include "starling.callersKind" . }}{{- end -}}
+{{- end -}}
+
+{{- define "starling.lease" -}}
+{{ include "starling.workload" (list . (include "starling.actuated" .)) }}-scaler
+{{- end -}}
+
 {{- define "starling.selector" -}}
 app.kubernetes.io/name: {{ include "starling.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

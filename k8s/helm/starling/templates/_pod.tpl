@@ -2,7 +2,7 @@
 {{- define "starling.pod" -}}
 {{- $v := .root.Values -}}{{- $root := .root -}}{{- $kind := .kind -}}{{- $pods := .pods -}}
 serviceAccountName: {{ include "starling.serviceAccount" $root }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ eq $kind (include "starling.actuating" $root) }}
 # They would be variables that begin as Starling's own do.
 enableServiceLinks: false
 # The longest drain: until nobody is sent here any more, then the deadline, then 2 s of last words and 10 s for decoders to end.
@@ -195,6 +195,10 @@ volumes:
 {{- range $protocol := list "VOSK" "AUDIOSOCKET" "WYOMING" "HTTPS" "VOSK_TLS" "QUIC" }}
 - {name: STARLING_LISTEN__{{ $protocol }}, value: "off"}
 {{- end }}
+{{- end }}
+{{- if eq .kind (include "starling.actuating" .root) }}
+- name: STARLING_KUBERNETES__ENABLED
+  value: "true"
 {{- end }}
 {{- with $v.traces.endpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
