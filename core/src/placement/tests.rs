@@ -9,7 +9,7 @@ fn name(text: &str) -> NodeName {
 
 fn candidate(node: &str, idle: u32) -> Candidate {
     let (zone, class) = ("z1".into(), "avx2".into());
-    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, draining: false }
+    Candidate { node: name(node), zone, class, slots: idle.max(1), busy: 0, idle, draining: false }
 }
 
 fn keeper(node: &str, zone: &str, weight: u64) -> Keeper {
@@ -59,6 +59,12 @@ fn the_order_is_class_then_room_then_this_node_then_zone() {
         "a crowded slot of the class comes before an idle one outside"
     );
     assert_eq!(chosen(&Want { own: None, ..crowded }, &peers[..1]), "full");
+    let without_hosts = [Candidate { slots: 0, busy: 2, ..candidate("gone", 0) }];
+    assert_eq!(
+        chosen(&Want { own: None, ..crowded }, &without_hosts),
+        "none",
+        "its streams count, and no more"
+    );
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             node: name(&format!("n{n}")),
             zone: format!("z{zone}"),
             class: ["", "x", "y"][usize::from(class)].into(),
-            slots: idle,
+            slots: u32::max(idle, 1),
             busy: 0,
             idle,
             draining,

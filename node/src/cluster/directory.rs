@@ -66,7 +66,7 @@ impl Directory {
         view.active().find(|member| member.id.name == *node)?.load.as_ref()?.addresses.data
     }
 
-    /// Peers that decode a model with these files, as last heard of. Who does not tell of files is one: it is asked with the
+    /// Peers that decode a model with these files, or have streams of it that wait for a decoder, as last heard of. Who does not tell of files is one: it is asked with the
     /// whole digest, and says itself.
     #[must_use]
     pub fn candidates(&self, model: &str, digest: &str) -> Vec<Candidate> {
@@ -138,7 +138,9 @@ impl Directory {
             load.name == model && (wanted.is_none() || load.files.is_none() || load.files == wanted)
         };
         let load = record.models.iter().find(fits)?;
-        let decodes = record.roles.decoder && load.slots_total > 0 && record.addresses.data.is_some();
+        // One whose hosts are gone still has the streams that they decoded.
+        let counts = load.slots_total > 0 || load.slots_busy > 0;
+        let decodes = record.roles.decoder && counts && record.addresses.data.is_some();
         decodes.then(|| Candidate {
             node: member.id.name.clone(),
             zone: record.zone.clone(),

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use starling_actors::{ModelStatus, NodeStatus};
 use starling_core::lineup::Stage;
+use starling_core::placement::Candidate;
 
 use super::GatewayState;
 use crate::cluster::Directory;
@@ -118,7 +119,7 @@ fn is_on_demand(model: &ModelStatus) -> bool {
 }
 
 fn decoded_by_others(model: &ModelStatus, directory: &Directory) -> bool {
-    !directory.candidates(&model.name, &model.digest).is_empty()
+    directory.candidates(&model.name, &model.digest).iter().any(Candidate::decodes)
 }
 
 /// Why nobody decodes a model of which this node has so many hosts, ready and in all. A node that is to decode it itself has

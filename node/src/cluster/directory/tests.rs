@@ -62,12 +62,13 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         member("b", |_| {}),
         member("gateway", |record| record.roles.decoder = false),
         member("hidden", |record| record.addresses.data = None),
-        member("loading", |record| record.models[0].slots_total = 0),
+        member("loading", |record| (record.models[0].slots_total, record.models[0].slots_busy) = (0, 0)),
+        member("losing", |record| record.models[0].slots_total = 0),
         member("other", |record| record.models[0].name = "n".into()),
         gone,
         new,
     ]);
-    assert_eq!(names(&directory), ["b"]);
+    assert_eq!(names(&directory), ["b", "losing"], "who has no host any more has streams that count");
     let load = directory.candidates("m", "00000001").remove(0);
     assert_eq!((load.slots, load.busy, load.idle), (4, 1, 3), "what admission counts with");
     assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
@@ -134,6 +135,7 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         slots_busy: 0,
         slots_idle: 4,
         waiting: 0,
+        continuing: 0,
         restarts: 0,
         slots_desired: 8,
         hosts_parked: 0,
