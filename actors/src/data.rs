@@ -74,7 +74,7 @@ pub trait PeerLink: Send + Sync + 'static {
 
 /// Where decoders may be had but on the node itself.
 pub trait Peers: Send + Sync + 'static {
-    /// Peers that serve a model with this digest, as last heard of.
+    /// Peers that serve a model with this digest, or have streams of it that wait for a decoder, as last heard of.
     fn candidates(&self, model: &str, digest: &str) -> Vec<Candidate>;
 
     /// Opens a stream to one of them.

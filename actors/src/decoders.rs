@@ -383,7 +383,7 @@ async fn snapshot(pool: &ActorRef<PoolMessage>) -> Option<PoolSnapshot> {
 /// A pool's slots as admission counts them, and how many a new session could have.
 fn own_slots(own: &PoolSnapshot) -> (NodeSlots, u32) {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let (total, busy) = (count(own.counts.slots), count(own.counts.leases + own.counts.reserved));
+    let (total, busy) = (count(own.counts.slots), count(own.counts.streams()));
     (NodeSlots { total, busy, draining: false }, count(own.counts.idle))
 }
 

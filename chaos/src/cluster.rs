@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::forge::{self, Ear};
 use crate::http::{self, Session};
+use crate::losses::Losses;
 use crate::memory;
 use crate::network::{Network, Place};
 use crate::node::{Common, Node};
@@ -370,12 +371,12 @@ impl Cluster {
         }
     }
 
-    /// How often nodes have logged this so far; nothing of nodes whose logs are elsewhere.
-    pub(crate) fn logged(&self, message: &str) -> Option<u64> {
+    /// The decoders that nodes say they have lost so far; nothing of nodes whose logs are elsewhere.
+    pub(crate) fn losses(&self) -> Option<Losses> {
         let Self::Ours(Ours { nodes, .. }) = self else { return None };
-        let wanted = format!("\"message\":\"{message}\"");
-        let count = |node: &Node| node.log().lines().filter(|line| line.contains(&wanted)).count() as u64;
-        Some(nodes.iter().map(count).sum())
+        let mut losses = Losses::default();
+        nodes.iter().for_each(|node| losses.count(&node.log()));
+        Some(losses)
     }
 
     /// Writes all logs to `NAME-NODE.log` in a folder.

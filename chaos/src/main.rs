@@ -12,6 +12,7 @@ mod disk;
 mod faults;
 mod forge;
 mod http;
+mod losses;
 mod memory;
 mod network;
 mod node;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::callers::Told;
 use crate::faults::Mark;
+use crate::losses::Losses;
 use crate::scenario::{Expect, Scenario};
 use crate::timeline;
 use crate::tool::Loaded;
@@ -35,7 +36,7 @@ pub(crate) struct Course {
     pub(crate) model: &'static str,
     pub(crate) took_s: f64,
     pub(crate) faults: Vec<Mark>,
-    pub(crate) decoders_lost: Option<u64>,
+    pub(crate) decoders_lost: Option<Losses>,
     pub(crate) delays_by: Option<&'static str>,
     /// Of `starling load`, if the load was its own.
     pub(crate) loaded: Option<Loaded>,
@@ -59,8 +60,8 @@ pub(crate) struct Report {
     words_twice: u64,
     reconnects: u64,
     begun_anew: u64,
-    /// Not known of nodes whose logs are elsewhere.
-    decoders_lost: Option<u64>,
+    /// By cause. Not known of nodes whose logs are elsewhere.
+    decoders_lost: Option<Losses>,
     longest_gap_s: f64,
     /// Half of the callers had none longer than this.
     median_gap_s: f64,
@@ -130,7 +131,7 @@ impl Report {
     }
 
     fn expect(&mut self, expect: &Expect) {
-        let lost = self.decoders_lost;
+        let lost = self.decoders_lost.clone();
         let mut wrong = |is_wrong: bool, what: String| {
             if is_wrong {
                 self.failures.push(what);
@@ -149,10 +150,11 @@ impl Report {
             );
         }
         if let Some(lost) = lost {
+            let (count, causes) = (lost.total(), lost.in_words());
             let least = expect.decoders_lost_at_least;
-            wrong(lost < least, format!("{lost} decoders were lost; at least {least} had to be"));
+            wrong(count < least, format!("{count} decoders were lost; at least {least} had to be"));
             if let Some(most) = expect.decoders_lost_at_most {
-                wrong(lost > most, format!("{lost} decoders were lost; at most {most} may be"));
+                wrong(count > most, format!("{count} decoders were lost ({causes}); at most {most} may be"));
             }
         }
         if let Some(most) = expect.longest_gap_s {
@@ -162,7 +164,8 @@ impl Report {
     }
 
     pub(crate) fn row(&self) -> String {
-        let lost = self.decoders_lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string());
+        let lost =
+            self.decoders_lost.as_ref().map_or_else(|| "-".to_owned(), |lost| lost.total().to_string());
         format!(
             "{:<22} {:>7} {:>7} {:>6} {:>6} {:>9} {:>9} {:>8} {:>8.2} {:>8.2} {:>7.1}  {}",
             self.scenario,

@@ -99,8 +99,7 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     for _ in 0..scenario.load.stuck {
         stuck_clients.push(stuck(gateways[0].clone()).await?);
     }
-    let logged = |cluster: &Cluster| cluster.logged("a session lost its decoder");
-    let before = logged(cluster);
+    let before = cluster.losses();
     let origin = Instant::now();
     let chunk = Duration::from_millis(scenario.load.chunk_ms);
     let mut calling = Vec::new();
@@ -136,7 +135,7 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
         told.push(Caller { told: heard, judged });
     }
     let took_s = (Instant::now() - origin).as_secs_f64();
-    let decoders_lost = logged(cluster).zip(before).map(|(after, before)| after - before);
+    let decoders_lost = cluster.losses().zip(before).map(|(after, before)| after.since(&before));
     drop(stuck_clients);
     // Whoever was left behind, a client that is stuck too, is let go by its node's linger, which is not waited for here.
     if scenario.load.stuck == 0

@@ -200,7 +200,7 @@ async fn soak(
         model: bench.model().to_owned(),
         took_s,
         warm_up_s,
-        decoders_lost: cluster.logged("a session lost its decoder"),
+        decoders_lost: cluster.losses(),
         troubles: troubles.all(),
         growths,
         before,

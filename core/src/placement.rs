@@ -30,7 +30,7 @@ pub struct Candidate {
     pub class: String,
     /// Slots for new sessions, free or not.
     pub slots: u32,
-    /// Streams that it decodes, or keeps a slot for.
+    /// Streams that it decodes, keeps a slot for, or is to decode again.
     pub busy: u32,
     /// Slots that a new session could have: none that is kept for another session, or for other nodes' streams.
     pub idle: u32,
@@ -41,6 +41,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it has hosts that decode. One that has none now may have streams that wait for one.
+    #[must_use]
+    pub const fn decodes(&self) -> bool {
+        self.slots > 0
+    }
+
+    /// Whether a session may be sent there, as far as its hosts go.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        self.decodes() || self.on_demand
+    }
+
     /// What it has, as admission counts it.
     #[must_use]
     pub const fn node_slots(&self) -> NodeSlots {
@@ -108,7 +120,9 @@ pub fn place<'a>(want: &Want<'_>, candidates: &'a [Candidate], random: u64) -> O
     let same_class = |class: &str| want.class.is_empty() || class.is_empty() || class == want.class;
     let usable: Vec<&Candidate> = candidates
         .iter()
-        .filter(|candidate| !candidate.draining && !want.excluded.contains(&candidate.node))
+        .filter(|candidate| {
+            candidate.serves() && !candidate.draining && !want.excluded.contains(&candidate.node)
+        })
         .collect();
     let classes: &[bool] = if want.any_class { &[true, false] } else { &[true] };
     for &in_class in classes {

@@ -3,11 +3,11 @@
 //!
 //! The program that decodes has an allocator of its own; this has the system's, which such checkers look into.
 
-use std::path::PathBuf;
+mod shared;
 
 use anyhow::{Context, Result, bail, ensure};
 use starling_engine::{Engine, Step, load};
-use starling_protocol::lease::{DecodeOptions, EngineKind, HostSpec, LEASE_PROTOCOL};
+use starling_protocol::lease::DecodeOptions;
 
 const STEP: usize = 1_600;
 
@@ -16,34 +16,12 @@ fn main() -> Result<()> {
     let [engine, sessions, seconds, file] = arguments.as_slice() else {
         bail!("usage: leaks vosk|moonshine SESSIONS SECONDS WAV");
     };
-    let (engine, model, library) = match engine.as_str() {
-        "vosk" => (EngineKind::Vosk, "vosk-ko-small", "vosk"),
-        "moonshine" => (EngineKind::Moonshine, "moonshine-tiny-en", "onnxruntime"),
-        _ => bail!("{engine} is neither vosk nor moonshine"),
-    };
     let sessions: usize = sessions.parse().context("SESSIONS is a number")?;
     let seconds: f64 = seconds.parse().context("SECONDS is a number")?;
-    let home = PathBuf::from(std::env::var("STARLING_HOME").unwrap_or_else(|_| ".starling".to_owned()));
-    let path = |folder: &str, name: &str| home.join(folder).join(name).display().to_string();
-    let spec = HostSpec {
-        protocol: LEASE_PROTOCOL,
-        engine,
-        model: model.to_owned(),
-        model_dir: path("models", model),
-        library_dir: path("lib", library),
-        sample_rate: 16_000,
-        threads: 1,
-        slots: 1,
-        prewarm: 0,
-        recognizer_audio_budget_s: 0,
-        memory_budget_bytes: 0,
-        nice: 0,
-        digest: String::new(),
-    };
     let reader = hound::WavReader::open(file).with_context(|| file.clone())?;
     let samples = reader.into_samples().take((seconds * 16_000.0) as usize);
     let samples: Vec<i16> = samples.collect::<Result<_, _>>()?;
-    let engine = load::load(&spec)?;
+    let engine = load::load(&shared::spec(engine)?)?;
     let mut heard = None;
     for number in 1..=sessions {
         let text = session(engine.as_ref(), &samples)?;

@@ -1,36 +1,17 @@
 //! Measures one engine alone: `measure vosk|moonshine WAV...`. Prints each segment, then real-time factors and memory.
 
-use std::path::PathBuf;
+mod shared;
+
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use starling_engine::{Recognizer, Step, load, warmup};
-use starling_protocol::lease::{CutOptions, DecodeOptions, EngineKind, HostSpec, LEASE_PROTOCOL};
+use starling_protocol::lease::{CutOptions, DecodeOptions};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let (engine, model, library) = match arguments.next().as_deref() {
-        Some("vosk") => (EngineKind::Vosk, "vosk-ko-small", "vosk"),
-        Some("moonshine") => (EngineKind::Moonshine, "moonshine-tiny-en", "onnxruntime"),
-        _ => bail!("usage: measure vosk|moonshine [--whole] [--warm=MS] WAV..."),
-    };
-    let home = PathBuf::from(std::env::var("STARLING_HOME").unwrap_or_else(|_| ".starling".to_owned()));
-    let path = |folder: &str, name: &str| home.join(folder).join(name).display().to_string();
-    let spec = HostSpec {
-        protocol: LEASE_PROTOCOL,
-        engine,
-        model: model.to_owned(),
-        model_dir: path("models", model),
-        library_dir: path("lib", library),
-        sample_rate: 16_000,
-        threads: 1,
-        slots: 1,
-        prewarm: 0,
-        recognizer_audio_budget_s: 0,
-        memory_budget_bytes: 0,
-        nice: 0,
-        digest: String::new(),
-    };
+    let engine = arguments.next().context("usage: measure vosk|moonshine [--whole] [--warm=MS] WAV...")?;
+    let spec = shared::spec(&engine)?;
     let files: Vec<String> = arguments.collect();
     let mut options = DecodeOptions::default();
     if files.iter().any(|flag| flag == "--whole") {

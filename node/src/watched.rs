@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use starling_actors::{NodeStatus, OpenRequest, ResumeRequest, SessionClosed, SessionEvent};
 use starling_core::Timestamp;
 use starling_core::audio::AudioCheck;
+use starling_protocol::Segment;
 use starling_protocol::control::SessionReport;
 use starling_protocol::native::{ErrorBody, ErrorCode, WarningCode};
-use starling_protocol::{Segment, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -53,8 +53,8 @@ impl WatchedSessions {
         let (tell, warnings) = mpsc::channel(WARNINGS);
         let (cut, ended) = watch::channel(false);
         let check = AudioCheck::new(ready.sample_rate, live);
-        let (session, metrics) = (ready.session, Arc::clone(&self.metrics));
-        let input = Watched { input, session, check, begun: Instant::now(), tell, metrics, left, cut };
+        let (log, metrics) = (ready.log.clone(), Arc::clone(&self.metrics));
+        let input = Watched { input, log, check, begun: Instant::now(), tell, metrics, left, cut };
         let output = Told { output, warnings, ended, most: self.most };
         Attached { ready, input: Box::new(input), output: Box::new(output) }
     }
@@ -92,7 +92,8 @@ impl Sessions for WatchedSessions {
 /// What goes into a session.
 struct Watched {
     input: Box<dyn Input>,
-    session: SessionId,
+    /// Whose lines these are in the log.
+    log: tracing::Span,
     check: AudioCheck,
     begun: Instant,
     tell: mpsc::Sender<String>,
@@ -112,7 +113,7 @@ impl Input for Watched {
             self.input.audio(&pcm[..room]).await?;
         }
         if let Some(suspicion) = self.check.hear(&pcm[..room], Timestamp(self.begun.elapsed())) {
-            tracing::warn!(session = %self.session, reason = %suspicion, "a session's audio is not what it was said to be");
+            tracing::warn!(parent: &self.log, reason = %suspicion, "a session's audio is not what it was said to be");
             self.metrics.note_suspect_audio(suspicion.label());
             // Nobody hears the warning of a session that is over.
             let _ = self.tell.try_send(suspicion.to_string());

@@ -279,6 +279,7 @@ fn status(idle: usize) -> NodeStatus {
         slots_busy: 4 - idle,
         slots_idle: idle,
         waiting: 0,
+        continuing: 0,
         restarts: 0,
         slots_desired: 8,
         hosts_parked: 0,

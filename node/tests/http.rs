@@ -187,6 +187,7 @@ fn status(hosts_ready: usize) -> NodeStatus {
             slots_busy: 3,
             slots_idle: 5,
             waiting: 1,
+            continuing: 0,
             restarts: 4,
             slots_desired: 8,
             hosts_parked: 0,

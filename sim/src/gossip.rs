@@ -33,7 +33,7 @@ impl Record {
         let count = |count: Option<usize>| u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
         Self {
             slots: count(model.map(|model| model.slots_total)),
-            busy: count(model.map(|model| model.slots_busy)),
+            busy: count(model.map(|model| model.slots_busy + model.continuing)),
             idle: count(model.map(|model| model.slots_idle)),
             class: model.and_then(|model| model.determinism.clone()).unwrap_or_default(),
             free_bytes: status.copies_free_bytes,
@@ -57,10 +57,11 @@ pub fn node_of(name: &NodeName) -> Option<HostId> {
     name.as_str().strip_prefix('n')?.parse().ok()
 }
 
-/// Who decodes, as a node has heard.
+/// Who decodes, or has streams that wait for a decoder, as a node has heard.
 #[must_use]
 pub fn candidates(net: &Net, by: HostId) -> Vec<Candidate> {
-    let decodes = net.heard_of(by, FRESH).into_iter().filter(|(_, record)| record.slots > 0);
+    let decodes =
+        net.heard_of(by, FRESH).into_iter().filter(|(_, record)| record.slots > 0 || record.busy > 0);
     let candidate = |(node, record): (HostId, Record)| Candidate {
         node: name_of(node),
         zone: format!("z{node}"),

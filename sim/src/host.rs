@@ -2,6 +2,7 @@
 //! decides when it dies, stands still or does not return from a call.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ struct Control {
 #[derive(Clone)]
 pub struct Hosts {
     all: Arc<Mutex<Vec<Control>>>,
+    deaths: Arc<AtomicU64>,
     marked: bool,
 }
 
@@ -52,7 +54,13 @@ impl Hosts {
     /// None yet. `marked`: texts say which attempt they are of.
     #[must_use]
     pub fn new(marked: bool) -> Self {
-        Self { all: Arc::default(), marked }
+        Self { all: Arc::default(), deaths: Arc::default(), marked }
+    }
+
+    /// How many have ended without being told to.
+    #[must_use]
+    pub fn deaths(&self) -> u64 {
+        self.deaths.load(Ordering::Relaxed)
     }
 
     fn one_alive(&self, which: u64) -> Option<Control> {
@@ -109,11 +117,13 @@ impl HostLauncher for Hosts {
             marked: self.marked,
             stuck: None,
         };
-        let (mut dead, ended) = (fate.subscribe(), fate.clone());
+        let (mut dead, ended, deaths) = (fate.subscribe(), fate.clone(), Arc::clone(&self.deaths));
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                _ = dead.wait_for(|fate| matches!(fate, Fate::Dead(_))) => {}
+                _ = dead.wait_for(|fate| matches!(fate, Fate::Dead(_))) => {
+                    deaths.fetch_add(1, Ordering::Relaxed);
+                }
                 () = host.run(theirs) => end(&ended, ProcessEnd::Code(0)),
             }
         });

@@ -3,48 +3,24 @@
 use std::time::Duration;
 
 use starling_client::machine::{Action, Entropy, Event, Input, Machine, Server, Settings, Which, Write};
-use starling_protocol::SessionId;
-use starling_protocol::native::{ClientMessage, Hello, SessionOptions};
-use tokio::sync::watch;
+use starling_protocol::native::{ClientMessage, Hello};
 use tokio::time::{Instant, sleep_until};
 
+use crate::client::{Client, PACE, PIECE};
 use crate::connection::{Connection, Heard};
-use crate::net::{HostId, Net, Port};
-use crate::oracle::SharedOracle;
+use crate::net::Port;
 use crate::peers::address_of;
-use crate::rng::Rng;
-use crate::speech;
 
-/// Frames in one piece of audio.
-const PIECE: u64 = 1_600;
-
-/// Time between pieces: speech as it is spoken.
-const PACE: Duration = Duration::from_millis(100);
-
-/// What a client is told.
+/// One of those.
 pub struct NativeClient {
-    /// Which one.
-    pub index: usize,
-    /// Its place on the network.
-    pub host: HostId,
-    /// How many nodes there are, and which one it asks first.
-    pub nodes: usize,
-    /// See `nodes`.
-    pub home: usize,
-    /// What it says.
-    pub audio: Vec<i16>,
-    /// Its randomness.
-    pub rng: Rng,
-    /// The network.
-    pub net: Net,
-    /// Who watches.
-    pub oracle: SharedOracle,
-    /// Whether it reads nothing now.
-    pub stalled: watch::Receiver<bool>,
+    /// Who.
+    pub client: Client,
+    /// Blocks of audio that it holds to send again.
+    pub ring_blocks: u64,
 }
 
 struct Driver {
-    client: NativeClient,
+    client: Client,
     machine: Machine,
     start: Instant,
     link: Option<Connection>,
@@ -63,10 +39,12 @@ enum Happened {
 
 impl NativeClient {
     /// Speaks, listens and comes back until all is said.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { mut client, ring_blocks } = self;
+        let (home, nodes) = (client.home, client.nodes);
         let settings = Settings {
-            servers: (0..self.nodes).map(|turn| address_of((self.home + turn) % self.nodes)).collect(),
-            ring_frames: 60 * u64::from(starling_engine::scripted::SAMPLE_RATE),
+            servers: (0..nodes).map(|turn| address_of((home + turn) % nodes)).collect(),
+            ring_frames: ring_blocks * PIECE,
             open_deadline: Duration::from_secs(60),
             wait_when_busy: true,
             give_up: Duration::from_secs(60),
@@ -75,12 +53,9 @@ impl NativeClient {
             backoff_first: Duration::from_millis(100),
             backoff_most: Duration::from_secs(1),
         };
-        let mut hello = Hello::new(session_id(&mut self.rng));
-        hello.options = SessionOptions { words: true, ..SessionOptions::default() };
-        let machine = Machine::new(settings, hello);
+        let machine = Machine::new(settings, client.hello());
         let start = Instant::now();
-        let driver =
-            Driver { client: self, machine, start, link: None, next_link: None, spoken: 0, ended: false };
+        let driver = Driver { client, machine, start, link: None, next_link: None, spoken: 0, ended: false };
         driver.run().await;
     }
 }
@@ -118,18 +93,24 @@ impl Driver {
             _ = self.client.stalled.changed() => Happened::Stalled,
             heard = next_of(&mut self.link), if reading => Happened::Heard(Which::Present, heard),
             heard = next_of(&mut self.next_link) => Happened::Heard(Which::Next, heard),
-            () = sleep_until(speaks), if !self.ended => Happened::Spoke,
+            // With its ring full it waits for the server.
+            () = sleep_until(speaks), if !self.ended && self.machine.room() > 0 => Happened::Spoke,
             () = maybe(wrote), if waits_to_write => Happened::Wrote,
             () = at(timeout) => Happened::Timeout,
         }
     }
 
     fn speak(&mut self) {
-        let all = self.client.audio.len() as u64;
-        let piece = PIECE.min(all - self.spoken).min(self.machine.room());
+        let all = self.client.frames();
+        let asks = self.client.speech.requests.iter().find(|asks| **asks > self.spoken).copied();
+        let piece = PIECE.min(asks.unwrap_or(all) - self.spoken).min(self.machine.room());
         if piece > 0 {
             self.spoken += piece;
             self.input(Input::Audio(piece));
+        }
+        if asks == Some(self.spoken) {
+            self.client.oracle.note(self.client.index, &format!("asks for a final at {}", self.spoken));
+            self.input(Input::Finalize);
         }
         if self.spoken == all {
             self.ended = true;
@@ -164,9 +145,7 @@ impl Driver {
             None => {}
             Some(Write::Audio(frames)) => {
                 self.client.oracle.resent(self.client.index, frames.start, self.machine.start());
-                let samples = &self.client.audio[frames.start as usize..frames.end as usize];
-                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-                link.audio(&bytes);
+                link.audio(&self.client.bytes(frames.start, frames.end));
             }
             Some(Write::Confirm(segment)) => link.say(&ClientMessage::Confirm { segment }),
             Some(Write::Finalize) => link.say(&ClientMessage::Finalize {}),
@@ -177,8 +156,8 @@ impl Driver {
     fn input(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            let entropy =
-                Entropy { jitter: self.client.rng.next() as u32, session: session_id(&mut self.client.rng) };
+            let jitter = self.client.rng.next() as u32;
+            let entropy = Entropy { jitter, session: self.client.session_id() };
             let mut out = Vec::new();
             self.machine.handle(self.start.elapsed(), input, entropy, &mut out);
             for action in out {
@@ -267,19 +246,4 @@ async fn at(time: Option<Instant>) {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// A random id.
-#[must_use]
-pub fn session_id(rng: &mut Rng) -> SessionId {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&rng.next().to_le_bytes());
-    bytes[8..].copy_from_slice(&rng.next().to_le_bytes());
-    SessionId(uuid::Builder::from_random_bytes(bytes).into_uuid())
-}
-
-/// The finals that a client has to get.
-#[must_use]
-pub fn expected(audio: &[i16]) -> Vec<speech::Expected> {
-    speech::transcript(audio)
 }

@@ -5,6 +5,8 @@
 //! a copy on another node by then. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
 //! for them at the end.
 
+mod seen;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
@@ -13,12 +15,12 @@ use std::time::Duration;
 
 use starling_actors::KeptCopy;
 use starling_client::machine::Event;
-use starling_core::invariants::FinalsLedger;
 use starling_protocol::native::{Final, ServerMessage};
 use starling_protocol::{Epoch, Segment, SessionId};
 
+use self::seen::Seen;
 use crate::net::{HostId, Net};
-use crate::speech::{Expected, unmarked};
+use crate::speech::Speech;
 
 /// The oracle, as those who see something hold it.
 #[derive(Clone)]
@@ -39,25 +41,16 @@ struct Oracle {
     troubled: BTreeMap<HostId, Duration>,
     /// When the last two sessions were admitted.
     admitted: [Duration; 2],
+    /// When a decoder host was last lost, and whether the last session was admitted before all knew of that.
+    host_lost: Option<Duration>,
+    unsettled: bool,
 }
+
+/// A change of what a node decodes is known to all after that, and a session that was admitted meanwhile to its client.
+const SETTLED: Duration = Duration::from_millis(1_700);
 
 /// What a node says takes so long to its client at most, on the slowest way.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
-
-/// What one client has seen.
-#[derive(Default)]
-struct Seen {
-    expected: Vec<Expected>,
-    frames: u64,
-    ledger: FinalsLedger,
-    over: bool,
-    /// Its session was opened, and it still speaks.
-    speaks: bool,
-    /// When it last asked each node.
-    asked: BTreeMap<HostId, Duration>,
-    /// Where a thin client's session lived, and whether it may have lost it.
-    thin: Option<(HostId, bool)>,
-}
 
 /// The most that a keeper was seen to have of a session.
 #[derive(Clone, Copy)]
@@ -85,21 +78,22 @@ enum Held {
 }
 
 impl SharedOracle {
-    /// Watches clients who have to get these finals. `echo`: the log is printed.
+    /// Watches clients who say this. `echo`: the log is printed.
     #[must_use]
-    pub fn new(net: &Net, expected: Vec<(Vec<Expected>, u64)>, echo: bool) -> Self {
-        let seen = |(expected, frames)| Seen { expected, frames, ..Seen::default() };
+    pub fn new(net: &Net, speeches: &[Speech], echo: bool) -> Self {
         let oracle = Oracle {
             echo,
             hash: DefaultHasher::new(),
             violations: Vec::new(),
-            clients: expected.into_iter().map(seen).collect(),
+            clients: speeches.iter().map(Seen::of).collect(),
             stored: BTreeMap::new(),
             claims: Vec::new(),
             told: BTreeMap::new(),
             welcomed: BTreeMap::new(),
             troubled: BTreeMap::new(),
             admitted: [Duration::ZERO; 2],
+            host_lost: None,
+            unsettled: false,
         };
         Self(Arc::new(Mutex::new(oracle)), net.clone())
     }
@@ -166,9 +160,14 @@ impl SharedOracle {
     pub fn opened(&self, client: usize) {
         self.note(client, "open");
         let now = self.1.now();
-        let mut oracle = self.lock();
-        oracle.clients[client].speaks = true;
-        oracle.admitted = [oracle.admitted[1], now];
+        self.lock().admit(client, now);
+    }
+
+    /// A decoder host is gone. Its sessions have a decoder again, or wait for one, a little later, and what nodes tell each other of
+    /// them comes later still.
+    pub fn host_lost(&self) {
+        let now = self.1.now();
+        self.lock().host_lost = Some(now);
     }
 
     /// A client has said all it has to say.
@@ -176,12 +175,14 @@ impl SharedOracle {
         self.lock().clients[client].speaks = false;
     }
 
-    /// How many clients speak to a session of theirs, and how far apart the last two of them were admitted.
+    /// How many clients speak to a session of theirs, and how far apart the last two of them were admitted; nothing if the last was
+    /// while nodes could not know better.
     #[must_use]
     pub fn speaking(&self) -> (usize, Duration) {
         let oracle = self.lock();
         let speaking = oracle.clients.iter().filter(|seen| seen.speaks && !seen.over).count();
-        (speaking, oracle.admitted[1].saturating_sub(oracle.admitted[0]))
+        let apart = oracle.admitted[1].saturating_sub(oracle.admitted[0]);
+        (speaking, if oracle.unsettled { Duration::ZERO } else { apart })
     }
 
     /// A client asks a node for its session, to go on with it or to begin it.
@@ -221,8 +222,7 @@ impl SharedOracle {
         // What it hears may have been said just before the node was lost.
         let excused = oracle.troubled.get(&node).is_some_and(|at| now.saturating_sub(*at) < ON_ITS_WAY);
         oracle.clients[client].thin = Some((node, excused));
-        oracle.clients[client].speaks = true;
-        oracle.admitted = [oracle.admitted[1], now];
+        oracle.admit(client, now);
     }
 
     /// A thin client was told this; true for the last.
@@ -288,6 +288,12 @@ impl SharedOracle {
 }
 
 impl Oracle {
+    fn admit(&mut self, client: usize, now: Duration) {
+        self.clients[client].speaks = true;
+        self.admitted = [self.admitted[1], now];
+        self.unsettled = self.host_lost.is_some_and(|at| now.saturating_sub(at) < SETTLED);
+    }
+
     fn log(&mut self, now: Duration, line: &str) {
         let mut text = String::new();
         let _ = write!(text, "{:>7} {line}", now.as_millis());
@@ -412,54 +418,6 @@ impl Oracle {
                     Held::Final(segment) => stored.next_segment > segment,
                 }
         })
-    }
-}
-
-impl Seen {
-    fn take(&mut self, last: &Final) -> Option<String> {
-        if let Err(violation) = self.ledger.record(last.segment, last.from, last.to) {
-            return Some(violation.to_string());
-        }
-        let Some(expected) = self.expected.get(last.segment.0 as usize) else {
-            return Some(format!("I11: segment {} is one too many", last.segment));
-        };
-        let got = Expected {
-            from: last.from.0,
-            to: last.to.0,
-            cause: last.cause,
-            text: unmarked(&last.text).to_owned(),
-        };
-        (got != *expected).then(|| format!("I11: segment {} is {got:?}, must be {expected:?}", last.segment))
-    }
-
-    fn done(&mut self, segments: u64, frames: u64) -> Option<String> {
-        self.over = true;
-        let (all, heard) = (self.expected.len() as u64, self.ledger.next().0);
-        (segments != all || heard != all || frames != self.frames).then(|| {
-            format!(
-                "I1: done after {heard} finals, {segments} segments and {frames} frames; {all} and {} were due",
-                self.frames
-            )
-        })
-    }
-
-    fn delivered(&mut self, event: &Event) -> (String, Option<String>) {
-        match event {
-            Event::Final(last) => (format!("gets final {}", last.segment), self.take(last)),
-            Event::Partial { segment, text, .. } => {
-                let of = self.expected.get(segment.0 as usize);
-                let wrong = of.is_some_and(|of| {
-                    of.cause != starling_protocol::CutCause::GivenUp && !of.text.starts_with(text.as_str())
-                });
-                let problem = wrong.then(|| format!("I11: a partial of segment {segment} says {text:?}"));
-                (format!("gets partial {segment} {text:?}"), problem)
-            }
-            Event::Gap { from, to } => {
-                (format!("gets gap {from} {to}"), Some(format!("audio from {from} to {to} was lost")))
-            }
-            Event::Done { segments, frames } => ("gets done".to_owned(), self.done(*segments, frames.0)),
-            other => (format!("gets {other:?}"), None),
-        }
     }
 }
 

@@ -20,9 +20,32 @@ pub fn is_harm(samples: &[i16]) -> bool {
     samples.len() > 2 && samples[..2] == magic() && samples[2] != 0
 }
 
-/// A client's audio. Each block says its number and who speaks; with `poison` the block of that number kills.
-#[must_use]
-pub fn audio(client: usize, plan: &ClientPlan, poison: Option<u64>) -> Vec<i16> {
+/// What a client says.
+#[derive(Debug, Clone)]
+pub struct Speech {
+    /// Its audio. Each block says its number and who speaks.
+    pub samples: Vec<i16>,
+    /// Where it asks for finals: the frames before each request.
+    pub requests: Vec<u64>,
+}
+
+impl Speech {
+    /// What a client of this plan says. With `poison` the block of that number kills; such a client asks for nothing, as what is
+    /// given up of its audio may end at a request.
+    #[must_use]
+    pub fn of(client: usize, plan: &ClientPlan, poison: Option<u64>) -> Self {
+        let requests = if poison.is_none() { requests(plan) } else { Vec::new() };
+        Self { samples: audio(client, plan, poison), requests }
+    }
+
+    /// The finals that it has to get.
+    #[must_use]
+    pub fn transcript(&self) -> Vec<Expected> {
+        transcript(&self.samples, &self.requests)
+    }
+}
+
+fn audio(client: usize, plan: &ClientPlan, poison: Option<u64>) -> Vec<i16> {
     let mut audio = Vec::new();
     for (words, silence) in &plan.utterances {
         for _ in 0..*words {
@@ -38,6 +61,18 @@ pub fn audio(client: usize, plan: &ClientPlan, poison: Option<u64>) -> Vec<i16> 
     audio
 }
 
+fn requests(plan: &ClientPlan) -> Vec<u64> {
+    let (mut blocks, mut requests) = (0, Vec::new());
+    for (index, (words, silence)) in plan.utterances.iter().enumerate() {
+        blocks += u64::from(*words);
+        if plan.finalizes.contains(&index) {
+            requests.push(blocks * BLOCK_SAMPLES as u64);
+        }
+        blocks += u64::from(*silence);
+    }
+    requests
+}
+
 /// A final that has to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
@@ -51,12 +86,8 @@ pub struct Expected {
     pub text: String,
 }
 
-/// The finals of some audio that nothing disturbs.
-///
-/// # Panics
-/// The scripted engine does not decode its own encoding.
-#[must_use]
-pub fn transcript(audio: &[i16]) -> Vec<Expected> {
+/// The finals of some audio that nothing disturbs, with these requests.
+fn transcript(audio: &[i16], requests: &[u64]) -> Vec<Expected> {
     let open = || Scripted::new().open(&DecodeOptions::default()).expect("its own options");
     let (mut recognizer, mut finals) = (open(), Vec::new());
     let (mut from, mut at) = (0, 0);
@@ -67,6 +98,9 @@ pub fn transcript(audio: &[i16]) -> Vec<Expected> {
             (CutCause::GivenUp, String::new())
         } else {
             match recognizer.accept(step).expect("its own encoding") {
+                Step::Speech if requests.contains(&at) => {
+                    (CutCause::Finalize, recognizer.finish().expect("its own encoding").text)
+                }
                 Step::Speech => continue,
                 Step::Endpoint(cause) => (cause, recognizer.finish().expect("its own encoding").text),
             }
@@ -90,7 +124,7 @@ pub fn unmarked(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Plan, Speaks};
+    use crate::plan::Speaks;
 
     #[test]
     fn finals_cover_all_audio_and_say_each_block_once() {
@@ -98,15 +132,21 @@ mod tests {
             speaks: Speaks::Native,
             start_ms: 0,
             utterances: vec![(3, 7), (2, 3), (1, 7)],
+            finalizes: Vec::new(),
+            ring_blocks: 600,
             home: 0,
         };
-        let finals = transcript(&audio(4, &plan, None));
+        let finals = transcript(&audio(4, &plan, None), &[]);
         let texts: Vec<&str> = finals.iter().map(|last| last.text.as_str()).collect();
         assert_eq!(texts, ["0:c4 1:c4 2:c4", "10:c4 11:c4 15:c4", ""]);
         assert_eq!(finals.last().map(|last| last.to), Some(23 * 1_600));
-        let finals = transcript(&audio(4, &plan, Some(1)));
+        let finals = transcript(&audio(4, &plan, Some(1)), &[]);
         assert_eq!(finals[0].cause, CutCause::GivenUp);
         assert_eq!((finals[0].to, finals[1].text.as_str()), (2 * 1_600, "2:c4"));
-        let _ = Plan::of(1, None);
+        let plan = ClientPlan { finalizes: vec![1], ..plan };
+        assert_eq!(requests(&plan), [12 * 1_600]);
+        let finals = transcript(&audio(4, &plan, None), &requests(&plan));
+        let asked = finals.iter().find(|last| last.cause == CutCause::Finalize).expect("is answered");
+        assert_eq!((asked.to, asked.text.as_str()), (12 * 1_600, "10:c4 11:c4"));
     }
 }

@@ -95,6 +95,8 @@ pub struct ModelStatus {
     pub slots_idle: usize,
     /// Requests that wait for a slot.
     pub waiting: usize,
+    /// Those among them of sessions that go on: they have streams that nobody decodes now.
+    pub continuing: usize,
     /// Hosts that ended without being told to.
     pub restarts: u64,
     /// Slots that the pool aims for, hosts that are still to come counted.
@@ -368,6 +370,7 @@ fn model_status(entry: PoolEntry, snapshot: PoolSnapshot) -> ModelStatus {
         slots_busy: counts.leases + counts.reserved,
         slots_idle: counts.idle,
         waiting: counts.waiting,
+        continuing: counts.continuing,
         restarts: counts.failures,
         slots_desired: counts.hosts_wanted * entry.slots_per_host,
         hosts_parked: counts.hosts_parked,

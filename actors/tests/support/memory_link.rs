@@ -140,7 +140,16 @@ pub fn name(text: &str) -> NodeName {
 
 pub fn candidate(node: &str, idle: u32) -> Candidate {
     let (zone, class) = ("z".into(), String::new());
-    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, on_demand: false, draining: false }
+    Candidate {
+        node: name(node),
+        zone,
+        class,
+        slots: idle.max(1),
+        busy: 0,
+        idle,
+        on_demand: false,
+        draining: false,
+    }
 }
 
 impl Net {

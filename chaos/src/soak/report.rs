@@ -12,6 +12,7 @@ use super::sample::{Life, Lives, Values};
 use super::slope::{median, slope};
 use super::tally::Counts;
 use super::trouble::Trouble;
+use crate::losses::Losses;
 
 /// So many samples, after the warm-up, tell how a process grows.
 const LEAST_SAMPLES: usize = 12;
@@ -123,7 +124,7 @@ pub(crate) struct Report {
     pub(crate) took_s: f64,
     pub(crate) warm_up_s: f64,
     pub(crate) counts: Counts,
-    pub(crate) decoders_lost: Option<u64>,
+    pub(crate) decoders_lost: Option<Losses>,
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) growths: Vec<Growth>,
     pub(crate) before: Vec<(String, Values)>,
@@ -204,7 +205,7 @@ impl Report {
             self.took_s / 60.0,
             self.seed,
             self.troubles.len(),
-            self.decoders_lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string()),
+            self.decoders_lost.as_ref().map_or_else(|| "?".to_owned(), |lost| lost.total().to_string()),
             self.counts.longest_reconnect_s
         );
         for failure in &self.failures {

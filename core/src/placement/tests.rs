@@ -9,7 +9,16 @@ pub(super) fn name(text: &str) -> NodeName {
 
 pub(super) fn candidate(node: &str, idle: u32) -> Candidate {
     let (zone, class) = ("z1".into(), "avx2".into());
-    Candidate { node: name(node), zone, class, slots: idle, busy: 0, idle, on_demand: false, draining: false }
+    Candidate {
+        node: name(node),
+        zone,
+        class,
+        slots: idle.max(1),
+        busy: 0,
+        idle,
+        on_demand: false,
+        draining: false,
+    }
 }
 
 fn keeper(node: &str, zone: &str, weight: u64) -> Keeper {
@@ -60,11 +69,18 @@ fn the_order_is_class_then_room_then_this_node_then_zone() {
     );
     assert_eq!(chosen(&Want { own: None, ..crowded }, &peers[..1]), "full");
     assert_eq!(chosen(&Want { any_class: false, ..wanted }, &peers[3..]), "none", "it stays in its class");
+    let without_hosts = [Candidate { slots: 0, busy: 2, ..candidate("gone", 0) }];
+    assert_eq!(
+        chosen(&Want { own: None, ..crowded }, &without_hosts),
+        "none",
+        "its streams count, and no more"
+    );
 }
 
 #[test]
 fn a_host_is_loaded_where_no_slot_is_idle_and_every_node_has_the_same_one_loaded() {
-    let cold = |node: &str| Candidate { on_demand: true, class: String::new(), ..candidate(node, 0) };
+    let cold =
+        |node: &str| Candidate { slots: 0, on_demand: true, class: String::new(), ..candidate(node, 0) };
     let mut peers = vec![candidate("full", 0), cold("a"), cold("b"), cold("c")];
     let wanted = Want { model: "vosk-ko-small", ..Want::default() };
     assert_eq!(chosen(&wanted, &peers), "none", "an idle slot alone was wanted");
@@ -135,7 +151,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             node: name(&format!("n{n}")),
             zone: format!("z{zone}"),
             class: ["", "x", "y"][usize::from(class)].into(),
-            slots: idle,
+            slots: u32::max(idle, u32::from(!on_demand)),
             busy: 0,
             idle,
             on_demand: on_demand && idle == 0,

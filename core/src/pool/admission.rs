@@ -32,6 +32,11 @@ impl Admission {
         self.new.len() + self.shared.len()
     }
 
+    /// Those who have a session already, and wait to go on.
+    pub(super) fn len_continuing(&self) -> usize {
+        self.shared.len() + self.quarantine.len()
+    }
+
     /// Lets a new session wait, if there is room.
     pub(super) fn wait_new(&mut self, entry: Waiting, longest: usize) -> Result<(), Refusal> {
         if self.new.len() >= longest {
@@ -177,6 +182,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 let of = |kind| model.iter().filter(|(waits, _)| *waits == kind).count();
+                prop_assert_eq!(queue.len_continuing(), model.len() - of(None));
                 prop_assert_eq!(queue.waits_to_begin(), of(None) > 0);
                 for kind in [LeaseKind::Shared, LeaseKind::Quarantine] {
                     prop_assert_eq!(queue.waits_to_continue(kind), of(Some(kind)));

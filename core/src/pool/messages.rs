@@ -304,6 +304,16 @@ pub struct PoolCounts {
     pub idle: usize,
     /// Requests that wait.
     pub waiting: usize,
+    /// Those among them that are of sessions which go on: streams that have to be decoded, and are not.
+    pub continuing: usize,
     /// Hosts that ended without being told to.
     pub failures: u64,
+}
+
+impl PoolCounts {
+    /// Streams that have to be decoded here, those that a slot is kept for among them: what admission counts with.
+    #[must_use]
+    pub const fn streams(&self) -> usize {
+        self.leases + self.reserved + self.continuing
+    }
 }

@@ -156,7 +156,7 @@ impl Stage {
     fn check_reserve(&self) {
         let counts = self.pool.counts();
         let count = |number: usize| u32::try_from(number).expect("a small number");
-        let (total, busy) = (count(counts.slots), count(counts.leases + counts.reserved));
+        let (total, busy) = (count(counts.slots), count(counts.streams()));
         let own = NodeSlots { total, busy, draining: false };
         let nodes: Vec<NodeSlots> = std::iter::once(own).chain(self.others.iter().copied()).collect();
         for lost in (0..nodes.len()).filter(|lost| nodes[*lost].busy > 0) {
@@ -171,10 +171,15 @@ impl Stage {
     }
 
     fn load(&mut self) {
-        for host in std::mem::take(&mut self.loading) {
-            self.running.insert(host);
-            self.send(PoolEvent::HostReady { host });
+        for host in self.loading.clone() {
+            self.ready(host);
         }
+    }
+
+    fn ready(&mut self, host: HostId) {
+        self.loading.remove(&host);
+        self.running.insert(host);
+        self.send(PoolEvent::HostReady { host });
     }
 
     fn end(&mut self, host: HostId, end: HostEnd, suspects: Vec<LeaseId>) {

@@ -44,9 +44,19 @@ impl Call {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    call: Call,
+    started_us: u64,
+    /// How long the process had stood still by then.
+    stood_still_us: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Calls {
-    running: Vec<Mutex<Option<(Call, u64)>>>,
+    running: Vec<Mutex<Option<Running>>>,
+    /// Time in which this process did not run.
+    stood_still_us: AtomicU64,
     longest_us: [AtomicU32; KINDS],
     audio_us: AtomicU64,
     busy_us: AtomicU64,
@@ -56,6 +66,7 @@ impl Calls {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             running: (0..threads).map(|_| Mutex::new(None)).collect(),
+            stood_still_us: AtomicU64::new(0),
             longest_us: [const { AtomicU32::new(0) }; KINDS],
             audio_us: AtomicU64::new(0),
             busy_us: AtomicU64::new(0),
@@ -67,19 +78,35 @@ impl Calls {
         self.running.len()
     }
 
-    fn set(&self, index: usize, value: Option<(Call, u64)>) {
+    fn begin(&self, index: usize, call: Call, started_us: u64) {
+        let stood_still_us = self.stood_still_us.load(Ordering::Relaxed);
+        self.set(index, Some(Running { call, started_us, stood_still_us }));
+    }
+
+    fn set(&self, index: usize, value: Option<Running>) {
         *self.running[index].lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// The process did not run for so long, stopped or starved, and no call with it: that is no sign of a call that does not return.
+    pub(super) fn stood_still(&self, us: u64) {
+        self.stood_still_us.fetch_add(us, Ordering::Relaxed);
     }
 
     /// Calls in progress at `now_us`. The locks inside are held for a copy only, never across a call.
     pub(super) fn in_progress(&self, now_us: u64) -> Vec<CallInProgress> {
         let running = self.running.iter();
         let running = running.filter_map(|slot| *slot.lock().unwrap_or_else(PoisonError::into_inner));
+        let stood_still_us = self.stood_still_us.load(Ordering::Relaxed);
+        let ran_us = |running: &Running| {
+            let still_us = stood_still_us.saturating_sub(running.stood_still_us);
+            now_us.saturating_sub(running.started_us).saturating_sub(still_us)
+        };
         running
-            .map(|(call, started_us)| CallInProgress {
+            .map(|running| (running.call, ran_us(&running)))
+            .map(|(call, ran_us)| CallInProgress {
                 lease: call.lease,
                 until: call.until,
-                running_ms: u32::try_from(now_us.saturating_sub(started_us) / 1_000).unwrap_or(u32::MAX),
+                running_ms: u32::try_from(ran_us / 1_000).unwrap_or(u32::MAX),
                 bound_ms: self.longest_us[call.kind as usize]
                     .load(Ordering::Relaxed)
                     .div_ceil(1_000)
@@ -114,7 +141,7 @@ pub(super) struct Took {
 pub(super) fn native<T>(shared: &Shared, index: usize, call: Call, body: impl FnOnce() -> T) -> (T, Took) {
     shared.flight.note(index, FlightEntry { lease: call.lease, until: call.until });
     let (started, cpu) = (shared.clock.micros(), thread_cpu_micros());
-    shared.calls.set(index, Some((call, started)));
+    shared.calls.begin(index, call, started);
     let result = body();
     shared.calls.set(index, None);
     shared.flight.clear(index);
@@ -126,4 +153,31 @@ pub(super) fn native<T>(shared: &Shared, index: usize, call: Call, body: impl Fn
         longest.fetch_max(u32::try_from(wall_us).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     }
     (result, Took { wall_us, cpu_us })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_the_process_stood_still_is_no_part_of_a_call() {
+        let calls = Calls::new(2);
+        let call = |lease| Call {
+            lease: LeaseId(lease),
+            until: DecodeOffset(0),
+            kind: CallKind::Accept,
+            segment_ms: 0,
+            first_use: false,
+        };
+        let running =
+            |now_us| -> Vec<u32> { calls.in_progress(now_us).iter().map(|call| call.running_ms).collect() };
+        calls.begin(0, call(0), 10_000);
+        assert_eq!(running(50_000), [40]);
+        calls.stood_still(1_500_000);
+        calls.begin(1, call(1), 1_560_000);
+        assert_eq!(running(1_570_000), [60, 10], "what began after it has not stood still");
+        assert_eq!(running(2_570_000), [1_060, 1_010], "and one that does not return shows all the same");
+        calls.set(0, None);
+        assert_eq!(running(2_570_000), [1_010]);
+    }
 }

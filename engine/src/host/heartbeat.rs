@@ -13,13 +13,23 @@ use super::{EXIT_PARENT_GONE, Shared, link};
 /// The parent takes 700 ms of silence for loss; one in seven may be late.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// A heartbeat that comes so much later than it should shows that the process did not run. As late as a round of the parent's may be
+/// that accuses.
+const LATE: Duration = Duration::from_millis(100);
+
 pub(super) fn start(shared: Arc<Shared>, memory_budget_bytes: u64) -> std::io::Result<()> {
     let parent = rustix::process::getppid();
     std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
         let mut sequence = 0;
         let mut retiring = false;
+        let mut last_us = shared.clock.micros();
         loop {
             std::thread::sleep(INTERVAL);
+            let now_us = shared.clock.micros();
+            let gap = Duration::from_micros(now_us - std::mem::replace(&mut last_us, now_us));
+            if gap > INTERVAL + LATE {
+                shared.calls.stood_still(micros(gap - INTERVAL));
+            }
             if rustix::process::getppid() != parent {
                 tracing::info!("the parent process is gone");
                 link::exit_now(EXIT_PARENT_GONE);
@@ -46,6 +56,10 @@ pub(super) fn start(shared: Arc<Shared>, memory_budget_bytes: u64) -> std::io::R
         }
     })?;
     Ok(())
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// This process's resident memory, 0 where the kernel doesn't say.

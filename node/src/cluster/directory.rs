@@ -66,8 +66,8 @@ impl Directory {
         view.active().find(|member| member.id.name == *node)?.load.as_ref()?.addresses.data
     }
 
-    /// Peers that decode a model with these files, or load it for whoever asks, as last heard of. Who does not tell of files is one:
-    /// it is asked with the whole digest, and says itself.
+    /// Peers that decode a model with these files, load it for whoever asks, or have streams of it that wait for a decoder, as last
+    /// heard of. Who does not tell of files is one: it is asked with the whole digest, and says itself.
     #[must_use]
     pub fn candidates(&self, model: &str, digest: &str) -> Vec<Candidate> {
         let Some(view) = self.view.get() else { return Vec::new() };
@@ -139,8 +139,10 @@ impl Directory {
         };
         let load = record.models.iter().find(fits)?;
         let on_demand = load.on_demand && load.slots_total == 0;
-        let decodes = record.roles.decoder && (load.slots_total > 0 || on_demand);
-        (decodes && record.addresses.data.is_some()).then(|| Candidate {
+        // One whose hosts are gone still has the streams that they decoded.
+        let counts = load.slots_total > 0 || load.slots_busy > 0 || on_demand;
+        let decodes = record.roles.decoder && counts && record.addresses.data.is_some();
+        decodes.then(|| Candidate {
             node: member.id.name.clone(),
             zone: record.zone.clone(),
             class: self.class(load),

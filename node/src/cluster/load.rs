@@ -32,7 +32,8 @@ fn model_load(model: &ModelStatus) -> Option<ModelLoad> {
     Some(ModelLoad {
         name: model.name.clone(),
         slots_total: count(model.slots_total),
-        slots_busy: count(model.slots_busy),
+        // A stream without a decoder needs one all the same.
+        slots_busy: count(model.slots_busy + model.continuing),
         // A session that goes on there is given a slot all the same.
         slots_idle: if leaving { 0 } else { count(model.slots_idle) },
         // Never negative, and no machine takes a thousand hours for one.

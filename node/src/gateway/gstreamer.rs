@@ -99,7 +99,7 @@ impl Call {
     /// Says whose the session is, as the original does.
     fn log(&self, ready: &Ready) {
         tracing::info!(
-            session = %ready.session,
+            parent: &ready.log,
             user = self.user,
             content = self.content,
             model = ready.model,

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use starling_actors::{ModelStatus, NodeStatus};
 use starling_core::lineup::Stage;
+use starling_core::placement::Candidate;
 
 use super::GatewayState;
 use crate::cluster::Directory;
@@ -110,7 +111,7 @@ fn undecoded(model: &ModelStatus, directory: &Directory, started: bool) -> Optio
     if is_on_demand(model) {
         return None;
     }
-    let others = !directory.candidates(&model.name, &model.digest).is_empty();
+    let others = directory.candidates(&model.name, &model.digest).iter().any(Candidate::serves);
     let reason = lack((model.hosts_ready, model.hosts_total), others, started)?;
     Some(part(model, reason))
 }

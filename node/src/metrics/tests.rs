@@ -46,6 +46,7 @@ fn pool(pool: u64, stage: Stage) -> ModelStatus {
         policy: starling_core::scaling::ScalingConfig::default(),
         scaling: None,
         waiting: 1,
+        continuing: 0,
         restarts: 4,
         decoded: 40 * SECOND,
         decoding: 10 * SECOND,

@@ -102,7 +102,8 @@ pub struct ModelLoad {
     /// Streams it can decode at once.
     #[serde(rename = "t", default)]
     pub slots_total: u16,
-    /// Streams it decodes now, those in the reserve counted, and slots that are kept for sessions on their way.
+    /// Streams it decodes now, those in the reserve counted, those that wait to go on, and slots that are kept for sessions on
+    /// their way.
     #[serde(rename = "b", default)]
     pub slots_busy: u16,
     /// Slots that a new session could have now, without what is kept for the streams of other nodes.

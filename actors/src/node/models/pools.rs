@@ -140,7 +140,8 @@ pub(super) fn unclaimed(supervisor: &ActorRef<NodeMessage>) -> Unclaimed {
 /// A node that has no hosts is as good as the peers that have the same files.
 async fn somebody_serves(elsewhere: Option<Elsewhere>) -> bool {
     let Some(elsewhere) = elsewhere else { return true };
-    while elsewhere.peers.candidates(&elsewhere.model, &elsewhere.digest).is_empty() {
+    let candidates = || elsewhere.peers.candidates(&elsewhere.model, &elsewhere.digest);
+    while !candidates().iter().any(Candidate::decodes) {
         tokio::time::sleep(LOOK_FOR_PEERS).await;
     }
     true

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use starling_protocol::LeaseId;
 
-use super::super::hosts::HostState;
+use super::super::hosts::{Host, HostState};
 use super::super::messages::PoolCounts;
 use super::PoolMachine;
 use crate::admission::{NodeSlots, headroom};
@@ -27,6 +27,7 @@ impl PoolMachine {
             reserved: self.hosts.by_id.values().map(|host| host.reserved.len()).sum(),
             idle: idle.min(usize::try_from(self.headroom()).unwrap_or(usize::MAX)),
             waiting: self.waiting.len(),
+            continuing: self.waiting.len_continuing(),
             failures: self.failures,
         }
     }
@@ -75,17 +76,22 @@ impl PoolMachine {
         Ok(())
     }
 
+    /// Streams that have to be decoded: those that are, alone in quarantine too, those that a slot is kept for, and those that wait
+    /// to go on. Who has lost a decoder holds no slot until there is another, and needs one all the same.
+    pub(super) fn streams(&self) -> usize {
+        let held: usize = self.hosts.by_id.values().map(Host::held).sum();
+        held + self.waiting.len_continuing()
+    }
+
     /// How many more sessions may begin here without the cluster's reserve being touched.
     pub(super) fn headroom(&self) -> u64 {
         if is(Bug::ReserveIgnored) {
             return u64::MAX;
         }
-        let hosts = self.hosts.by_id.values();
-        let ready = self.hosts.open();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let own = NodeSlots {
-            total: count(ready * usize::from(self.config.slots_per_host)),
-            busy: count(hosts.map(|host| host.held()).sum()),
+            total: count(self.hosts.open() * usize::from(self.config.slots_per_host)),
+            busy: count(self.streams()),
             // Whoever waits still when the node begins to leave is served as before.
             draining: false,
         };

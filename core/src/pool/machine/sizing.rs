@@ -11,6 +11,7 @@ use super::PoolMachine;
 use crate::Timestamp;
 use crate::admission::least_total;
 use crate::scaling::Demand;
+use crate::session::LeaseKind;
 
 impl PoolMachine {
     /// So many hosts there should be, those of the settings at least.
@@ -32,7 +33,11 @@ impl PoolMachine {
     pub fn demand(&self, idle_target: u32) -> Demand {
         let (busy, waiting) = (count(self.hosts.held()), count(self.waiting.len_shared()));
         let new = busy.saturating_add(waiting).saturating_add(idle_target);
-        let least = u32::try_from(least_total(new, self.others)).unwrap_or(u32::MAX);
+        // Who is alone with what killed a host will need a slot again, wherever that is.
+        let alone =
+            count(self.streams() - self.hosts.held() - self.waiting.waits_to_continue(LeaseKind::Shared));
+        let streams = new.saturating_add(alone);
+        let least = u32::try_from(least_total(streams, self.others)).unwrap_or(u32::MAX);
         Demand { busy, waiting, reserve: least.saturating_sub(new) }
     }
 
@@ -94,8 +99,8 @@ impl PoolMachine {
         let ready = self.hosts.by_id.get(&found).is_some_and(Host::is_ready);
         let staying = (self.hosts.open() - usize::from(ready)) * usize::from(self.config.slots_per_host);
         let needed = self.hosts.held() + self.waiting.len_shared();
-        let streams = self.hosts.by_id.values().map(Host::held).sum();
-        let for_others = usize::try_from(least_total(count(streams), self.others)).unwrap_or(usize::MAX);
+        let for_others = least_total(count(self.streams()), self.others);
+        let for_others = usize::try_from(for_others).unwrap_or(usize::MAX);
         (staying >= needed.max(for_others)).then_some(found)
     }
 

@@ -206,3 +206,48 @@ fn a_refusal_says_when_a_slot_may_be_free() {
     let told = *stage.retry_after.last().expect("one too many");
     assert_eq!(told, ms(600 * 4), "three wait, and a slot comes every 600 ms");
 }
+
+#[test]
+fn who_waits_to_go_on_is_counted_as_if_it_had_a_slot() {
+    let mut stage = Stage::new();
+    stage.loading.clear();
+    let mut out = Vec::new();
+    let one = PoolConfig { hosts: 1, ..config() };
+    stage.pool = PoolMachine::new(Timestamp::default(), one, &mut out);
+    stage.perform(out);
+    stage.load();
+    // Each of two nodes could decode four streams, and four there are.
+    stage.tell_of(vec![NodeSlots { total: 2, busy: 2, draining: false }]);
+    for _ in 0..2 {
+        let request = stage.request(Purpose::New);
+        assert!(stage.host_of(request).is_some());
+    }
+    stage.end(HostId(0), HostEnd::Crashed, vec![LeaseId(0)]);
+    let (alone, shared) = (stage.request(Purpose::Continue(LeaseKind::Quarantine)), stage.request(CONTINUE));
+    assert_eq!(
+        (stage.pool.counts().continuing, stage.pool.counts().streams()),
+        (2, 2),
+        "nobody decodes for them"
+    );
+    stage.ready(HostId(1));
+    assert!(
+        stage.host_of(shared).is_some() && stage.host_of(alone).is_none(),
+        "one waits still for a host of its own"
+    );
+    assert_eq!(
+        (stage.pool.counts().slots, stage.pool.counts().idle),
+        (2, 0),
+        "a slot is free, and nobody may begin"
+    );
+    assert_eq!(stage.reserve(9, TTL, false), None);
+    let begins = stage.request(Purpose::New);
+    assert_eq!(stage.host_of(begins), None);
+    stage.load();
+    assert!(
+        stage.host_of(alone).is_some() && stage.host_of(begins).is_none(),
+        "alone it is a stream as before"
+    );
+    let lease = *stage.leases.iter().find(|(_, (request, _))| *request == alone).expect("granted").0;
+    stage.release(lease);
+    assert!(stage.host_of(begins).is_some(), "until it is over");
+}

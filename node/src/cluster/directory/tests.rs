@@ -63,7 +63,8 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         member("b", |_| {}),
         member("gateway", |record| record.roles.decoder = false),
         member("hidden", |record| record.addresses.data = None),
-        member("loading", |record| record.models[0].slots_total = 0),
+        member("loading", |record| (record.models[0].slots_total, record.models[0].slots_busy) = (0, 0)),
+        member("losing", |record| record.models[0].slots_total = 0),
         member("asleep", |record| {
             let model = &mut record.models[0];
             (model.slots_total, model.slots_busy, model.slots_idle, model.on_demand) = (0, 0, 0, true);
@@ -73,9 +74,13 @@ fn only_peers_that_decode_the_model_and_can_be_reached_are_candidates() {
         gone,
         new,
     ]);
-    assert_eq!(names(&directory), ["b", "asleep", "awake"]);
+    assert_eq!(
+        names(&directory),
+        ["b", "losing", "asleep", "awake"],
+        "who has no host any more has streams that count"
+    );
     let loads = directory.candidates("m", "00000001");
-    assert_eq!(loads.iter().map(|load| load.on_demand).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(loads.iter().map(|load| load.on_demand).collect::<Vec<_>>(), [false, false, true, false]);
     let load = &loads[0];
     assert_eq!((load.slots, load.busy, load.idle), (4, 1, 3), "what admission counts with");
     assert_eq!(directory.address_of(&id("b").name), Some(address(7)));
@@ -147,6 +152,7 @@ fn status(determinism: &str, digest: &str) -> NodeStatus {
         slots_busy: 0,
         slots_idle: 4,
         waiting: 0,
+        continuing: 0,
         restarts: 0,
         slots_desired: 8,
         hosts_parked: 0,
