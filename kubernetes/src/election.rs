@@ -67,8 +67,7 @@ impl Election {
 
     /// Takes part until told to stop, and gives the Lease back then.
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
-        loop {
-            let Some(next) = self.machine.next_timeout() else { break };
+        while let Some(next) = self.machine.next_timeout() {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 () = tokio::time::sleep_until(self.clock.instant(next)) => {}
@@ -147,7 +146,7 @@ impl Election {
         if failed != std::mem::replace(&mut self.failing, failed) {
             match &answer {
                 Err(error) if failed => {
-                    tracing::warn!(%error, "the lease can't be kept; somebody else may lead")
+                    tracing::warn!(%error, "the lease can't be kept; somebody else may lead");
                 }
                 _ => tracing::info!("the lease can be kept again"),
             }

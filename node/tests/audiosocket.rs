@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::answer::request;
+use common::events::{a_final, done};
 use common::*;
 use serde_json::{Value, json};
 use starling_actors::{Dialect, SessionEvent};

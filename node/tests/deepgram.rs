@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::answer::request;
+use common::events::{a_final, done, partial};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;

@@ -3,6 +3,7 @@
 mod common;
 
 use common::answer::{Answer, request};
+use common::events::{a_final, done, partial};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};

@@ -5,6 +5,7 @@ mod common;
 use std::net::SocketAddr;
 
 use common::answer::{Answer, request};
+use common::events::{a_final, done};
 use common::*;
 use serde_json::Value;
 use starling_actors::{Capabilities, ModelStatus, NodeStatus};

@@ -5,7 +5,8 @@ mod program;
 
 use std::net::SocketAddr;
 
-use common::{FakeNode, Seen, a_final, done, in_time, partial};
+use common::events::{a_final, done, partial};
+use common::{FakeNode, Seen, in_time};
 use program::{run, scripted_wav, signal, starling, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;

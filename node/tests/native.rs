@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use common::events::{a_final, done, partial, progress};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use starling_actors::SessionEvent;

@@ -3,6 +3,7 @@
 mod common;
 
 use common::answer::{Answer, request};
+use common::events::{a_final, done};
 use common::*;
 use serde_json::{Value, json};
 use starling_actors::SessionEvent;

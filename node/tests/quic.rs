@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::events::{a_final, done, partial};
 use common::quic::{Authority, Caller, Stream};
 use common::*;
 use quinn::{ApplicationClose, ConnectionError};

@@ -9,6 +9,7 @@ use std::panic;
 use std::sync::{Arc, Mutex, Once};
 
 use common::answer::request;
+use common::events::{a_final, done, partial, progress};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use proptest::collection::vec;

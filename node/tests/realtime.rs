@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::answer::request;
+use common::events::{a_final, partial};
 use common::*;
 use data_encoding::BASE64;
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::events::{a_final, done, partial};
 use common::quic::Authority;
 use common::*;
 use starling_actors::SessionEvent;

@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::events::{a_final, done, partial, progress};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use starling_node::config::GatewaySettings;

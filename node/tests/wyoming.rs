@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::events::{a_final, done};
 use common::*;
 use serde_json::{Value, json};
 use starling_actors::{Dialect, SessionEvent};

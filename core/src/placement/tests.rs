@@ -147,7 +147,7 @@ fn a_key_hashes_the_same_for_ever() {
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let one = (0u8..20, 0u32..4, any::<bool>(), 0u8..3, 0u8..3, any::<bool>());
     proptest::collection::vec(one, 0..12).prop_map(|all| {
-        let make = |(n, idle, draining, zone, class, on_demand)| Candidate {
+        let make = |(n, idle, draining, zone, class, on_demand): (_, u32, _, _, _, bool)| Candidate {
             node: name(&format!("n{n}")),
             zone: format!("z{zone}"),
             class: ["", "x", "y"][usize::from(class)].into(),

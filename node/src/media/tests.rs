@@ -178,7 +178,7 @@ async fn what_holds_more_than_speech_can_is_not_decoded_to_its_end() {
         let (sender, source) = stream();
         sender.send(Bytes::from_static(bytes)).await.expect("taken");
         drop(sender);
-        let (source, mut measure) = source.opened();
+        let (source, mut measure) = source.opened(&mpsc::channel(1).0);
         measure.hear(3_600 * 8_000, 8_000).expect("an hour is free");
         let (pieces, mut decoded) = mpsc::channel(1_000);
         let (head, _begun) = oneshot::channel();

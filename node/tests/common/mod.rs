@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary takes its own part of this")]
 
 pub mod answer;
+pub mod events;
 pub mod quic;
 
 use std::collections::HashSet;
@@ -28,8 +29,8 @@ use starling_node::sessions::{Attached, Input, ModelInfo, Output, Sessions};
 use starling_node::tenants::Tenants;
 use starling_node::tls::Certificate;
 use starling_protocol::control::SessionReport;
-use starling_protocol::native::{ErrorBody, ErrorCode, Final};
-use starling_protocol::{CutCause, Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -484,37 +485,4 @@ pub async fn greet(node: &mut FakeNode) -> (Socket, Played) {
     assert_eq!(ready["type"], "ready", "{ready}");
     let session = node.session().await;
     (socket, session)
-}
-
-pub fn partial(text: &str) -> SessionEvent {
-    SessionEvent::Partial {
-        segment: Segment(0),
-        from: SourceOffset(0),
-        until: SourceOffset(0),
-        text: text.to_owned(),
-    }
-}
-
-pub fn progress(until: u64, recovering: bool) -> SessionEvent {
-    SessionEvent::Progress { until: SourceOffset(until), recovering }
-}
-
-pub fn a_final(segment: u64, to: u64, text: &str, cause: CutCause) -> SessionEvent {
-    SessionEvent::Final(Final {
-        segment: Segment(segment),
-        from: SourceOffset(0),
-        to: SourceOffset(to),
-        start: 0.0,
-        end: 0.0,
-        cause,
-        text: text.to_owned(),
-        words: Vec::new(),
-        confidence: None,
-        alternatives: Vec::new(),
-        error: None,
-    })
-}
-
-pub fn done(segments: u64, frames: u64) -> SessionEvent {
-    SessionEvent::Done { segments, frames: SourceOffset(frames) }
 }
