@@ -92,8 +92,10 @@ enum Case {
     Accuracy,
     /// Hosts that become more and fewer: policies side by side over days of callers, and how long it takes until one more is there
     Scaling,
-    /// Ways in: sessions opened and closed, answered live, held while silent, up to 10,000
+    /// Ways in: sessions opened and closed, answered live, held while idle, up to 10,000
     Gateway,
+    /// 10,000 connections that never say anything: their memory, and what others notice of them
+    Silent,
 }
 
 fn main() -> Result<()> {
@@ -151,6 +153,9 @@ async fn run(cli: Cli) -> Result<()> {
     }
     if wanted(Case::Gateway) {
         cases::gateway::run(&bench, &mut report).await.context("gateway")?;
+    }
+    if wanted(Case::Silent) {
+        cases::gateway::silent(&bench, &mut report).await.context("silent")?;
     }
     if wanted(Case::Scaling) {
         cases::scaling::run(&bench, &mut report, cli.calls.as_deref()).await.context("scaling")?;

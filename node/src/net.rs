@@ -18,10 +18,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use starling_protocol::native::{ErrorBody, ErrorCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_layer::Layer;
 
 mod places;
 
@@ -35,6 +36,10 @@ const CROWDED_RETRY_MS: u64 = 1_000;
 
 /// How long a connection that was told its last answer is read on, so that the answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Connections that wait to be accepted, and as many as Linux lets by default (`net.core.somaxconn`). When a node is lost all of its
+/// callers come to another within a second; one that finds no room tries again a second later.
+const BACKLOG: u32 = 4_096;
 
 /// How long to wait when the system has no descriptors left: some are freed meanwhile.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
@@ -110,6 +115,19 @@ pub async fn accept(
     }
 }
 
+/// Listens on an address.
+///
+/// # Errors
+///
+/// It is another's, or none of this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A node that is started again may have its port at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn next(listener: &TcpListener, serving: &Serving) -> io::Result<(Lingering, SocketAddr)> {
     let free = serving.places.next().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
@@ -161,7 +179,8 @@ async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving:
             return;
         }
     };
-    let router = router.layer(Extension(ConnectInfo(peer)));
+    // Around the router and not around each of its routes, of which a silent connection would hold copies.
+    let router = Extension(ConnectInfo(peer)).layer(router);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head_timeout)

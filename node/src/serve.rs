@@ -35,7 +35,7 @@ use crate::gateway::{
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::models::{LiveModels, OnDemand, ReadSettings, as_decoded, resolve};
-use crate::net::{Places, Service, Serving, accept};
+use crate::net::{Places, Service, Serving, accept, listen};
 use crate::room::MachineRoom;
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
@@ -353,15 +353,14 @@ impl Sockets {
     async fn bind(settings: &Settings) -> Result<Self, Failure> {
         let listen = &settings.listen;
         Ok(Self {
-            http: bind("listen.http", "--http", listen.http).await?,
-            vosk: bind("listen.vosk", "--vosk", listen.vosk).await?,
-            audiosocket: bind("listen.audiosocket", "--audiosocket", listen.audiosocket).await?,
-            wyoming: bind("listen.wyoming", "--wyoming", listen.wyoming).await?,
-            https: bind("listen.https", "--https", listen.https).await?,
-            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", listen.vosk_tls).await?,
-            audiosocket_tls: bind("listen.audiosocket_tls", "--audiosocket-tls", listen.audiosocket_tls)
-                .await?,
-            wyoming_tls: bind("listen.wyoming_tls", "--wyoming-tls", listen.wyoming_tls).await?,
+            http: bind("listen.http", "--http", listen.http)?,
+            vosk: bind("listen.vosk", "--vosk", listen.vosk)?,
+            audiosocket: bind("listen.audiosocket", "--audiosocket", listen.audiosocket)?,
+            wyoming: bind("listen.wyoming", "--wyoming", listen.wyoming)?,
+            https: bind("listen.https", "--https", listen.https)?,
+            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", listen.vosk_tls)?,
+            audiosocket_tls: bind("listen.audiosocket_tls", "--audiosocket-tls", listen.audiosocket_tls)?,
+            wyoming_tls: bind("listen.wyoming_tls", "--wyoming-tls", listen.wyoming_tls)?,
             quic: bind_udp("listen.quic", "--quic", listen.quic)?,
             gossip: cluster::bind(&settings.cluster).await?,
             data: cluster::bind_data(&settings.cluster)?,
@@ -463,11 +462,10 @@ fn unusable(key: &str, flag: &str, address: SocketAddr) -> String {
     )
 }
 
-async fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
     let Some(address) = address else {
         return Ok(None);
     };
-    let bound = TcpListener::bind(address).await;
-    let listener = bound.with_context(|| unusable(key, flag, address));
+    let listener = listen(address).with_context(|| unusable(key, flag, address));
     listener.map(Some).map_err(|error| Failure::new(Exit::Os, error))
 }

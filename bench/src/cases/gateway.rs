@@ -41,10 +41,28 @@ const CROWD: [usize; 4] = [10, 100, 1_000, 10_000];
 const CROWD_QUICK: [usize; 2] = [10, 1_000];
 
 pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    let crowd = crowd(bench, report)?;
+    let place = Place::new(bench)?;
+    let engine_ms = live::engine_ms()?;
+    report.figure(CASE, "the engine itself, a step of 100 ms", "ms", engine_ms, None);
+    live::run(bench, &place, engine_ms, report).await.context("live")?;
+    for transport in Transport::ALL {
+        idle::run(bench, &place, transport, &crowd, report).await.with_context(|| transport.name())?;
+    }
+    Ok(())
+}
+
+/// Those that never say anything.
+pub(crate) async fn silent(bench: &Bench, report: &mut Report) -> Result<()> {
+    let most = crowd(bench, report)?.last().copied().unwrap_or(0);
+    silent::run(bench, &Place::new(bench)?, most, live::engine_ms()?, report).await
+}
+
+/// How many connections there are to be, as far as this process may have them.
+fn crowd(bench: &Bench, report: &mut Report) -> Result<Vec<usize>> {
     let crowd: &[usize] = if bench.quick { &CROWD_QUICK } else { &CROWD };
     let most = crowd.last().copied().unwrap_or(0);
     let allowed = files::allow(most + FILES_BESIDE)?;
-    let crowd: Vec<usize> = crowd.iter().map(|count| (*count).min(allowed - FILES_BESIDE)).collect();
     if allowed < most + FILES_BESIDE {
         report.note(format!(
             "{} connections at most: this process may open {allowed} files, and no more (ulimit -Hn); {} are wanted",
@@ -55,15 +73,7 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     report
         .note("the callers run on the same cores as the node and its hosts; what they take is missing there");
     report.note(format!("a host takes {SLOTS_OF_HOST} sessions at most, so that more have several"));
-    let place = Place::new(bench)?;
-    let engine_ms = live::engine_ms()?;
-    report.figure(CASE, "the engine itself, a step of 100 ms", "ms", engine_ms, None);
-    live::run(bench, &place, engine_ms, report).await.context("live")?;
-    for transport in Transport::ALL {
-        idle::run(bench, &place, transport, &crowd, report).await.with_context(|| transport.name())?;
-    }
-    let most = crowd.last().copied().unwrap_or(0);
-    silent::run(bench, &place, most, engine_ms, report).await.context("silent")
+    Ok(crowd.iter().map(|count| (*count).min(allowed - FILES_BESIDE)).collect())
 }
 
 /// Where nodes of this case are started.

@@ -8,16 +8,18 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::Place;
 use super::call::{Call, Transport};
 use super::caller::{OPENING, speak};
 use super::dial::Dial;
 use super::said::Heard;
 use super::script::Script;
-use super::{CASE, Place};
 use crate::cases::Bench;
 use crate::live::percentile;
 use crate::process;
 use crate::report::Report;
+
+const CASE: &str = "silent";
 
 /// Callers meanwhile.
 const SPEAKING: usize = 10;
