@@ -9,6 +9,10 @@ const BLOCK_MS: u64 = 100;
 /// What a request takes to reach its node at most, and what a node's answer takes.
 const ON_ITS_WAY_MS: u64 = 20;
 
+/// Longer than a client looks for somebody who has the audio that is lost otherwise: three rounds, in each of which one that it does
+/// not reach costs it two seconds.
+const UNTIL_A_GAP_MS: u64 = 14_000;
+
 /// Blocks of audio that a client with a small memory holds: less than a long utterance.
 const SMALL_RING_BLOCKS: u64 = 8;
 
@@ -52,9 +56,8 @@ impl Plan {
         let mut cut = fault(Kind::Cut, owner, from, length);
         cut.other = Some(Place::Node(old));
         let lost_at = from + length - 300 + rng.below(1_100);
-        let crash = fault(Kind::Crash, owner, lost_at, rng.between(3_000, 5_000));
-        // Longer than the client waits for one that may have what is lost otherwise.
-        let mut apart = fault(Kind::Cut, new, lost_at - 200, 15_000);
+        let crash = fault(Kind::Crash, owner, lost_at, UNTIL_A_GAP_MS);
+        let mut apart = fault(Kind::Cut, new, lost_at - 200, UNTIL_A_GAP_MS + 200);
         apart.other = Some(Place::Client(index));
         self.one_copy();
         Some(vec![cut, apart, crash])
