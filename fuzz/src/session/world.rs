@@ -365,8 +365,8 @@ impl World {
         let Some(attempt) = self.attempt(who) else { return };
         let Some(decoder) = self.decoders.get_mut(&attempt).filter(|decoder| !decoder.lied) else { return };
         if decoder.heard > decoder.from {
-            // Another one would have said otherwise.
-            decoder.lied = self.machine.standby().is_some();
+            // Another one would have said otherwise, or has: it may have been ahead, and gone since.
+            decoder.lied = self.machine.standby().is_some() || decoder.segment < self.ledger.next();
             self.lied |= decoder.lied;
             let to = decoder.heard;
             self.cut(attempt, to, cause);
