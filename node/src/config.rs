@@ -195,6 +195,8 @@ pub struct GatewaySettings {
     pub max_recording: u64,
     /// How kaldi-gstreamer-server's clients are told of free decoders.
     pub gstreamer_workers: WorkersShown,
+    /// How many hypotheses with their likelihood those clients get of a final; 0 for the best alone, without it.
+    pub gstreamer_hypotheses: u8,
     /// Where reference texts of that protocol are kept; empty for nowhere.
     pub reference_dir: PathBuf,
     /// Origins of pages that may use the node, beside its own; `*` for any.
@@ -223,6 +225,7 @@ impl Default for GatewaySettings {
             // Over two hours of 16 kHz speech.
             max_recording: 256 << 20,
             gstreamer_workers: WorkersShown::Number,
+            gstreamer_hypotheses: 0,
             reference_dir: PathBuf::new(),
             allowed_origins: Vec::new(),
         }

@@ -32,7 +32,7 @@ use crate::cluster::{Cluster, Watcher};
 use crate::config::{AudioSocketSettings, GatewaySettings, WyomingSettings};
 use crate::metrics::Metrics;
 use crate::net::Service;
-use crate::sessions::Sessions;
+use crate::sessions::{ModelInfo, Sessions};
 use crate::tenants::{Tenant, Tenants};
 
 mod access;
@@ -141,12 +141,21 @@ impl GatewayState {
     /// Whether a model, or the default one, has times of words: of a dialect whose clients get them unasked, nobody is to be told
     /// that there are none. A model that isn't known may have them.
     fn has_words(&self, model: Option<&str>) -> bool {
-        let models = self.sessions.models();
-        let meant = match model {
-            Some(name) => models.iter().find(|info| info.name == name),
-            None => models.first(),
-        };
-        meant.is_none_or(|info| info.capabilities.words)
+        self.meant(model).is_none_or(|info| info.capabilities.words)
+    }
+
+    /// The same of alternatives.
+    fn has_alternatives(&self, model: Option<&str>) -> bool {
+        self.meant(model).is_none_or(|info| info.capabilities.alternatives)
+    }
+
+    /// The model of this name, or the default one.
+    fn meant(&self, model: Option<&str>) -> Option<ModelInfo> {
+        let mut models = self.sessions.models().into_iter();
+        match model {
+            Some(name) => models.find(|info| info.name == name),
+            None => models.next(),
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use common::events::{a_final, done, partial};
 use common::*;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use starling_actors::{ModelStatus, NodeStatus};
+use starling_actors::{ModelStatus, NodeStatus, SessionEvent};
 use starling_core::lineup::Stage;
 use starling_node::config::GatewaySettings;
 use starling_protocol::lease::EngineKind;
-use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{CutCause, Segment};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final};
+use starling_protocol::{Alternative, CutCause, Segment};
 use tokio_tungstenite::tungstenite::Message;
 
 const RAW: &str = "content-type=audio/x-raw,+layout=(string)interleaved,+rate=(int)16000,+format=(string)S16LE,+channels=(int)1";
@@ -309,6 +309,25 @@ async fn free_decoders_are_pushed_at_every_change() {
     assert_eq!(json(&mut other).await["num_workers_available"], 1);
     recognize(&node, "", b"nothing").await;
     assert_eq!(json(&mut one).await, json!({ "num_workers_available": 1, "num_requests_processed": 1 }));
+}
+
+#[tokio::test]
+async fn hypotheses_come_with_their_likelihoods_where_the_operator_wants_them() {
+    let settings = GatewaySettings { gstreamer_hypotheses: 2, ..GatewaySettings::default() };
+    let mut node = FakeNode::with(settings).await;
+    let mut socket = speech(&node, RAW).await;
+    let session = node.session().await;
+    assert_eq!(session.request().options.alternatives, 2);
+    let alternative =
+        |text: &str, confidence| Alternative { text: text.to_owned(), confidence, words: Vec::new() };
+    let SessionEvent::Final(last) = a_final(0, 2_000, "one", CutCause::Endpoint) else { panic!("a final") };
+    let alternatives = vec![alternative("one", 201.5), alternative("won", 190.25)];
+    session.say(SessionEvent::Final(Final { alternatives, ..last }));
+    let told = event(&mut socket).await.0["result"]["hypotheses"].take();
+    assert_eq!(
+        told,
+        json!([{ "transcript": "one", "likelihood": 201.5 }, { "transcript": "won", "likelihood": 190.25 }])
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use starling_protocol::NodeName;
+use starling_protocol::limits::MAX_ALTERNATIVES;
 
 use super::tenant::is_name;
 use super::{ModelSettings, Role, Settings, is_object_name};
@@ -97,6 +98,7 @@ fn general(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("gateway.write_timeout", short(gateway.write_timeout)),
         ("gateway.vosk_reply_timeout", short(gateway.vosk_reply_timeout)),
         ("gateway.max_recording", (64 << 10..=4 << 30).contains(&gateway.max_recording)),
+        ("gateway.gstreamer_hypotheses", gateway.gstreamer_hypotheses <= MAX_ALTERNATIVES),
         ("gateway.allowed_origins", gateway.allowed_origins.iter().all(|origin| is_origin(origin))),
         ("jwt.jwks_file", !settings.jwt.is_on() || !settings.tenants.is_empty()),
         ("jwt.tenant_claim", !settings.jwt.tenant_claim.is_empty()),

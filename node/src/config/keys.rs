@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     key("gateway.vosk_reply_timeout", SHORT),
     key("gateway.max_recording", "a size with its unit from \"64KiB\" to \"4GiB\", such as \"256MiB\""),
     key("gateway.gstreamer_workers", "\"number\" or \"models\""),
+    key("gateway.gstreamer_hypotheses", "a whole number from 0 to 10"),
     key("gateway.reference_dir", "the path of a folder, or \"\""),
     key("gateway.allowed_origins", "a list of origins such as \"https://app.example\", or [\"*\"] for any"),
     key(

@@ -115,9 +115,13 @@ impl Call {
     fn request(&self, sample_rate: u32, state: &GatewayState) -> Result<OpenRequest, ErrorBody> {
         let model = model_for_tag(self.model.as_deref(), self.language.as_deref(), state)?;
         let words = state.has_words(model.as_deref());
+        let alternatives = match state.settings.gstreamer_hypotheses {
+            hypotheses if state.has_alternatives(model.as_deref()) => hypotheses,
+            _ => 0,
+        };
         Ok(OpenRequest {
             model,
-            options: SessionOptions { words, ..SessionOptions::default() },
+            options: SessionOptions { words, alternatives, ..SessionOptions::default() },
             linger: if self.named { state.linger } else { Duration::ZERO },
             by_id: self.named,
             ..OpenRequest::new(self.session, Dialect::Gstreamer, sample_rate)
