@@ -74,15 +74,14 @@ variable "internal" {
 }
 
 variable "charts" {
-  description = "Where the charts of two controllers come from: a repository's address as each project's own manual gives it, or that of your mirror."
+  description = "Where charts of others come from, and their versions."
   type = object({
-    karpenter     = object({ repository = string, version = optional(string, "1.6.0") })
-    load_balancer = object({ repository = string, version = optional(string, "1.13.0") })
+    karpenter     = object({ repository = string, version = string })
+    load_balancer = object({ repository = string, version = string })
   })
-
-  validation {
-    condition     = alltrue([for chart in values(var.charts) : can(regex("^(https|oci)://[^/]+", chart.repository))])
-    error_message = "charts has the repositories ${join(" and ", [for chart in values(var.charts) : "\"${chart.repository}\""])}; each must begin with https:// or oci://."
+  default = {
+    karpenter     = { repository = "oci://public.ecr.aws/karpenter", version = "1.6.0" }
+    load_balancer = { repository = "https://aws.github.io/eks-charts", version = "1.13.0" }
   }
 }
 
