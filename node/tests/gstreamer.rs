@@ -11,8 +11,8 @@ use starling_actors::{ModelStatus, NodeStatus, SessionEvent};
 use starling_core::lineup::Stage;
 use starling_node::config::GatewaySettings;
 use starling_protocol::lease::EngineKind;
-use starling_protocol::native::{ErrorBody, ErrorCode, Final};
-use starling_protocol::{Alternative, CutCause, Segment};
+use starling_protocol::native::{ErrorBody, ErrorCode, Final, TimedAlternative};
+use starling_protocol::{CutCause, Segment};
 use tokio_tungstenite::tungstenite::Message;
 
 const RAW: &str = "content-type=audio/x-raw,+layout=(string)interleaved,+rate=(int)16000,+format=(string)S16LE,+channels=(int)1";
@@ -319,7 +319,7 @@ async fn hypotheses_come_with_their_likelihoods_where_the_operator_wants_them() 
     let session = node.session().await;
     assert_eq!(session.request().options.alternatives, 2);
     let alternative =
-        |text: &str, confidence| Alternative { text: text.to_owned(), confidence, words: Vec::new() };
+        |text: &str, confidence| TimedAlternative { text: text.to_owned(), confidence, words: Vec::new() };
     let SessionEvent::Final(last) = a_final(0, 2_000, "one", CutCause::Endpoint) else { panic!("a final") };
     let alternatives = vec![alternative("one", 201.5), alternative("won", 190.25)];
     session.say(SessionEvent::Final(Final { alternatives, ..last }));

@@ -181,6 +181,7 @@ mod tests {
     fn record(slots: &[(&str, u16)]) -> LoadRecord {
         let model = |(name, total): &(&str, u16)| ModelLoad {
             name: (*name).to_owned(),
+            on_demand: false,
             slots_total: *total,
             slots_busy: 0,
             slots_idle: *total,
