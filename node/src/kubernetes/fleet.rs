@@ -117,7 +117,7 @@ impl Fleet for ClusterFleet {
         match *fact {
             ActuatorFact::Leads(leads) => self.metrics.note_actuator_leads(leads),
             ActuatorFact::Looked { replicas, wanted, .. } => {
-                self.metrics.note_actuator_pods(replicas, wanted)
+                self.metrics.note_actuator_pods(replicas, wanted);
             }
             ActuatorFact::Acted(action, outcome) => {
                 self.metrics.note_actuator_action(action.label(), outcome.label());
