@@ -30,6 +30,11 @@ fn a_node_that_is_gone_and_one_that_stands_still() {
 }
 
 #[test]
+fn what_is_lost_and_what_comes_twice() {
+    holds(Faults { losses: 1, duplicates: 1, ..Faults::default() });
+}
+
+#[test]
 fn an_acknowledgement_before_the_copy_is_found() {
     is_found(Mistake::AckBeforeCopy, Faults { crashes: 1, ..Faults::default() }, Invariant::I4);
 }
