@@ -35,11 +35,13 @@ pub enum Bug {
     WorstCopyChosen,
     /// A slot is not given back when its session is over.
     SlotLeaked,
+    /// An owner that hears of the next one lets go of all that it had.
+    FencedOwnerForgets,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AckBeforeReplica,
         Self::PublishBeforeCommit,
         Self::NoEpochCheck,
@@ -54,6 +56,7 @@ impl Bug {
         Self::CopyWithoutEntries,
         Self::WorstCopyChosen,
         Self::SlotLeaked,
+        Self::FencedOwnerForgets,
     ];
 
     /// The word for it.
@@ -74,6 +77,7 @@ impl Bug {
             Self::CopyWithoutEntries => "copy-without-entries",
             Self::WorstCopyChosen => "worst-copy-chosen",
             Self::SlotLeaked => "slot-leaked",
+            Self::FencedOwnerForgets => "fenced-owner-forgets",
         }
     }
 }

@@ -11,7 +11,7 @@ use starling_core::session::SessionEvent;
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, NodeName, Segment, SessionId, SourceOffset};
 
-use crate::parts::Message;
+use crate::parts::{Copy, Message};
 use crate::state::{Invariant, Link, Node, State, ToKeeper, ToOwner, name, number};
 
 const COPIES: ReplicationConfig = ReplicationConfig {
@@ -94,7 +94,12 @@ impl State {
                     self.check_release(node, id, SourceOffset(0), through.next());
                     self.push_finals(node, id);
                 }
-                ReplicationAction::Fence { .. } => self.drive(node, id, SessionEvent::Superseded),
+                ReplicationAction::Fence { .. } => {
+                    if let Some(copy) = self.owner(node, id).and_then(|owner| owner.as_copy(id)) {
+                        self.offer(node, id, Copy::new(copy));
+                    }
+                    self.drive(node, id, SessionEvent::Superseded);
+                }
             }
         }
     }

@@ -59,6 +59,11 @@ impl State {
                         self.install(node, session, copy);
                     }
                 }
+                KeeperAction::Adopt { session } => {
+                    if let Some(copy) = self.node(node).offered.take() {
+                        self.install(node, session, copy);
+                    }
+                }
                 KeeperAction::DropFill { stream } => {
                     if let Some(filling) = self.node(node).streams.get_mut(&stream) {
                         filling.copy = None;
@@ -195,11 +200,12 @@ impl State {
         }
     }
 
-    /// A session of this node's was handed over.
-    pub(crate) fn adopt(&mut self, node: Node, session: SessionId, copy: Copy) {
+    /// A session of this node's goes on elsewhere; this is what it was.
+    pub(crate) fn offer(&mut self, node: Node, session: SessionId, copy: Copy) {
         let shape = shape(&copy);
-        self.install(node, session, copy);
-        self.keep(node, session, KeeperEvent::Adopted { session, shape });
+        self.node(node).offered = Some(copy);
+        self.keep(node, session, KeeperEvent::Offered { session, shape });
+        self.node(node).offered = None;
     }
 
     /// The node is asked to obey an epoch from now on.

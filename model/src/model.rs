@@ -117,6 +117,7 @@ pub(crate) fn peer() -> Peer {
         last_stream: 0,
         owners: BTreeMap::new(),
         takeovers: BTreeMap::new(),
+        offered: None,
     }
 }
 

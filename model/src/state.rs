@@ -230,6 +230,8 @@ pub(crate) struct Peer {
     pub(crate) last_stream: u64,
     pub(crate) owners: BTreeMap<SessionId, Owner>,
     pub(crate) takeovers: BTreeMap<SessionId, Takeover>,
+    /// What the event is of that the keeper handles.
+    pub(crate) offered: Option<Copy>,
 }
 
 /// A stream from an owner, at its keeper.

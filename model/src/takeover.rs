@@ -103,7 +103,7 @@ impl State {
             let copy = owner.as_copy(session);
             self.drive(node, session, SessionEvent::Superseded);
             if let Some(copy) = copy {
-                self.adopt(node, session, Copy::new(copy));
+                self.offer(node, session, Copy::new(copy));
             }
         }
         self.promote(node, session, epoch)
@@ -174,7 +174,7 @@ impl State {
                 if self.nodes[node].owners.contains_key(&session) {
                     self.attach(node, session, opener);
                 } else {
-                    let held = |(_, answer): &(&Node, &Answer)| matches!(answer, Answer::Held(_));
+                    let held = |(_, answer): &(&Node, &Answer)| !matches!(answer, Answer::NotHeld);
                     let others = nodes[1..].iter().zip(&answers[1..]);
                     let holders = others.filter(held).map(|(&node, _)| node).collect();
                     self.go_on(node, session, opener, copy.get().clone(), skip_to, holders);

@@ -35,6 +35,11 @@ fn what_is_lost_and_what_comes_twice() {
 }
 
 #[test]
+fn a_connection_that_is_lost_and_a_node_that_is_gone() {
+    holds(Faults { losses: 1, crashes: 1, ..Faults::default() });
+}
+
+#[test]
 fn an_acknowledgement_before_the_copy_is_found() {
     is_found(Mistake::AckBeforeCopy, Faults { crashes: 1, ..Faults::default() }, Invariant::I4);
 }

@@ -14,7 +14,8 @@ const FIRST_FAULT_MS: u64 = 600;
 /// Faults begin before this: most clients still speak.
 const LAST_FAULT_MS: u64 = 11_000;
 
-/// One seed of so many has a crowd of clients, one faults that follow from a request of a client's, and one such as make copies differ.
+/// One seed of so many has a crowd of clients, one faults that follow from a request of a client's, one such as make copies differ,
+/// and one the loss of a node just after a session went there.
 const CROWDED: u64 = 8;
 
 /// Blocks of audio that clients hold to send again: a minute's, as the SDK does.
@@ -106,6 +107,7 @@ impl Plan {
         plan.ask_for_finals(&mut Rng::new(seed, 5));
         let mut rng = Rng::new(seed, 6);
         let chain = match seed % CROWDED {
+            1 if only.is_none() => plan.follow(&mut rng),
             3 if only.is_none() => plan.chase(&mut rng),
             5 if only.is_none() => plan.part(&mut rng),
             _ => None,

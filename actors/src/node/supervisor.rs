@@ -415,7 +415,7 @@ impl SupervisorState {
             let (hand_over, copy) = oneshot::channel();
             let _ = owner.cast(SessionMessage::Relinquish { epoch, reply: hand_over });
             match tokio::time::timeout(HAND_OVER, copy).await {
-                Ok(Ok(Ok(copy))) => drop(keeper.cast(KeeperMessage::Adopt(copy))),
+                Ok(Ok(Ok(copy))) => drop(keeper.cast(KeeperMessage::Offer(copy))),
                 Ok(Ok(Err(epoch))) => {
                     let _ = reply.send(ReplicaReply::Fenced { epoch });
                     return;

@@ -127,8 +127,8 @@ pub(crate) enum KeeperMessage {
     Status(SessionId, RpcReplyPort<ReplicaReply>),
     /// All that is known of others' sessions.
     Known(RpcReplyPort<Vec<KeptCopy>>),
-    /// A session of this node's was handed over.
-    Adopt(Box<SessionCopy>),
+    /// A session of this node's goes on elsewhere; this is what it was.
+    Offer(Box<SessionCopy>),
     /// The copy, for this node itself to go on with.
     Take(SessionId, Epoch, RpcReplyPort<Option<SessionCopy>>),
     TimedOut,
@@ -150,6 +150,8 @@ pub(crate) struct KeeperState {
     tracing: Tracing,
     /// Who is being promoted: the answer to the event that is handled.
     answer: Option<PromoteAnswer>,
+    /// The copy that the event is of that is handled.
+    offered: Option<SessionCopy>,
 }
 
 /// A copy, and what is kept for as long.
@@ -201,6 +203,7 @@ impl Actor for KeeperActor {
             kept: arguments.kept,
             tracing: arguments.tracing,
             answer: None,
+            offered: None,
         };
         state.tell();
         Ok(state)
@@ -247,10 +250,11 @@ impl Actor for KeeperActor {
                 let _ = reply.send(held.map_or(ReplicaReply::NotHeld, ReplicaReply::Held));
             }
             KeeperMessage::Known(reply) => drop(reply.send(state.known())),
-            KeeperMessage::Adopt(copy) => {
+            KeeperMessage::Offer(copy) => {
                 let (session, shape) = (copy.facts().session, shape(&copy));
-                state.keep(session, *copy, None);
-                state.drive(&myself, KeeperEvent::Adopted { session, shape });
+                state.offered = Some(*copy);
+                state.drive(&myself, KeeperEvent::Offered { session, shape });
+                state.offered = None;
             }
             KeeperMessage::Take(session, epoch, reply) => {
                 let copy = state.copy_for(session, epoch).cloned();
@@ -315,6 +319,11 @@ impl KeeperState {
                     }
                     let owner = stream.owner.clone();
                     self.keep(session, copy, Some(owner));
+                }
+            }
+            KeeperAction::Adopt { session } => {
+                if let Some(copy) = self.offered.take() {
+                    self.keep(session, copy, None);
                 }
             }
             KeeperAction::DropFill { stream } => {

@@ -47,7 +47,7 @@ pub(crate) struct TakenOver {
     pub(crate) copy: SessionCopy,
     /// See [`Choice::GoOn`].
     pub(crate) skip_to: Option<(Segment, SourceOffset)>,
-    /// Who holds copies, this node apart: where the session could be found again until it has new ones.
+    /// Who holds copies or may do, this node apart: where the session could be found again until it has new ones.
     pub(crate) holders: Vec<NodeName>,
     /// When its client came.
     pub(crate) since: Timestamp,
@@ -100,7 +100,8 @@ pub(crate) async fn take_over(
             let log = log_span(session, copy.facts().trace.as_ref());
             let (segment, audio) = (copy.next_segment().0, copy.audio_end().0);
             info!(parent: &log, %epoch, %from, segment, audio, "a session goes on here");
-            let held = |(_, answer): &(&NodeName, &Answer)| matches!(answer, Answer::Held(_));
+            // Who has not answered may have what its session there left when it heard of this one.
+            let held = |(_, answer): &(&NodeName, &Answer)| !matches!(answer, Answer::NotHeld);
             let holders = nodes.iter().zip(&answers[1..]).filter(held).map(|(node, _)| node.clone());
             let handed_over = !by_id && *from == token.owner && *from != copies.own;
             let (holders, from) = (holders.collect(), from.clone());

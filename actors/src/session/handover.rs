@@ -17,6 +17,7 @@ use super::actor::{RestoredSession, SessionMessage, SessionState};
 use super::replication::KeptFinal;
 use crate::clock::unix_now;
 use crate::observe::{Observation, SessionNews, TAKEN_OVER};
+use crate::replica::KeeperMessage;
 use crate::trace::kept_id;
 
 impl SessionState {
@@ -61,6 +62,13 @@ impl SessionState {
         // Without a copy, which would be a fault of this node's, those of the keepers count.
         if let Some(copy) = copy {
             let _ = reply.send(Ok(Box::new(copy)));
+        }
+    }
+
+    /// Leaves all that there is to this node's keeper: whoever speaks for the session now may have no copy yet.
+    pub(super) fn leave_copy(&self) {
+        if let Some(copy) = self.as_copy() {
+            let _ = self.arguments.keeper.cast(KeeperMessage::Offer(Box::new(copy)));
         }
     }
 

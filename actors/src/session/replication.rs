@@ -235,6 +235,7 @@ impl SessionState {
                 ReplicationAction::ReleaseFinals { .. } => self.push_finals(),
                 ReplicationAction::Fence { epoch } => {
                     info!(session = %self.arguments.request.session, %epoch, "another node speaks for the session");
+                    self.leave_copy();
                     self.drive(myself, Event::Superseded);
                 }
             }

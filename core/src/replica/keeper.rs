@@ -3,215 +3,18 @@
 //! The copies themselves stand beside the machine; here are their shapes. A copy that is being filled does not take the
 //! place of an older one before it is whole.
 
+mod messages;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use starling_protocol::control::CopySummary;
-use starling_protocol::replica::View;
-use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::{Epoch, SessionId};
 
-use super::copy::SessionCopy;
+pub use self::messages::{
+    CutReason, KeeperAction, KeeperConfig, KeeperEvent, PromoteAnswer, Refusal, Shape, StreamId,
+};
 use crate::Timestamp;
 use crate::sabotage::{Bug, is};
-
-/// How much is kept, and how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeeperConfig {
-    /// Bytes of all copies together.
-    pub max_bytes: u64,
-    /// Sessions, those counted of which only an epoch is remembered.
-    pub max_sessions: usize,
-    /// How long an epoch is remembered when there is no copy any more: longer than a message of an owner that nobody obeys
-    /// can be on its way.
-    pub remember: Duration,
-}
-
-/// A stream from an owner, unique within a node's run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub u64);
-
-/// What a copy is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// The highest epoch that it was told of.
-    pub epoch: Epoch,
-    /// The set that it belongs to.
-    pub view: View,
-    /// The first segment that is not committed.
-    pub next_segment: Segment,
-    /// The end of its audio.
-    pub audio_end: SourceOffset,
-    /// What it takes.
-    pub bytes: u64,
-    /// Whether it can be gone on from.
-    pub whole: bool,
-    /// How long it is to be kept when its owner is gone.
-    pub keep: Duration,
-}
-
-impl Shape {
-    /// That of a copy, to be kept for so long when its owner is gone.
-    #[must_use]
-    pub fn of(copy: &SessionCopy, keep: Duration) -> Self {
-        Self {
-            epoch: copy.epoch(),
-            view: copy.view(),
-            next_segment: copy.next_segment(),
-            audio_end: copy.audio_end(),
-            bytes: copy.bytes() as u64,
-            whole: copy.is_whole(),
-            keep,
-        }
-    }
-}
-
-/// Something happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeeperEvent {
-    /// An owner wants a copy to be kept.
-    Opened {
-        /// The stream.
-        stream: StreamId,
-        /// Whose.
-        session: SessionId,
-        /// The owner's epoch.
-        epoch: Epoch,
-    },
-    /// A message of the owner's was applied, and the copy is like this now. Only while [`KeeperMachine::obeys`].
-    Applied {
-        /// The stream.
-        stream: StreamId,
-        /// What it was applied to.
-        shape: Shape,
-        /// Whether it was the last: the session is over.
-        over: bool,
-    },
-    /// A message of the owner's can't be applied.
-    Unfit {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// The stream is gone.
-    Closed {
-        /// Which.
-        stream: StreamId,
-    },
-    /// A session that lived on this node was handed over to a higher epoch; its own copy is kept like any other.
-    Adopted {
-        /// Whose.
-        session: SessionId,
-        /// Its copy.
-        shape: Shape,
-    },
-    /// Somebody wants to go on with the session.
-    Promote {
-        /// Which.
-        session: SessionId,
-        /// As this.
-        epoch: Epoch,
-    },
-    /// `next_timeout` has come.
-    TimedOut,
-}
-
-/// Why a stream is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// A higher epoch is obeyed.
-    Fenced {
-        /// Which.
-        epoch: Epoch,
-    },
-    /// There is no room.
-    Full,
-}
-
-/// Why a stream is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CutReason {
-    /// A higher epoch is obeyed from now on.
-    Fenced {
-        /// Which.
-        epoch: Epoch,
-    },
-    /// There is no more room.
-    Full,
-    /// What was said does not fit.
-    Unfit,
-    /// The same owner has opened another.
-    Replaced,
-    /// The session is over.
-    Over,
-}
-
-/// The answer to who wants to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PromoteAnswer {
-    /// It is obeyed from now on.
-    Promoted(CopySummary),
-    /// It is obeyed from now on, but there is nothing here.
-    NotHeld,
-    /// An epoch as high is obeyed already; nothing has changed.
-    Fenced {
-        /// Which.
-        epoch: Epoch,
-    },
-}
-
-/// Something is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeeperAction {
-    /// Take the stream; what comes on it fills a new copy.
-    Accept {
-        /// Which.
-        stream: StreamId,
-    },
-    /// Don't.
-    Refuse {
-        /// Which.
-        stream: StreamId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// Tell the owner that the message that was just applied is.
-    Confirm {
-        /// On which stream.
-        stream: StreamId,
-    },
-    /// The copy that the stream has filled takes the place of the session's older one.
-    Install {
-        /// Which stream.
-        stream: StreamId,
-        /// Whose copy.
-        session: SessionId,
-    },
-    /// Let go of what the stream was filling, if it is not installed.
-    DropFill {
-        /// Which stream.
-        stream: StreamId,
-    },
-    /// The session's copy has run out, and nobody asked for it: its owner is gone, and its client has not come back.
-    RanOut {
-        /// Whose.
-        session: SessionId,
-        /// What it was like.
-        held: CopySummary,
-    },
-    /// Let go of the session's copy.
-    DropCopy {
-        /// Whose.
-        session: SessionId,
-    },
-    /// End the stream, and say why.
-    Cut {
-        /// Which.
-        stream: StreamId,
-        /// Why.
-        reason: CutReason,
-    },
-    /// Answer who wants to go on.
-    Answer(PromoteAnswer),
-}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -230,6 +33,8 @@ struct Kept {
     /// What the stream is filling, until that is whole.
     filling: Option<Shape>,
     copy: Option<Shape>,
+    /// The session has ended.
+    over: bool,
     /// When all of this is forgotten, while no owner writes.
     expires: Timestamp,
 }
@@ -254,7 +59,7 @@ impl KeeperMachine {
             KeeperEvent::Applied { stream, shape, over } => self.applied(now, stream, shape, over, out),
             KeeperEvent::Unfit { stream } => self.cut(now, stream, CutReason::Unfit, out),
             KeeperEvent::Closed { stream } => drop(self.let_go(now, stream, out)),
-            KeeperEvent::Adopted { session, shape } => self.adopted(now, session, shape, out),
+            KeeperEvent::Offered { session, shape } => self.offered(now, session, shape, out),
             KeeperEvent::Promote { session, epoch } => self.promote(now, session, epoch, out),
             KeeperEvent::TimedOut => self.expire(now, out),
         }
@@ -384,6 +189,7 @@ impl KeeperMachine {
         if over {
             // The copy goes; that the session is over stays, so that nobody fills it again from what is old.
             let had = kept.copy.take().is_some();
+            kept.over = true;
             self.cut(now, stream, CutReason::Over, out);
             if had {
                 out.push(KeeperAction::DropCopy { session });
@@ -416,13 +222,22 @@ impl KeeperMachine {
         out.push(KeeperAction::Confirm { stream });
     }
 
-    fn adopted(&mut self, now: Timestamp, session: SessionId, shape: Shape, out: &mut Vec<KeeperAction>) {
-        if !self.make_room(session) || self.free() < shape.bytes {
-            return out.push(KeeperAction::DropCopy { session });
+    fn offered(&mut self, now: Timestamp, session: SessionId, shape: Shape, out: &mut Vec<KeeperAction>) {
+        let kept = self.sessions.get(&session);
+        let held = kept.and_then(|kept| kept.copy);
+        // The next owner may have made its copy here by now: that one is better, and what comes on its stream fits no other.
+        let written = kept.is_some_and(|kept| kept.stream.is_some() && kept.filling.is_none());
+        let better = held.is_some_and(|held| written || summary(&held) >= summary(&shape));
+        let over = kept.is_some_and(|kept| kept.over);
+        let free = self.free() + held.map_or(0, |held| held.bytes);
+        if over || better || is(Bug::FencedOwnerForgets) || free < shape.bytes || !self.make_room(session) {
+            return;
         }
         let kept = self.known(now, session);
+        kept.epoch = kept.epoch.max(shape.epoch);
         kept.copy = Some(shape);
         kept.expires = now.plus(shape.keep);
+        out.push(KeeperAction::Adopt { session });
     }
 
     fn promote(&mut self, now: Timestamp, session: SessionId, epoch: Epoch, out: &mut Vec<KeeperAction>) {
@@ -447,7 +262,7 @@ impl KeeperMachine {
 
     fn known(&mut self, now: Timestamp, session: SessionId) -> &mut Kept {
         let expires = now.plus(self.config.remember);
-        let unknown = Kept { epoch: Epoch(0), stream: None, filling: None, copy: None, expires };
+        let unknown = Kept { epoch: Epoch(0), stream: None, filling: None, copy: None, over: false, expires };
         self.sessions.entry(session).or_insert(unknown)
     }
 

@@ -13,6 +13,12 @@ const ON_ITS_WAY_MS: u64 = 20;
 /// not reach costs it two seconds.
 const UNTIL_A_GAP_MS: u64 = 14_000;
 
+/// When a client that hears nothing goes elsewhere, after the last that it heard.
+const NOTICED_MS: u64 = 2_950;
+
+/// Blocks of an utterance that is not over before a client has noticed that it is heard no more.
+const LONG_BLOCKS: u32 = 60;
+
 /// Blocks of audio that a client with a small memory holds: less than a long utterance.
 const SMALL_RING_BLOCKS: u64 = 8;
 
@@ -61,6 +67,22 @@ impl Plan {
         apart.other = Some(Place::Client(index));
         self.one_copy();
         Some(vec![cut, apart, crash])
+    }
+
+    /// A client does not reach its owner any more and goes on elsewhere; then the node is lost that it went to, about when that
+    /// one makes a copy of its own. The client holds little of what it said, and the first owner had all of it.
+    pub(super) fn follow(&mut self, rng: &mut Rng) -> Option<Vec<Fault>> {
+        let index = self.any_native(rng)?;
+        let client = &mut self.clients[index];
+        client.ring_blocks = SMALL_RING_BLOCKS;
+        client.utterances.iter_mut().for_each(|(words, _)| *words = (*words).max(LONG_BLOCKS));
+        let from = client.start_ms + rng.between(1_500, 3_000);
+        let (owner, next, _) = self.parts(index, rng);
+        let mut cut = fault(Kind::Cut, owner, from, UNTIL_A_GAP_MS);
+        cut.other = Some(Place::Client(index));
+        let lost_at = from + NOTICED_MS + rng.below(250);
+        self.one_copy();
+        Some(vec![cut, fault(Kind::Crash, next, lost_at, rng.between(2_000, 4_000))])
     }
 
     fn any_native(&self, rng: &mut Rng) -> Option<usize> {

@@ -99,6 +99,34 @@ fn a_promise_is_kept_without_a_copy_until_it_is_forgotten() {
 }
 
 #[test]
+fn what_an_owner_leaves_is_kept_until_there_is_better() {
+    let offered = |bytes| KeeperEvent::Offered { session: session(), shape: whole(bytes) };
+    let adopt = KeeperAction::Adopt { session: session() };
+    let mut machine = KeeperMachine::new(keeper_config());
+    assert_eq!(handle(&mut machine, at(0), offered(100)), [adopt]);
+    assert_eq!(handle(&mut machine, at(0), offered(50)), [], "what is here is better");
+    let promoted = handle(&mut machine, at(1), KeeperEvent::Promote { session: session(), epoch: Epoch(2) });
+    assert!(matches!(promoted[..], [KeeperAction::Answer(PromoteAnswer::Promoted(_))]), "{promoted:?}");
+    assert_eq!(handle(&mut machine, at(1), opened(1)).len(), 1, "and who is behind is refused");
+    assert!(!machine.obeys(STREAM));
+
+    // The next owner fills a copy here while the last one still speaks.
+    let mut machine = KeeperMachine::new(keeper_config());
+    handle(&mut machine, at(0), opened(2));
+    let filling = Shape { epoch: Epoch(2), whole: false, ..whole(20) };
+    handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filling, over: false });
+    assert_eq!(handle(&mut machine, at(0), offered(100)), [adopt], "it may never become whole");
+    assert_eq!(machine.obeyed(session()), Some(Epoch(2)));
+    let filled = Shape { whole: true, ..filling };
+    let out = handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filled, over: false });
+    assert_eq!(out[0], KeeperAction::Install { stream: STREAM, session: session() });
+    assert_eq!(handle(&mut machine, at(0), offered(100)), [], "the next owner's is whole");
+    handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filled, over: true });
+    assert_eq!(handle(&mut machine, at(0), offered(100)), [], "nobody goes on with what is over");
+    assert_eq!(machine.copies(), 0);
+}
+
+#[test]
 fn a_copy_outlives_its_owner_for_a_while() {
     let mut machine = keeping();
     assert_eq!(machine.next_timeout(), None, "not while the owner writes");

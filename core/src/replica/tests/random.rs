@@ -23,7 +23,7 @@ enum Move {
     Apply { stream: u8, bytes: u64, whole: bool, over: bool, raise: u64 },
     Unfit(u8),
     Close(u8),
-    Adopt { session: u8, bytes: u64, epoch: u64 },
+    Offer { session: u8, bytes: u64, epoch: u64 },
     Promote { session: u8, epoch: u64 },
     Wait(u64),
 }
@@ -36,7 +36,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         ),
         1 => any::<u8>().prop_map(Move::Unfit),
         2 => any::<u8>().prop_map(Move::Close),
-        1 => (0u8..5, 0u64..600, 1u64..6).prop_map(|(session, bytes, epoch)| Move::Adopt { session, bytes, epoch }),
+        1 => (0u8..5, 0u64..600, 1u64..6).prop_map(|(session, bytes, epoch)| Move::Offer { session, bytes, epoch }),
         3 => (0u8..5, 1u64..8).prop_map(|(session, epoch)| Move::Promote { session, epoch }),
         2 => (0u64..100).prop_map(Move::Wait),
     ];
@@ -113,13 +113,15 @@ proptest! {
                     machine.handle(now, KeeperEvent::Closed { stream }, &mut out);
                     streams.remove(&stream);
                 }
-                Move::Adopt { session, bytes, epoch } => {
-                    // A session that lives here is kept by others.
-                    if streams.values().any(|(of, _)| *of == session) {
-                        continue;
-                    }
-                    machine.handle(now, KeeperEvent::Adopted { session: id(session), shape: shape(epoch, bytes, true) }, &mut out);
-                    forgets = true;
+                Move::Offer { session, bytes, epoch } => {
+                    let (before, offered) = (machine.held(id(session)), shape(epoch, bytes, true));
+                    machine.handle(now, KeeperEvent::Offered { session: id(session), shape: offered }, &mut out);
+                    let after = machine.held(id(session));
+                    prop_assert!(after >= before, "a copy made way for a worse one: {:?}, {:?}", before, after);
+                    let adopted = out.contains(&KeeperAction::Adopt { session: id(session) });
+                    prop_assert_eq!(adopted, after != before, "what is kept is what is told of");
+                    // One of which only an epoch was left may have made room.
+                    forgets = promised[usize::from(session)].is_none();
                 }
                 Move::Promote { session, epoch } => {
                     machine.handle(now, KeeperEvent::Promote { session: id(session), epoch: Epoch(epoch) }, &mut out);
