@@ -11,6 +11,7 @@ use starling_core::session::SessionEvent;
 use starling_protocol::replica::View;
 use starling_protocol::{Epoch, NodeName, Segment, SessionId, SourceOffset};
 
+use crate::model::Mistake;
 use crate::parts::{Copy, Message};
 use crate::state::{Invariant, Link, Node, State, ToKeeper, ToOwner, name, number};
 
@@ -95,7 +96,8 @@ impl State {
                     self.push_finals(node, id);
                 }
                 ReplicationAction::Fence { .. } => {
-                    if let Some(copy) = self.owner(node, id).and_then(|owner| owner.as_copy(id)) {
+                    let left = self.owner(node, id).and_then(|owner| owner.as_copy(id));
+                    if let Some(copy) = left.filter(|_| self.mistake != Some(Mistake::FencedOwnerForgets)) {
                         self.offer(node, id, Copy::new(copy));
                     }
                     self.drive(node, id, SessionEvent::Superseded);

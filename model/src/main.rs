@@ -30,6 +30,7 @@ fn set(cluster: &mut Cluster, argument: &str) -> Result<(), String> {
     let faults = &mut cluster.faults;
     let count = match name {
         "losses" => &mut faults.losses,
+        "hangups" => &mut faults.hangups,
         "duplicates" => &mut faults.duplicates,
         "crashes" => &mut faults.crashes,
         "pauses" => &mut faults.pauses,
@@ -39,7 +40,7 @@ fn set(cluster: &mut Cluster, argument: &str) -> Result<(), String> {
             cluster.mistake = Some(known.ok_or_else(|| format!("one of {:?}", Mistake::ALL))?);
             return Ok(());
         }
-        _ => return Err("losses, duplicates, crashes, pauses, early_timers or mistake".into()),
+        _ => return Err("losses, hangups, duplicates, crashes, pauses, early_timers or mistake".into()),
     };
     *count = value.parse().map_err(|_| "a small number")?;
     Ok(())

@@ -34,11 +34,13 @@ pub enum Mistake {
     LongestCopyWins,
     /// A node that stood still goes on as if nothing had happened.
     PauseUnnoticed,
+    /// An owner that hears of the next one lets go of all that it had.
+    FencedOwnerForgets,
 }
 
 impl Mistake {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeCopy,
         Self::DurableAtOnce,
         Self::NoEpochCheck,
@@ -46,6 +48,7 @@ impl Mistake {
         Self::PromiseForgotten,
         Self::LongestCopyWins,
         Self::PauseUnnoticed,
+        Self::FencedOwnerForgets,
     ];
 }
 

@@ -41,6 +41,8 @@ pub(crate) fn address(node: Node) -> String {
 pub struct Faults {
     /// Connections, streams between nodes, questions and answers that are lost.
     pub losses: u8,
+    /// Connections of the client's that are lost, and nothing else.
+    pub hangups: u8,
     /// Questions that arrive a second time, at any later moment.
     pub duplicates: u8,
     /// Nodes that are gone for good.

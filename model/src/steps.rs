@@ -99,11 +99,13 @@ impl State {
 
     fn faults(&self, steps: &mut Vec<Step>) {
         // When the client has all, nothing can go wrong that anybody would notice, but for what is left behind.
-        let Faults { losses, duplicates, crashes, pauses, early_timers } = self.faults;
-        if losses > 0 {
+        let Faults { losses, hangups, duplicates, crashes, pauses, early_timers } = self.faults;
+        if losses + hangups > 0 {
             let present =
                 self.client.conn.filter(|id| self.net.conns.get(id).is_some_and(|conn| !conn.broken));
             steps.extend(present.map(Step::ConnBreaks));
+        }
+        if losses > 0 {
             let links = self.net.links.iter().filter(|(_, link)| link.owner_listens && link.keeper_listens);
             steps.extend(links.map(|(&id, _)| Step::LinkBreaks(id)));
             let asks = self.net.asks.iter().filter(|(_, ask)| ask.awaited);
@@ -238,6 +240,7 @@ impl State {
     pub(crate) fn spend(&mut self, step: Step) {
         let faults = &mut self.faults;
         let spent = match step {
+            Step::ConnBreaks(_) if faults.hangups > 0 => &mut faults.hangups,
             Step::ConnBreaks(_) | Step::LinkBreaks(_) | Step::Lost(_) => &mut faults.losses,
             Step::Twice(_) => &mut faults.duplicates,
             Step::Crashes(_) => &mut faults.crashes,

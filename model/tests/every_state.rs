@@ -36,7 +36,7 @@ fn what_is_lost_and_what_comes_twice() {
 
 #[test]
 fn a_connection_that_is_lost_and_a_node_that_is_gone() {
-    holds(Faults { losses: 1, crashes: 1, ..Faults::default() });
+    holds(Faults { hangups: 1, crashes: 1, ..Faults::default() });
 }
 
 #[test]
@@ -56,4 +56,10 @@ fn an_end_that_is_forgotten_is_found() {
         Faults { crashes: 1, pauses: 1, ..Faults::default() },
         Invariant::I5,
     );
+}
+
+#[test]
+fn an_owner_that_leaves_nothing_behind_is_found() {
+    let faults = Faults { hangups: 1, crashes: 1, ..Faults::default() };
+    is_found(Mistake::FencedOwnerForgets, faults, Invariant::I4);
 }

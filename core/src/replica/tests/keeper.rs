@@ -118,7 +118,8 @@ fn what_an_owner_leaves_is_kept_until_there_is_better() {
     assert_eq!(handle(&mut machine, at(0), offered(100)), [adopt], "it may never become whole");
     assert_eq!(machine.obeyed(session()), Some(Epoch(2)));
     let filled = Shape { whole: true, ..filling };
-    let out = handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filled, over: false });
+    let out =
+        handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filled, over: false });
     assert_eq!(out[0], KeeperAction::Install { stream: STREAM, session: session() });
     assert_eq!(handle(&mut machine, at(0), offered(100)), [], "the next owner's is whole");
     handle(&mut machine, at(0), KeeperEvent::Applied { stream: STREAM, shape: filled, over: true });
