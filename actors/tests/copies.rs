@@ -297,6 +297,33 @@ async fn a_living_owner_hands_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_last_owner_had_outlives_the_next_one() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    for back_at_first in [true, false] {
+        let cluster = Cluster::start(&["a", "b", "c"]).await;
+        let old = cluster.node("a");
+        let mut caller = Caller::open(&old, &audio).await;
+        caller.speak(Duration::from_millis(2_500)).await;
+        let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+        let other = if keeper == "b" { "c" } else { "b" };
+        let acked = caller.acked;
+        // The client lost its connection, and its owner lives. The next one finds nobody for a copy of its own.
+        cluster.net.cut(&keeper, other);
+        cluster.hide("a");
+        caller.resume_on(&cluster.node(&keeper)).await.expect("goes on");
+        until("the owner hears of the next one", async || old.status().await.sessions == 0).await;
+        cluster.show("a", old.clone());
+        cluster.kill(&keeper);
+        let heir = if back_at_first { old } else { cluster.node(other) };
+        caller.resume_on(&heir).await.expect("goes on");
+        assert!(caller.sent as u64 / 2 >= acked, "I4: what was acknowledged is there");
+        assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+        until("I10: copies go with their session", async || cluster.copies().await == 0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_is_lost_is_made_anew_and_one_that_cannot_be_is_said() {
     let audio = speech(8, 12);
     let wanted = calm(&audio).await;

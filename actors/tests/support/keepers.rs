@@ -117,6 +117,16 @@ impl Cluster {
         handles.keys().for_each(|other| self.net.cut(node, other.as_str()));
     }
 
+    /// The others ask nothing of the node and have nothing kept there; what is open stays so.
+    pub fn hide(&self, node: &str) -> NodeHandle {
+        self.handles.lock().expect("no panic").remove(&name(node)).expect("is there")
+    }
+
+    /// They do again.
+    pub fn show(&self, node: &str, handle: NodeHandle) {
+        self.handles.lock().expect("no panic").insert(name(node), handle);
+    }
+
     pub async fn copies(&self) -> usize {
         let handles: Vec<NodeHandle> = self.handles.lock().expect("no panic").values().cloned().collect();
         let mut copies = 0;
