@@ -35,12 +35,16 @@ fn set(cluster: &mut Cluster, argument: &str) -> Result<(), String> {
         "crashes" => &mut faults.crashes,
         "pauses" => &mut faults.pauses,
         "early_timers" => &mut faults.early_timers,
+        "steps" => {
+            cluster.most_steps = Some(value.parse().map_err(|_| "a number")?);
+            return Ok(());
+        }
         "mistake" => {
             let known = Mistake::ALL.into_iter().find(|mistake| format!("{mistake:?}") == value);
             cluster.mistake = Some(known.ok_or_else(|| format!("one of {:?}", Mistake::ALL))?);
             return Ok(());
         }
-        _ => return Err("losses, hangups, duplicates, crashes, pauses, early_timers or mistake".into()),
+        _ => return Err("losses, hangups, duplicates, crashes, pauses, early_timers, steps or mistake".into()),
     };
     *count = value.parse().map_err(|_| "a small number")?;
     Ok(())

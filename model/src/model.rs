@@ -62,6 +62,8 @@ pub struct Cluster {
     pub faults: Faults,
     /// What is done wrong.
     pub mistake: Option<Mistake>,
+    /// How many steps are looked ahead; all when nothing is said.
+    pub most_steps: Option<usize>,
 }
 
 /// Something happens.

@@ -42,12 +42,16 @@ impl fmt::Display for Counterexample {
 }
 
 impl Cluster {
-    /// Goes through all states that can be reached; when something does not hold, only as far as that takes.
+    /// Goes through all states that can be reached; when something does not hold, only as far as that takes, and never beyond
+    /// the steps that are looked ahead.
     #[must_use]
     pub fn search(self) -> Found {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let checker =
-            self.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let mut checker = self.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
+        if let Some(steps) = self.most_steps {
+            checker = checker.target_max_depth(steps);
+        }
+        let checker = checker.spawn_bfs().join();
         let (states, depth) = (checker.unique_state_count(), checker.max_depth());
         let mut found = Found { states, depth, can_end: false, counterexamples: Vec::new() };
         for (name, path) in checker.discoveries() {
