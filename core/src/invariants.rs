@@ -1,7 +1,7 @@
 //! The properties that hold whatever happens, as checks that tests, simulation and debug builds share.
 //!
-//! Named as in ARCHITECTURE.md: I1 finals are contiguous, I2 one content per segment and delivered once, I3 in order,
-//! I6 memory within its caps. Those that need more than one session or node are checked where these are driven.
+//! Named as in ARCHITECTURE.md: I1 finals are contiguous, I2 one content per segment and delivered once, I3 in order. The others
+//! are checked by the machines they are of (`check`), or where more than one session or node is driven.
 
 use starling_protocol::{Segment, SourceOffset};
 use thiserror::Error;

@@ -44,7 +44,9 @@ fn set(cluster: &mut Cluster, argument: &str) -> Result<(), String> {
             cluster.mistake = Some(known.ok_or_else(|| format!("one of {:?}", Mistake::ALL))?);
             return Ok(());
         }
-        _ => return Err("losses, hangups, duplicates, crashes, pauses, early_timers, steps or mistake".into()),
+        _ => {
+            return Err("losses, hangups, duplicates, crashes, pauses, early_timers, steps or mistake".into());
+        }
     };
     *count = value.parse().map_err(|_| "a small number")?;
     Ok(())

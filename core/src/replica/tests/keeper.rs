@@ -235,6 +235,13 @@ fn a_copy_takes_nothing_that_does_not_adjoin() {
     let mut asked = copy.clone();
     asked.apply(ToReplica::Entry { at: DecodeOffset(5), kind: EntryKind::Finalize }).expect("fits");
     assert_eq!(asked.apply(commit(0, 0, 10)), Err(Unfit("a commit passes an entry")));
+    let behind = CopyStart { next_segment: Segment(2), ..copy.start().clone() };
+    let mut behind = SessionCopy::begin(behind);
+    assert_eq!(
+        behind.apply(commit(2, 0, 10)),
+        Err(Unfit("a commit comes before the finals that were there")),
+        "finals would be out of order"
+    );
     copy.apply(commit(0, 0, 10)).expect("fits");
     assert_eq!((copy.next_segment(), copy.audio_end()), (Segment(1), SourceOffset(32)));
     copy.apply(ToReplica::Over).expect("fits");
