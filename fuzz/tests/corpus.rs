@@ -136,6 +136,10 @@ fn every_reader_has_a_test_a_corpus_and_a_program() {
             manifest.contains(&format!("path = \"src/{name}.rs\"")),
             "{name} is not in targets/Cargo.toml"
         );
+        // The programs are built where libFuzzer is; here it is enough that there is nothing in them that could be wrong.
+        let program = fs::read_to_string(root().join(format!("targets/src/{name}.rs"))).expect("a program");
+        let call = format!("libfuzzer_sys::fuzz_target!(|data: &[u8]| starling_fuzz::{name}(data));");
+        assert_eq!(program, format!("#![no_main]\n\n{call}\n"));
     }
 }
 
