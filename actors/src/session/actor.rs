@@ -31,7 +31,7 @@ use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, KeeperHandle, OpenedStream, unknown};
 use crate::task::Timer;
-use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
+use crate::trace::{Arrival, SessionTrace};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -57,7 +57,10 @@ pub(crate) struct SessionArguments {
     pub(crate) restored: Option<Box<RestoredSession>>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) tracing: Tracing,
+    /// Who tells of the session; `None` where nobody wants to know.
+    pub(crate) trace: Option<Box<SessionTrace>>,
+    /// What each line of the log says of it.
+    pub(crate) log: tracing::Span,
 }
 
 /// A connection that speaks for a session from the first.
@@ -221,23 +224,8 @@ impl Actor for SessionActor {
         let mut out = Vec::new();
         let (opener, restored) = (arguments.opener.take(), arguments.restored.take());
         let (now, config) = (arguments.clock.now(), arguments.config);
-        let arrival = restored.as_ref().map(|restored| restored.arrival.clone());
-        let root = arrival.as_ref().and_then(|arrival| arrival.root);
-        let trace = arguments.tracing.clone().map(|tracer| {
-            let request = &arguments.request;
-            let begin = Begin {
-                session: request.session,
-                tenant: &request.tenant,
-                dialect: request.dialect.label(),
-                model: &arguments.model,
-                epoch: opener.as_ref().map_or(request.epoch, |opener| opener.epoch),
-                context: request.trace.as_ref(),
-                arrival,
-            };
-            SessionTrace::begin(tracer, now, begin)
-        });
-        let context = trace.as_ref().map(|trace| trace.context()).or_else(|| arguments.request.trace.clone());
-        let log = log_span(arguments.request.session, context.as_ref());
+        let root = restored.as_ref().and_then(|restored| restored.arrival.root);
+        let (trace, log) = (arguments.trace.take(), arguments.log.clone());
         let machine = match &restored {
             None => SessionMachine::new(now, config, &mut out),
             Some(restored) => {
