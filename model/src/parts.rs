@@ -117,7 +117,7 @@ impl Hash for Message {
 
 fn hash_message(message: &ToReplica, state: &mut DefaultHasher) {
     match message {
-        ToReplica::Audio { from, pcm } => (from, pcm).hash(state),
+        ToReplica::Audio { from, pcm, .. } => (from, pcm).hash(state),
         other => format!("{other:?}").hash(state),
     }
 }
@@ -175,5 +175,6 @@ pub(crate) fn facts(session: SessionId) -> SessionFacts {
         linger_ms: 60_000,
         trace: None,
         root: None,
+        opened_unix_ms: 0,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use starling_core::Timestamp;
@@ -24,7 +25,7 @@ use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
 use super::replication::{KeptFinal, Replication};
 use super::standby::Standbys;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
@@ -79,6 +80,8 @@ pub(crate) struct RestoredSession {
     pub(crate) view: View,
     pub(crate) class: Arc<str>,
     pub(crate) holders: Vec<NodeName>,
+    /// When its first owner began with it, since 1970, if that is known.
+    pub(crate) opened: Option<Duration>,
     pub(crate) arrival: Arrival,
 }
 
@@ -192,6 +195,8 @@ pub(crate) struct SessionState {
     pub(super) trace: Option<Box<SessionTrace>>,
     /// What an owner before this one told of it, for one after it.
     pub(super) root: Option<TraceRoot>,
+    /// When its first owner began with it, since 1970.
+    pub(super) opened: Duration,
     /// What each line of the log says of it.
     pub(super) log: tracing::Span,
 }
@@ -225,6 +230,7 @@ impl Actor for SessionActor {
         let (opener, restored) = (arguments.opener.take(), arguments.restored.take());
         let (now, config) = (arguments.clock.now(), arguments.config);
         let root = restored.as_ref().and_then(|restored| restored.arrival.root);
+        let opened = restored.as_ref().and_then(|restored| restored.opened).unwrap_or_else(unix_now);
         let (trace, log) = (arguments.trace.take(), arguments.log.clone());
         let machine = match &restored {
             None => SessionMachine::new(now, config, &mut out),
@@ -262,6 +268,7 @@ impl Actor for SessionActor {
             timer: None,
             trace,
             root,
+            opened,
             log,
         };
         let _entered = state.log.clone().entered();
