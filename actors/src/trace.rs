@@ -28,6 +28,10 @@ pub(crate) use self::decode::{DecodeTrace, LeaseTrace};
 pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, SessionTrace};
 use crate::clock::unix_now;
 
+/// The target of spans that a node makes of what it does by itself, where that work lives: as `tracing` spans, unlike those of
+/// sessions. Nothing else has it, so that whoever exports them can leave out all others, of libraries above all.
+pub const SPANS: &str = "starling::span";
+
 /// Takes spans. Called on the hot path: it must not block.
 pub trait Tracer: Send + Sync + 'static {
     /// Whether a trace that begins here is kept from its first span on. One that is not is kept from a fault on.

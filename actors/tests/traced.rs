@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, CopyArguments, NodeArguments, NodeHandle, Observation, Observer, OpenRequest, ResumeRequest,
-    SessionEvent, SessionLimits, Span, Tracer, Value,
+    Attachment, CopyArguments, NodeArguments, NodeHandle, Observation, Observer, OpenRequest, ProcessEnd,
+    ResumeRequest, SessionEvent, SessionLimits, Span, Tracer, Value,
 };
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::Resume;
 use starling_protocol::{Epoch, SessionId, SourceOffset};
-use support::client::{bytes, request, scripted_model, speech};
+use support::client::{bytes, request, scripted_model, speech, start};
 use support::fake_host::FakeLauncher;
 use support::keepers::{Cluster, Told};
 use support::lines::Lines;
@@ -183,10 +183,28 @@ async fn the_line_that_a_sessions_actor_failed_names_session_and_trace() {
         let Attachment { mut input, .. } = node.open(request).await.expect("is admitted");
         input.audio(&bytes(&speech(1, 1))[..3_200]).await.expect("is open");
         sleep(Duration::from_secs(1)).await;
-        let line = lines.containing("a session's actor failed; the session is over");
-        let span = serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["span"].take();
-        assert_eq!(span["id"], session.to_string(), "{line}");
-        assert_eq!(span["trace_id"], &CLIENT[3..35], "{line}");
+        let found = lines.containing("a session's actor failed; the session is over");
+        let [line] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(line["span"]["id"], session.to_string(), "{line}");
+        assert_eq!(line["span"]["trace_id"], &CLIENT[3..35], "{line}");
         assert_eq!(node.status().await.sessions, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_start_of_a_decoder_host_is_told_with_its_cause_and_its_end() {
+    let (lines, launcher) = (Lines::default(), FakeLauncher::default());
+    let _gathering = lines.gather();
+    let _node = start(launcher.clone(), scripted_model(1, 4), SessionLimits::default()).await;
+    sleep(Duration::from_secs(1)).await;
+    let cause = |number: usize| lines.spans("host_start").get(number).map(|span| span["cause"].clone());
+    assert_eq!((cause(0), cause(1)), (Some("start".into()), None));
+    launcher.alive().iter().for_each(|host| host.die(ProcessEnd::Signal(9)));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((cause(1), cause(2)), (Some("respawn".into()), None));
+    for span in lines.spans("host_start") {
+        assert_eq!(span["model"], "scripted", "{span}");
+        assert!(span["load_s"].is_number() && span["prewarm_s"].is_number(), "{span}");
+        assert!(span["error.type"].is_null(), "{span}");
     }
 }

@@ -19,6 +19,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 use super::reply::HttpError;
 use super::{GatewayState, deepgram, gstreamer, openai, page};
 use crate::tenants::{Identified, Tenant, TenantSessions};
+use crate::traces::RequestSpan;
 
 /// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
 const SCHEMES: [&str; 2] = ["bearer", "token"];
@@ -65,7 +66,8 @@ impl FromRequestParts<GatewayState> for Admitted {
             // A route that nobody looked at before.
             return Err(ErrorBody::new(ErrorCode::Internal, "the request's key was not looked at").into());
         };
-        let state = GatewayState { trace: trace_of(&parts.headers), ..state.clone() };
+        let request = parts.extensions.get::<RequestSpan>().cloned().unwrap_or_default();
+        let state = GatewayState { trace: trace_of(&parts.headers), request, ..state.clone() };
         Ok(Self(state.of(Arc::clone(tenant))))
     }
 }
@@ -92,7 +94,8 @@ impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
         let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
         let inner = Arc::clone(&self.sessions);
-        let sessions = TenantSessions::new(Arc::clone(&tenant), inner, self.trace.clone(), observer);
+        let told = (self.trace.clone(), self.request.clone());
+        let sessions = TenantSessions::new(Arc::clone(&tenant), inner, told, observer);
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
     }
 
@@ -281,7 +284,7 @@ pub(super) fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 }
 
 /// The trace that a request is part of, as its headers have it.
-fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     trace_context(text("traceparent"), text("tracestate"))
 }

@@ -143,9 +143,7 @@ pub async fn status(program: &Program) -> Option<Value> {
 /// So many sessions that have ended, as a node lists them.
 pub async fn ended(program: &Program, count: usize) -> Vec<Value> {
     poll("the ended sessions", async || {
-        let answer = get(program.http, "/v1/sessions").await?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        let listed: Value = serde_json::from_str(body).ok()?;
+        let listed = json(program.http, "/v1/sessions").await?;
         let over = listed["sessions"].as_array()?.iter().filter(|one| !one["ended_ms"].is_null());
         let over: Vec<Value> = over.cloned().collect();
         (over.len() == count).then_some(over)
