@@ -184,10 +184,10 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
     assert_eq!(attribute(lost[0], "error.type"), "killed");
 }
 
-/// What a node alone does by itself, from its start to its end, and a request that comes to nothing.
+/// What a node alone does by itself, from its start to its end, and a request that comes to nothing, over each protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_does_by_itself_is_told() {
-    for protocol in ["http/protobuf"] {
+async fn what_a_node_does_by_itself_is_told_over_each_protocol() {
+    for protocol in ["http/protobuf", "grpc", "http/json"] {
         let (collector, folder) = (Collector::of(protocol).await, TempDir::new().expect("a folder"));
         let variables = collector.variables("parentbased_always_on");
         let settings = tempfile::NamedTempFile::new().expect("a file");
