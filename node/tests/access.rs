@@ -215,6 +215,16 @@ async fn requests_that_come_to_no_session_are_told_of_as_spans() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_address_is_no_setting() {
+    let node = node(|_| {}).await;
+    let (acme, operator) = (ACME.replace(' ', "%20"), OPERATOR.replace(' ', "%20"));
+    let answer = asked(&node, &format!("POST /v1/transcriptions?words=true&token={acme}"), None).await;
+    assert_eq!((answer.status, &answer.json()["error"]["field"]), (422, &"body".into()), "{}", answer.body);
+    let answer = asked(&node, &format!("POST /v1/cluster/drain?api_key={operator}&node=other"), None).await;
+    assert_eq!(answer.status, 404, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_request_s_trace_is_its_session_s_unless_hello_names_another() {
     const REQUEST: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const HELLO: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
