@@ -168,10 +168,10 @@ pub(crate) fn kept_id(context: &TraceContext) -> Option<String> {
     SpanContext::of(context).filter(|context| context.sampled).and_then(|_| trace_id(context))
 }
 
-/// What each line of the log says that is about a session. In force whatever is logged, so that errors have it too.
+/// What each line of the log says that is about a session, whoever writes it. In force whatever is logged, so that errors have it too.
 pub(crate) fn log_span(session: SessionId, context: Option<&TraceContext>) -> tracing::Span {
     let trace = context.and_then(SpanContext::of).map(|context| tracing::field::display(context.trace));
-    tracing::error_span!("session", id = %session, trace_id = trace)
+    tracing::error_span!(parent: None, "session", id = %session, trace_id = trace)
 }
 
 /// Turns a node's own time into that since 1970, which is read once: a clock that is set meanwhile bends no span.
