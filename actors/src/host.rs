@@ -6,6 +6,7 @@
 mod actor;
 mod launcher;
 mod sentinel;
+mod starting;
 
 pub(crate) use actor::{HostArguments, HostMessage, HostSupervisor};
 pub use launcher::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};

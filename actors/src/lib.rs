@@ -59,4 +59,4 @@ pub use session::{
     Attachment, Dialect, OpenRequest, Ready, ResumeRequest, SessionClosed, SessionEvent, SessionInput,
     SessionOutput,
 };
-pub use trace::{Span, SpanEvent, Tracer, Tracing, Value};
+pub use trace::{SPANS, Span, SpanEvent, Tracer, Tracing, Value};

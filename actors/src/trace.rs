@@ -28,6 +28,10 @@ pub(crate) use self::decode::{DecodeTrace, LeaseTrace};
 pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, SessionTrace};
 use crate::clock::unix_now;
 
+/// The target of spans that a node makes of what it does by itself, where that work lives: as `tracing` spans, unlike those of
+/// sessions. Nothing else has it, so that whoever exports them can leave out all others, of libraries above all.
+pub const SPANS: &str = "starling::span";
+
 /// Takes spans. Called on the hot path: it must not block.
 pub trait Tracer: Send + Sync + 'static {
     /// Whether a trace that begins here is kept from its first span on. One that is not is kept from a fault on.
@@ -164,10 +168,10 @@ pub(crate) fn kept_id(context: &TraceContext) -> Option<String> {
     SpanContext::of(context).filter(|context| context.sampled).and_then(|_| trace_id(context))
 }
 
-/// What each line of the log says that is about a session. In force whatever is logged, so that errors have it too.
+/// What each line of the log says that is about a session, whoever writes it. In force whatever is logged, so that errors have it too.
 pub(crate) fn log_span(session: SessionId, context: Option<&TraceContext>) -> tracing::Span {
     let trace = context.and_then(SpanContext::of).map(|context| tracing::field::display(context.trace));
-    tracing::error_span!("session", id = %session, trace_id = trace)
+    tracing::error_span!(parent: None, "session", id = %session, trace_id = trace)
 }
 
 /// Turns a node's own time into that since 1970, which is read once: a clock that is set meanwhile bends no span.

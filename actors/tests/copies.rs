@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use starling_actors::{
-    Attachment, ModelArguments, NodeHandle, OpenRequest, ResumeRequest, SessionEvent, SessionInput,
-    SessionOutput,
+    Attachment, ModelArguments, NodeHandle, OpenRequest, ProcessEnd, ResumeRequest, SessionEvent,
+    SessionInput, SessionOutput,
 };
 use starling_protocol::native::{ErrorBody, ErrorCode, Resume};
 use starling_protocol::{Epoch, SessionId, SourceOffset};
@@ -274,6 +274,37 @@ async fn of_two_nodes_that_began_a_session_the_one_that_was_asked_last_speaks() 
     assert!(caller.acked > 0);
     cluster.kill("b");
     caller.resume_on(&cluster.node("c")).await.expect("goes on");
+    assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_counts_the_attempts_on() {
+    let audio = speech(6, 12);
+    let wanted = calm(&audio).await;
+    let (cluster, launcher) = (Cluster::start(&[]).await, FakeLauncher::default());
+    cluster.join("a", 1, launcher.clone()).await;
+    for node in ["b", "c"] {
+        cluster.join(node, 1, FakeLauncher::default()).await;
+    }
+    let attempt =
+        async |node: &NodeHandle| node.session_reports(1).await.first().map(|report| report.attempt);
+    let (owner, mut caller) = (cluster.node("a"), Caller::open(&cluster.node("a"), &audio).await);
+    caller.speak(Duration::from_millis(700)).await;
+    assert_eq!(attempt(&owner).await, Some(1));
+    // Within the segment that is open, so that no commit follows.
+    launcher.alive().iter().for_each(|host| host.die(ProcessEnd::Signal(9)));
+    until("it has another", async || attempt(&owner).await == Some(2)).await;
+    caller.speak(Duration::from_millis(500)).await;
+    assert!(caller.heard.finals.is_empty());
+    let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+    cluster.kill("a");
+    caller.resume_on(&cluster.node(&keeper)).await.expect("goes on");
+    assert_eq!(attempt(&cluster.node(&keeper)).await, Some(3));
+    // Given away, it is counted on too.
+    let other = if keeper == "b" { "c" } else { "b" };
+    caller.speak(Duration::from_millis(500)).await;
+    caller.resume_on(&cluster.node(other)).await.expect("goes on");
+    assert_eq!(attempt(&cluster.node(other)).await, Some(4));
     assert_eq!(caller.finish().await.heard.finals, wanted.finals);
 }
 

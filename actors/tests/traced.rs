@@ -2,15 +2,21 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use starling_actors::{Attachment, OpenRequest, ResumeRequest, SessionEvent, Span, Value};
+use starling_actors::{
+    Attachment, CopyArguments, NodeArguments, NodeHandle, Observation, Observer, OpenRequest, ProcessEnd,
+    ResumeRequest, SessionEvent, SessionLimits, Span, Tracer, Value,
+};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::Resume;
 use starling_protocol::{Epoch, SessionId, SourceOffset};
-use support::client::{bytes, request, speech};
+use support::client::{bytes, request, scripted_model, speech, start};
 use support::fake_host::FakeLauncher;
-use support::keepers::Cluster;
+use support::keepers::{Cluster, Told};
+use support::lines::Lines;
+use support::memory_link::name;
 use tokio::time::sleep;
 
 const CLIENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
@@ -145,4 +151,60 @@ async fn of_a_session_whose_owner_is_only_out_of_reach_of_a_keeper_nobody_tells(
     sleep(LONG).await;
     assert_eq!(cluster.told("b").ended().len(), 0);
     assert_eq!(cluster.told("b").spans("session").len(), 0);
+}
+
+/// Panics in a session's actor, as only a fault of the node's own does.
+struct Panicking;
+
+impl Observer for Panicking {
+    fn observe(&self, observation: &Observation<'_>) {
+        assert!(!matches!(observation, Observation::AudioReceived { .. }), "a session's actor is to fail");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_that_a_sessions_actor_failed_names_session_and_trace() {
+    for own in [true, false] {
+        let (lines, told) = (Lines::default(), Arc::<Told>::default());
+        let _gathering = lines.gather();
+        let arguments = NodeArguments {
+            tracing: own.then(|| Arc::clone(&told) as Arc<dyn Tracer>),
+            models: vec![scripted_model(1, 4)],
+            launcher: Arc::new(FakeLauncher::default()),
+            limits: SessionLimits::default(),
+            observer: Arc::new(Panicking),
+            peers: None,
+            copies: CopyArguments::alone(name("alone")),
+        };
+        let node = NodeHandle::start(arguments).await.expect("starts");
+        let trace = TraceContext { traceparent: format!("{CLIENT}-01"), tracestate: String::new() };
+        let request = OpenRequest { trace: Some(trace), ..request() };
+        let session = request.session;
+        let Attachment { mut input, .. } = node.open(request).await.expect("is admitted");
+        input.audio(&bytes(&speech(1, 1))[..3_200]).await.expect("is open");
+        sleep(Duration::from_secs(1)).await;
+        let found = lines.containing("a session's actor failed; the session is over");
+        let [line] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(line["span"]["id"], session.to_string(), "{line}");
+        assert_eq!(line["span"]["trace_id"], &CLIENT[3..35], "{line}");
+        assert_eq!(node.status().await.sessions, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_start_of_a_decoder_host_is_told_with_its_cause_and_its_end() {
+    let (lines, launcher) = (Lines::default(), FakeLauncher::default());
+    let _gathering = lines.gather();
+    let _node = start(launcher.clone(), scripted_model(1, 4), SessionLimits::default()).await;
+    sleep(Duration::from_secs(1)).await;
+    let cause = |number: usize| lines.spans("host_start").get(number).map(|span| span["cause"].clone());
+    assert_eq!((cause(0), cause(1)), (Some("start".into()), None));
+    launcher.alive().iter().for_each(|host| host.die(ProcessEnd::Signal(9)));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((cause(1), cause(2)), (Some("respawn".into()), None));
+    for span in lines.spans("host_start") {
+        assert_eq!(span["model"], "scripted", "{span}");
+        assert!(span["load_s"].is_number() && span["prewarm_s"].is_number(), "{span}");
+        assert!(span["error.type"].is_null(), "{span}");
+    }
 }

@@ -22,7 +22,7 @@ mod retry;
 pub use machine::PoolMachine;
 pub use messages::{
     Claim, HostEnd, HostId, PoolAction, PoolConfig, PoolCounts, PoolEvent, Purpose, Refusal, Refused,
-    RequestId,
+    RequestId, StartCause,
 };
 
 #[cfg(test)]

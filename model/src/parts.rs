@@ -118,7 +118,7 @@ impl Hash for Message {
 
 fn hash_message(message: &ToReplica, state: &mut DefaultHasher) {
     match message {
-        ToReplica::Audio { from, pcm } => (from, pcm).hash(state),
+        ToReplica::Audio { from, pcm, .. } => (from, pcm).hash(state),
         other => {
             // A hasher that is written to does not fail.
             let _ = write!(Hashed(state), "{other:?}");
@@ -190,5 +190,6 @@ pub(crate) fn facts(session: SessionId) -> SessionFacts {
         linger_ms: 60_000,
         trace: None,
         root: None,
+        opened_unix_ms: 0,
     }
 }

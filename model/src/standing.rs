@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use starling_core::replica::{CopyItem, ReplicationMachine, SessionCopy, Standing};
 use starling_protocol::replica::{Commit, CopyStart, ToReplica, View};
-use starling_protocol::{Segment, SessionId, SourceOffset};
+use starling_protocol::{Attempt, Segment, SessionId, SourceOffset};
 
 use crate::parts::facts;
 use crate::state::{Facts, Node, Owner, Set, number};
@@ -27,14 +27,16 @@ impl Owner {
         Some(match item {
             CopyItem::Begin { view } => ToReplica::Begin(Box::new(self.start(id, view))),
             CopyItem::Kept { segment } => ToReplica::Kept(Box::new(kept(segment)?.0.to_final())),
-            CopyItem::Audio { from, to } => ToReplica::Audio { from, pcm: self.store.0.read(from, to) },
+            CopyItem::Audio { from, to } => {
+                ToReplica::Audio { from, pcm: self.store.0.read(from, to), attempt: Attempt(0) }
+            }
             CopyItem::Entry { at, kind } => ToReplica::Entry { at, kind },
             CopyItem::Whole => ToReplica::Whole,
             CopyItem::Commit { segment } => {
                 let (text, facts) = kept(segment)?;
                 let Facts { to, answered, needed_from } = (*facts)?;
-                let (last, times) = (text.to_final(), None);
-                ToReplica::Commit(Box::new(Commit { last, to, answered, needed_from, times }))
+                let (last, times, attempt) = (text.to_final(), None, Attempt(0));
+                ToReplica::Commit(Box::new(Commit { last, to, answered, needed_from, times, attempt }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
             CopyItem::Epoch { epoch } => ToReplica::Epoch { epoch },
@@ -56,6 +58,8 @@ impl Owner {
             audio_from: standing.audio_from,
             ended: self.session.journal().ended(),
             recent: Vec::new(),
+            // Nothing follows from how many there were; counted, they would only make more states.
+            attempt: Attempt(0),
         }
     }
 

@@ -121,7 +121,7 @@ impl fmt::Display for ToKeeper {
             Self::Says(message) => match &*message.message {
                 ToReplica::Begin(start) => write!(f, "begin, epoch {}, view {}", start.epoch, start.view.0),
                 ToReplica::Kept(last) => write!(f, "final {}", last.segment),
-                ToReplica::Audio { from, pcm } => {
+                ToReplica::Audio { from, pcm, .. } => {
                     write!(f, "audio {from}..{}", from.0 + pcm.len() as u64 / 2)
                 }
                 ToReplica::Commit(commit) => write!(f, "commit {}", commit.last.segment),

@@ -15,6 +15,7 @@ use crate::load::LoadArguments;
 use crate::remote::TrustArguments;
 use crate::status::StatusArguments;
 use crate::tls::SelfSigned;
+use crate::traces::{OwnSpans, TraceSettings, layer};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all done; 1 some of several things failed; 64 command line or configuration wrong; 65 an input is damaged \
@@ -400,10 +401,14 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(arguments) => {
             let config = arguments.config;
             let loaded = config.load()?;
-            let log = crate::telemetry::Log::start(&loaded.settings.log)
+            let traced = TraceSettings::from_environment();
+            let traced = traced.map_err(|error| Failure::new(Exit::Usage, error))?;
+            let traced = traced.map(|settings| (settings, OwnSpans::default()));
+            let spans = traced.as_ref().map(|(traces, own)| layer(traces.sampler().clone(), own.clone()));
+            let log = crate::telemetry::Log::start(&loaded.settings.log, spans)
                 .map_err(|error| Failure::new(Exit::Software, error))?;
             let home = home()?;
-            on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home, log))
+            on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home, log, traced))
         }
         Command::Transcribe(arguments) => on_runtime(crate::transcribe::transcribe(arguments)),
         Command::Load(arguments) => on_runtime(crate::load::load(arguments)),

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use starling_actors::Ready;
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::access::Admitted;
 pub use self::audiosocket::{Calls, audiosocket_service};
-pub use self::health::Startup;
+pub use self::health::{Startup, Waiting};
 pub(crate) use self::origin::is_origin;
 pub use self::page::PageSettings;
 pub use self::rounds::Rounds;
@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::net::Service;
 use crate::sessions::{ModelInfo, Sessions};
 use crate::tenants::{Tenant, Tenants};
+use crate::traces::RequestSpan;
 
 mod access;
 mod audio;
@@ -54,6 +55,7 @@ mod page;
 pub mod quic;
 mod realtime;
 mod reply;
+mod request;
 mod rounds;
 mod samples;
 mod transcriptions;
@@ -76,6 +78,8 @@ pub struct GatewayState {
     tenant: Option<Arc<Tenant>>,
     /// The client's trace, where its request named one.
     trace: Option<TraceContext>,
+    /// What is told of the request, until it has a session.
+    request: RequestSpan,
 }
 
 impl Deref for GatewayState {
@@ -162,7 +166,8 @@ impl GatewayState {
 impl From<Gateway> for GatewayState {
     fn from(gateway: Gateway) -> Self {
         let sessions = Arc::clone(&gateway.sessions);
-        Self { gateway: Arc::new(gateway), sessions, tenant: None, trace: None }
+        let request = RequestSpan::default();
+        Self { gateway: Arc::new(gateway), sessions, tenant: None, trace: None, request }
     }
 }
 
@@ -204,14 +209,14 @@ fn http_router(state: GatewayState) -> Router {
         // Recordings are counted as they arrive; nothing else reads a body.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), access::look));
-    origin::guarded(routes, &state).with_state(state)
+    origin::guarded(routes, &state).layer(from_fn(request::tell)).with_state(state)
 }
 
 /// vosk-server's protocol, on any path.
 pub fn vosk_router(state: GatewayState) -> Router {
     let looked_at = from_fn_with_state(state.clone(), access::look_at_client);
     let routes = Router::new().fallback(any(vosk_stream)).layer(looked_at);
-    origin::guarded(routes, &state).with_state(state)
+    origin::guarded(routes, &state).layer(from_fn(request::tell)).with_state(state)
 }
 
 async fn stream(

@@ -50,6 +50,10 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for S {}
 
+/// Whether a request came over TLS; among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Encrypted(pub bool);
+
 /// A protocol over bare TCP.
 #[async_trait]
 pub trait Wired: Send + Sync + 'static {
@@ -164,20 +168,25 @@ async fn begin(
         service if !stream.is_crowded() => service,
         service => refused(service, crowded(peer, serving.places.per_address())),
     };
-    let Some(tls) = tls else { return serve(stream, peer, service, serving).await };
+    let Some(tls) = tls else { return serve(stream, (peer, Encrypted(false)), service, serving).await };
     let handshake = tokio::time::timeout(serving.head_timeout, tls.accept(stream));
     let greeted = tokio::select! {
         greeted = handshake => greeted,
         () = serving.serving.cancelled() => return,
     };
     match greeted {
-        Ok(Ok(stream)) => serve(stream, peer, service, serving).await,
+        Ok(Ok(stream)) => serve(stream, (peer, Encrypted(true)), service, serving).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS came of a connection"),
         Err(_) => tracing::debug!(%peer, "a handshake took too long"),
     }
 }
 
-async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving: Serving) {
+async fn serve(
+    stream: impl Duplex,
+    (peer, encrypted): (SocketAddr, Encrypted),
+    service: Service,
+    serving: Serving,
+) {
     let router = match service {
         Service::Http(router, _) => router,
         Service::Wired(wired) => {
@@ -189,7 +198,7 @@ async fn serve(stream: impl Duplex, peer: SocketAddr, service: Service, serving:
         }
     };
     // Around the router and not around each of its routes, of which a silent connection would hold copies.
-    let router = Extension(ConnectInfo(peer)).layer(router);
+    let router = Extension(encrypted).layer(Extension(ConnectInfo(peer)).layer(router));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.head_timeout)

@@ -1,23 +1,19 @@
 //! A node from its start to its stop: models, sockets, hosts, and the order in which they go again.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use quinn::Endpoint;
 use starling_actors::{
     CopyArguments, CopyPeers, ModelArguments, NodeArguments, NodeHandle, Observer, Peers, Reservations,
     TokenSealer, Tracing, watch_pulse,
 };
 use starling_engine::catalogue::Home;
 use starling_protocol::Generation;
-use starling_protocol::gossip::Addresses;
-use tokio::net::{TcpListener, UdpSocket};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::cluster::{
     self, Cluster, ClusterCopies, ControlPlane, ControlReservations, DataPlane, DrainOrder, Facts, Feed,
@@ -27,35 +23,34 @@ use crate::config::load::variable_of;
 use crate::config::{Loaded, Secret, Settings, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
-use crate::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, quic,
-    vosk_router, wyoming_service,
-};
+use crate::gateway::{Calls, Gateway, GatewayState, PageSettings, Startup, quic};
 use crate::kubernetes;
 use crate::measured::MeasuredSessions;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::models::{LiveModels, OnDemand, ReadSettings, as_decoded, resolve};
-use crate::net::{Places, Service, Serving, accept, listen};
 use crate::room::MachineRoom;
 use crate::sessions::Sessions;
 use crate::signals::{Hangups, Signals};
 use crate::telemetry::Log;
 use crate::tenants::Tenants;
 use crate::tls::{Certificate, CertificateFiles, file_ends_unix_s};
-use crate::traces::{Traces, tracing_of};
+use crate::traces::{OwnSpans, TraceSettings, Traces, tracing_of};
 use crate::watched::WatchedSessions;
 
+mod draining;
 mod limits;
+mod sockets;
+mod starting;
 mod telling;
 
+use draining::{Drain, Partings};
 use limits::limits;
+use sockets::{Listening, Sockets};
+use starting::Starting;
 use telling::Telling;
 
 /// How long connections may take to write what is left once all sessions are over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Each holds a place for the connection that it waits for.
-const LISTENERS: usize = 8;
 
 /// How long hosts may take to end; after it they are left to notice that their parent is gone.
 const HOSTS_END: Duration = Duration::from_secs(10);
@@ -65,10 +60,18 @@ const HOSTS_END: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The node could not start.
-pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -> Result<(), Failure> {
+pub async fn serve(
+    loaded: Loaded,
+    reread: ReadSettings,
+    home: Home,
+    log: Log,
+    traced: Option<(TraceSettings, OwnSpans)>,
+) -> Result<(), Failure> {
     // First of all: as process 1 there is no default action, and a signal before this would be lost.
     let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Os, error))?;
     let hangups = Hangups::new().map_err(|error| Failure::new(Exit::Os, error))?;
+    let mut starting = Starting::begin();
+    starting.stage("configure");
     let settings = loaded.settings;
     for address in &loaded.open {
         tracing::warn!(
@@ -77,8 +80,10 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
     }
     let tenants = Tenants::with_tokens(loaded.tenants, loaded.tokens);
     let certificate = certificate(&settings.tls)?;
+    starting.stage("bind");
     // Before the models: a port in use is told at once, not after their loading.
     let mut sockets = Sockets::bind(&settings).await?;
+    starting.stage("verify");
     let served = resolve(&home, &settings).await?;
     let options =
         MetricsOptions { legacy_names: settings.metrics.legacy_names, disk: home.root().to_owned() };
@@ -86,10 +91,14 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
     if let Some(ends) = file_ends_unix_s(&settings.cluster.cert_file) {
         metrics.note_cluster_certificate(ends);
     }
-    let feed = Arc::<Feed>::default();
+    starting.stage("launch");
+    let (feed, partings) = (Arc::<Feed>::default(), Arc::<Partings>::default());
     let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
-    let observer =
-        Observers(vec![Arc::clone(&metrics) as Arc<dyn Observer>, Arc::clone(&feed) as Arc<dyn Observer>]);
+    let observer = Observers(vec![
+        Arc::clone(&metrics) as Arc<dyn Observer>,
+        Arc::clone(&feed) as Arc<dyn Observer>,
+        Arc::clone(&partings) as Arc<dyn Observer>,
+    ]);
     let observer = Arc::new(observer) as Arc<dyn Observer>;
     let secret = loaded.secret.unwrap_or_else(|| {
         if sockets.gossip.is_some() {
@@ -101,7 +110,14 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         Cluster::start(&settings.cluster, &secret, facts, sockets.gossip.take(), Arc::clone(&observer))
             .await?,
     );
-    let traces = Traces::start(cluster.node(), metrics.spans_dropped())?;
+    let traces = match traced {
+        None => None,
+        Some((settings, own)) => {
+            let traces = Traces::start(cluster.node(), &settings, metrics.spans_dropped())?;
+            own.connect(&traces);
+            Some(traces)
+        }
+    };
     let room = MachineRoom::look();
     let live = |node: &NodeHandle| {
         let (home, room) = (home.clone(), room.clone());
@@ -129,7 +145,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             let reservations = Arc::<ControlReservations>::default();
             let peers = data.peers(Arc::clone(&reservations) as Arc<dyn Reservations>);
             let told = (Arc::clone(&observer), tracing_of(traces.as_ref()));
-            let node = start((&settings, &room), &served, told, Some(peers), copies).await?;
+            let starts = start((&settings, &room), &served, told, Some(peers), copies);
+            let node = starts.instrument(starting.loading()).await?;
             let id = cluster.node().clone();
             let live = live(&node);
             let models = Arc::clone(&live);
@@ -146,7 +163,8 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         _ => {
             let copies = CopyArguments::alone(cluster.node().name.clone());
             let told = (observer, tracing_of(traces.as_ref()));
-            let node = start((&settings, &room), &served, told, None, copies).await?;
+            let starts = start((&settings, &room), &served, told, None, copies);
+            let node = starts.instrument(starting.loading()).await?;
             let live = live(&node);
             (node, live)
         }
@@ -209,15 +227,17 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
         tracing::info!(model = model.name, engine = model.engine.label(), "model is being loaded");
     }
     tokio::spawn(reload(hangups, live, listening.gateway.stopping.clone()));
+    starting.up(listening.gateway.clone());
 
     let mut order = DrainOrder { deadline: settings.shutdown.drain_deadline, stay: None };
+    let mut cause = "signal";
     let end = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, deadline = ?order.deadline, "stopping; a second signal stops at once");
             Ok(())
         }
         asked = cluster.drain_requested() => {
-            order = asked;
+            (order, cause) = (asked, "order");
             let DrainOrder { deadline, stay } = order;
             tracing::info!(?deadline, ?stay, "told to drain; {}", match stay {
                 None => "a signal stops at once",
@@ -225,15 +245,19 @@ pub async fn serve(loaded: Loaded, reread: ReadSettings, home: Home, log: Log) -
             });
             Ok(())
         }
-        by = cluster.superseded() => Err(superseded(&cluster, by)),
+        by = cluster.superseded() => {
+            cause = "superseded";
+            Err(superseded(&cluster, by))
+        }
         () = node.failed() => {
             return Err(Failure::new(Exit::Software, anyhow!("the node can't go on; the log says why")));
         }
     };
     let (hurry, patience) = (CancellationToken::new(), settings.shutdown.drain_deadline);
     let stopping = async {
+        let drain = Drain::begin(&node, order, cause, partings).await;
         listening.gateway.stopping.cancel();
-        let stopped = stop(node, &cluster, telling, listening, (order, &hurry, patience));
+        let stopped = stop(node, &cluster, telling, listening, (order, &hurry, patience), drain);
         // Another node may lead from now on.
         tokio::join!(scaling.finish(), stopped);
         if let Some(traces) = traces {
@@ -295,13 +319,14 @@ async fn stop(
     telling: Telling,
     listening: Listening,
     (order, hurry, patience): (DrainOrder, &CancellationToken, Duration),
+    drain: Drain,
 ) {
     // The others hear that this node drains before its clients do: some may be sent to them.
     let telling = telling.told().await;
     // A thin client can't be told to go elsewhere; refusing the connection sends it there. HTTP goes on: clients of open
     // sessions may have to come back, and operators want to look.
     listening.thin_accepting.cancel();
-    cluster.retire(&node, order, (hurry, patience)).await;
+    cluster.retire(&node, order, (hurry, patience), || drain.done()).await;
     telling.finish().await;
     cluster.leave().await;
     listening.http_accepting.cancel();
@@ -350,116 +375,6 @@ fn decoder_program(settings: &Settings) -> Result<PathBuf, Failure> {
     Err(Failure::new(Exit::NoInput, error))
 }
 
-/// Sockets that are bound but not yet served.
-struct Sockets {
-    http: Option<TcpListener>,
-    vosk: Option<TcpListener>,
-    audiosocket: Option<TcpListener>,
-    wyoming: Option<TcpListener>,
-    https: Option<TcpListener>,
-    vosk_tls: Option<TcpListener>,
-    audiosocket_tls: Option<TcpListener>,
-    wyoming_tls: Option<TcpListener>,
-    quic: Option<std::net::UdpSocket>,
-    gossip: Option<UdpSocket>,
-    data: Option<std::net::UdpSocket>,
-    control: Option<TcpListener>,
-}
-
-/// What is needed to stop listening.
-struct Listening {
-    gateway: GatewayState,
-    http_accepting: CancellationToken,
-    /// Of clients that can't be told to go elsewhere.
-    thin_accepting: CancellationToken,
-}
-
-impl Sockets {
-    async fn bind(settings: &Settings) -> Result<Self, Failure> {
-        let listen = &settings.listen;
-        Ok(Self {
-            http: bind("listen.http", "--http", listen.http)?,
-            vosk: bind("listen.vosk", "--vosk", listen.vosk)?,
-            audiosocket: bind("listen.audiosocket", "--audiosocket", listen.audiosocket)?,
-            wyoming: bind("listen.wyoming", "--wyoming", listen.wyoming)?,
-            https: bind("listen.https", "--https", listen.https)?,
-            vosk_tls: bind("listen.vosk_tls", "--vosk-tls", listen.vosk_tls)?,
-            audiosocket_tls: bind("listen.audiosocket_tls", "--audiosocket-tls", listen.audiosocket_tls)?,
-            wyoming_tls: bind("listen.wyoming_tls", "--wyoming-tls", listen.wyoming_tls)?,
-            quic: bind_udp("listen.quic", "--quic", listen.quic)?,
-            gossip: cluster::bind(&settings.cluster).await?,
-            data: cluster::bind_data(&settings.cluster)?,
-            control: cluster::bind_control(&settings.cluster).await?,
-        })
-    }
-
-    /// Where other nodes reach what this one listens on.
-    fn addresses(&self, settings: &Settings) -> Result<Addresses, Failure> {
-        let unknown = |error| Failure::new(Exit::Os, error);
-        let http = self.http.as_ref().map(TcpListener::local_addr).transpose().map_err(unknown)?;
-        let data = self.data.as_ref().map(std::net::UdpSocket::local_addr).transpose().map_err(unknown)?;
-        let control = self.control.as_ref().map(TcpListener::local_addr).transpose().map_err(unknown)?;
-        let advertised = settings.cluster.advertised();
-        let reachable = |address: Option<SocketAddr>| cluster::reachable(address?, advertised?);
-        Ok(Addresses { control: reachable(control), data: reachable(data), http: reachable(http) })
-    }
-
-    fn serve(
-        self,
-        gateway: &GatewayState,
-        tls: Option<&TlsAcceptor>,
-        endpoint: Option<Endpoint>,
-        settings: &Settings,
-    ) -> Listening {
-        let most = usize::try_from(settings.listen.max_connections).unwrap_or(usize::MAX);
-        let places = Places::new(most.saturating_add(LISTENERS), settings.listen.max_connections_per_address);
-        let listening = Listening {
-            gateway: gateway.clone(),
-            http_accepting: CancellationToken::new(),
-            thin_accepting: CancellationToken::new(),
-        };
-        let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
-        let over_http = || http_service(gateway.clone());
-        let vosk = || Service::from(vosk_router(gateway.clone()));
-        let audiosocket = || audiosocket_service(gateway.clone());
-        let wyoming = || wyoming_service(gateway.clone());
-        let listeners = [
-            (self.http, None, over_http(), http, "http"),
-            (self.vosk, None, vosk(), thin, "vosk"),
-            (self.audiosocket, None, audiosocket(), thin, "audiosocket"),
-            (self.wyoming, None, wyoming(), thin, "wyoming"),
-            (self.https, tls, over_http(), http, "https"),
-            (self.vosk_tls, tls, vosk(), thin, "vosk over TLS"),
-            (self.audiosocket_tls, tls, audiosocket(), thin, "audiosocket over TLS"),
-            (self.wyoming_tls, tls, wyoming(), thin, "wyoming over TLS"),
-        ];
-        for (listener, tls, service, accepting, what) in listeners {
-            let Some(listener) = listener else { continue };
-            if let Ok(address) = listener.local_addr() {
-                // Scripts wait for this line and read a port that the system chose off it.
-                tracing::info!(%address, "listening for {what}");
-            }
-            let serving = Serving {
-                places: Arc::clone(&places),
-                head_timeout: settings.gateway.handshake_timeout,
-                peer_timeout: settings.gateway.peer_timeout,
-                accepting: accepting.clone(),
-                serving: gateway.closing.clone(),
-                connections: gateway.connections.clone(),
-            };
-            tokio::spawn(accept(listener, tls.cloned(), service, serving));
-        }
-        if let Some(endpoint) = endpoint {
-            if let Ok(address) = endpoint.local_addr() {
-                tracing::info!(%address, "listening for quic");
-            }
-            let accepting = listening.http_accepting.clone();
-            tokio::spawn(quic::accept(endpoint, gateway.clone(), Arc::clone(&places), accepting));
-        }
-        listening
-    }
-}
-
 fn certificate(settings: &TlsSettings) -> Result<Option<Arc<Certificate>>, Failure> {
     if settings.cert_file.as_os_str().is_empty() {
         return Ok(None);
@@ -468,29 +383,4 @@ fn certificate(settings: &TlsSettings) -> Result<Option<Arc<Certificate>>, Failu
     let loaded =
         Certificate::load(files).context("the certificate for clients (tls.cert_file, tls.key_file)");
     loaded.map(Some).map_err(|error| Failure::new(Exit::Usage, error))
-}
-
-fn bind_udp(
-    key: &str,
-    flag: &str,
-    address: Option<SocketAddr>,
-) -> Result<Option<std::net::UdpSocket>, Failure> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = std::net::UdpSocket::bind(address).with_context(|| unusable(key, flag, address));
-    bound.map(Some).map_err(|error| Failure::new(Exit::Os, error))
-}
-
-fn unusable(key: &str, flag: &str, address: SocketAddr) -> String {
-    let variable = variable_of(key);
-    format!(
-        "{key} = {address} cannot be listened on; choose another address with {flag}, {variable} or in the file"
-    )
-}
-
-fn bind(key: &str, flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = address else {
-        return Ok(None);
-    };
-    let listener = listen(address).with_context(|| unusable(key, flag, address));
-    listener.map(Some).map_err(|error| Failure::new(Exit::Os, error))
 }

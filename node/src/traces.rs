@@ -4,6 +4,8 @@
 //! queue has room for.
 
 mod http;
+mod own;
+mod request;
 mod settings;
 
 use std::str::FromStr;
@@ -30,6 +32,8 @@ use starling_protocol::NodeId;
 use starling_protocol::trace as ids;
 
 use self::http::BlockingHttp;
+pub use self::own::{OwnSpans, SpansLayer, is_own, layer, remote};
+pub use self::request::{Asked, RequestSpan};
 pub use self::settings::{TraceSettings, TraceSettingsError};
 use crate::build;
 use crate::exit::{Exit, Failure};
@@ -68,34 +72,49 @@ struct Queue {
 }
 
 impl Traces {
-    /// What the environment asks for; `None` where it names no collector. To be called within the runtime.
+    /// What the settings ask for. To be called within the runtime.
     ///
     /// # Errors
-    /// A variable says what can't be.
-    pub fn start(node: &NodeId, dropped: SpansDropped) -> Result<Option<Arc<Self>>, Failure> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let settings = TraceSettings::from_variables(&variable);
-        let Some(settings) = settings.map_err(|error| Failure::new(Exit::Usage, error))? else {
-            return Ok(None);
-        };
+    /// A variable that the exporter reads says what can't be.
+    pub fn start(
+        node: &NodeId,
+        settings: &TraceSettings,
+        dropped: SpansDropped,
+    ) -> Result<Arc<Self>, Failure> {
+        let exporter = exporter(settings).map_err(|error| Failure::new(Exit::Usage, error))?;
+        tracing::info!(protocol = settings.protocol_name(), sampler = ?settings.sampler, "sessions are traced");
+        Ok(Arc::new(Self::over(exporter, node, settings, dropped)))
+    }
+
+    fn over(
+        exporter: impl SpanExporter + 'static,
+        node: &NodeId,
+        settings: &TraceSettings,
+        dropped: SpansDropped,
+    ) -> Self {
         let queue = Arc::new(Queue {
             length: settings.queue_length,
             waiting: AtomicUsize::new(0),
             dropped,
             failing: AtomicBool::new(false),
         });
-        let exporter = exporter(&settings).map_err(|error| Failure::new(Exit::Usage, error))?;
         let exporter = Counted { exporter, queue: Arc::clone(&queue) };
         let config = BatchConfigBuilder::default().with_max_queue_size(settings.queue_length).build();
         let mut processor = BatchSpanProcessor::new(exporter, config);
-        processor.set_resource(&resource(node, &settings));
-        let scope = InstrumentationScope::builder("starling").with_version(build::VERSION).build();
-        tracing::info!(protocol = settings.protocol_name(), sampler = ?settings.sampler, "sessions are traced");
+        processor.set_resource(&resource(node, settings));
         let node = [
             KeyValue::new("node.id", node.name.to_string()),
             KeyValue::new("node.generation", node.generation.0.to_string()),
         ];
-        Ok(Some(Arc::new(Self { processor, sampler: Box::new(settings.sampler), scope, node, queue })))
+        Self { processor, sampler: Box::new(settings.sampler.clone()), scope: scope(), node, queue }
+    }
+
+    /// One that is no session's: of what this node does by itself.
+    fn take(&self, mut span: SpanData) {
+        if self.queue.enter() {
+            span.attributes.extend(self.node.iter().cloned());
+            self.processor.on_end(span);
+        }
     }
 
     /// Sends what is gathered, for as long as that may take.
@@ -188,12 +207,12 @@ impl Queue {
 
 /// Tells the queue what has left it.
 #[derive(Debug)]
-struct Counted {
-    exporter: opentelemetry_otlp::SpanExporter,
+struct Counted<E> {
+    exporter: E,
     queue: Arc<Queue>,
 }
 
-impl SpanExporter for Counted {
+impl<E: SpanExporter> SpanExporter for Counted<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
@@ -252,6 +271,10 @@ fn context(trace: ids::TraceId, span: ids::SpanId, sampled: bool, state: &str) -
     SpanContext::new(TraceId::from(trace.0), SpanId::from(span.0), flags, true, state)
 }
 
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("starling").with_version(build::VERSION).build()
+}
+
 fn at(since_1970: Duration) -> SystemTime {
     UNIX_EPOCH + since_1970
 }
@@ -277,9 +300,39 @@ pub fn tracing_of(traces: Option<&Arc<Traces>>) -> Tracing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use opentelemetry_sdk::error::OTelSdkError;
+    use opentelemetry_sdk::trace::Sampler;
+    use starling_protocol::{Generation, NodeName};
 
     use super::*;
+
+    /// Spans as a collector gets them.
+    #[derive(Debug, Clone, Default)]
+    pub(super) struct Gathered(Arc<Mutex<Vec<SpanData>>>);
+
+    impl Gathered {
+        pub(super) fn spans(&self) -> Vec<SpanData> {
+            self.0.lock().expect("no panic").clone()
+        }
+    }
+
+    impl SpanExporter for Gathered {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().expect("no panic").extend(batch);
+            Ok(())
+        }
+    }
+
+    /// Those of a node, to a collector in this process.
+    pub(super) fn traces(to: Gathered, sampler: Sampler) -> Arc<Traces> {
+        let named = |name: &str| (name == "OTEL_TRACES_EXPORTER").then(|| "otlp".to_owned());
+        let mut settings = TraceSettings::from_variables(&named).expect("is right").expect("is on");
+        settings.sampler = sampler;
+        let node = NodeId { name: NodeName::parse("node-a").expect("a name"), generation: Generation(7) };
+        Arc::new(Traces::over(to, &node, &settings, SpansDropped::default()))
+    }
 
     #[test]
     fn what_has_no_room_or_is_not_taken_is_counted() {

@@ -3,8 +3,9 @@
 mod program;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use program::cluster::{Cluster, node};
+use program::cluster::{Cluster, ended, lasted, node};
 use program::*;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
@@ -38,12 +39,18 @@ async fn a_caller_goes_on_when_its_own_node_is_killed() {
     assert!(undisturbed.contains("try again"), "{undisturbed}");
     let speaking = speak(&cluster, RECORDING, 0);
     let first = cluster.owner().await;
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     cluster.kill(first);
     let second = cluster.owner().await;
     assert_ne!(first, second);
     cluster.kill(second);
     assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    // Whoever is left says of the session what no node that lives has seen of it.
+    let last = cluster.alive().next().expect("a node");
+    let ended = ended(last, 1).await;
+    assert!(ended[0]["attempt"].as_u64() >= Some(3), "one decoder with each owner: {}", ended[0]);
+    // The recording came at the pace of speech; its last owner had it for half of that at most.
+    assert!(lasted(&ended[0]) > Some(Duration::from_secs(8)), "{}", ended[0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,11 +59,11 @@ async fn a_node_that_stood_still_disturbs_nobody_when_it_runs_again() {
     let undisturbed = said(&cluster.urls(), LONG_RECORDING, &[]).await;
     let speaking = speak(&cluster, LONG_RECORDING, 1);
     let first = cluster.owner().await;
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let stopped = cluster.nodes[first].as_ref().expect("is there");
     // Its sockets stay open: the caller notices by its silence, and goes on elsewhere.
     stopped.signal(Signal::STOP);
-    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     stopped.signal(Signal::CONT);
     assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
     poll("the stopped node's session ends", async || {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use program::cluster::status;
+use program::cluster::{ended, lasted, status};
 use program::traces::{Collector, attribute, text_of};
 use program::*;
 use rustix::process::Signal;
@@ -104,19 +104,6 @@ impl Cluster {
     }
 }
 
-/// So many sessions that have ended, as a node lists them.
-async fn ended(program: &Program, count: usize) -> Vec<Value> {
-    poll("the ended sessions", async || {
-        let answer = get(program.http, "/v1/sessions").await?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        let listed: Value = serde_json::from_str(body).ok()?;
-        let over = listed["sessions"].as_array()?.iter().filter(|one| !one["ended_ms"].is_null());
-        let over: Vec<Value> = over.cloned().collect();
-        (over.len() == count).then_some(over)
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_loses_its_decoder_and_its_owner_is_one_tree() {
     let (collector, folder) = (Collector::start().await, TempDir::new().expect("a folder"));
@@ -142,13 +129,18 @@ async fn a_session_that_loses_its_decoder_and_its_owner_is_one_tree() {
     assert_eq!(text_of(&said["text"]).split(' ').count(), WORDS, "{said}");
     // It began where it began, and not with its last owner: audio of 22 s came at the pace of speech.
     let ended = &ended(&cluster.fronts[1], 1).await[0];
-    let lasted = ended["ended_ms"].as_u64().zip(ended["began_ms"].as_u64());
-    let lasted = lasted.map(|(ended, began)| Duration::from_millis(ended - began));
-    assert!(lasted > Some(Duration::from_secs(20)), "{ended}");
+    assert!(lasted(ended) > Some(Duration::from_secs(20)), "{ended}");
+    assert!(
+        ended["attempt"].as_u64() >= Some(3),
+        "two decoders of the first owner, one of the next: {ended}"
+    );
     cluster.end().await;
     let mut told = collector.spans(1).await;
     let spans = told.take(TRACE);
-    assert!(told.is_empty(), "all is in the caller's trace");
+    assert!(told.are_of_no_session(), "all is in the caller's trace");
+    // Each node that lives or has told of it in time: those that were killed had seconds.
+    let starts = told.named("node_start");
+    assert_eq!(starts.len(), 4, "{starts:?}");
     let root = spans.root();
     assert_eq!((&root["parentSpanId"], attribute(root, "node.id")), (&CALLER.into(), &session["owner"]));
     assert_eq!(attribute(root, "model"), "scripted");
@@ -179,7 +171,7 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
     cluster.end().await;
     let mut told = collector.spans(1).await;
     let spans = told.take(TRACE);
-    assert!(told.is_empty(), "the undisturbed one is not kept");
+    assert_eq!(told.all().count(), 0, "the undisturbed one is not kept, nor what nodes do by themselves");
     let failovers = spans.named("failover");
     assert_eq!(failovers.len(), 1, "{failovers:?}");
     assert_eq!(attribute(failovers[0], "cause"), "killed");
@@ -190,6 +182,64 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
     lost.retain(|span| span["status"]["code"] == 2);
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert_eq!(attribute(lost[0], "error.type"), "killed");
+}
+
+/// What a node alone does by itself, from its start to its end, and a request that comes to nothing, over each protocol.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_does_by_itself_is_told_over_each_protocol() {
+    for protocol in ["http/protobuf", "grpc", "http/json"] {
+        let (collector, folder) = (Collector::of(protocol).await, TempDir::new().expect("a folder"));
+        let variables = collector.variables("parentbased_always_on");
+        let settings = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(settings.path(), "[[model]]\nname = \"scripted\"\nhosts = 1\n").expect("written");
+        let config = settings.path().display().to_string();
+        let mut node = Program::serve_with("127.0.0.1:0", &["--config", &config], &variables, 1).await;
+        let caller = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\n");
+        let asked = "POST /v1/transcriptions?model=secret";
+        let recording = std::fs::read(short(&folder)).expect("readable");
+        let answer = exchange_with(node.http, asked, &caller, &recording).await.expect("is answered");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        let host = node.hosts()[0];
+        signal(host, Signal::KILL);
+        poll("another host", async || node.hosts().iter().any(|other| *other != host).then_some(())).await;
+        node.ready(1).await;
+        let heard = run(&["transcribe", "--server", &node.url(), &short(&folder)]).await;
+        assert!(heard.status.success(), "{}", stderr(&heard));
+        node.signal(Signal::HUP);
+        poll("settings that are read again", async || node.log().contains("as before").then_some(())).await;
+        node.signal(Signal::TERM);
+        assert!(node.end().await.success(), "{}", node.log());
+
+        let mut told = collector.spans(1).await;
+        // The caller's request had no session; its name has nothing of what the caller says.
+        let refused = told.take(TRACE);
+        let refused = refused.only("POST /v1/transcriptions");
+        assert_eq!((&refused["parentSpanId"], &refused["kind"]), (&CALLER.into(), &2.into()), "{refused}");
+        assert_eq!(attribute(refused, "http.response.status_code"), "404", "{refused}");
+        assert_eq!(attribute(refused, "error.type"), "unknown_model", "{refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+        let start = told.only("node_start");
+        assert!(attribute(start, "ready_s").as_f64() > Some(0.0), "{start}");
+        for stage in ["configure", "bind", "verify", "launch", "load", "join"] {
+            assert_eq!(told.parent(told.only(stage)), Some(start), "{stage}");
+        }
+        let hosts = told.named("host_start");
+        let cause = |cause: &str| {
+            let mut found = hosts.iter().filter(|host| attribute(host, "cause") == cause);
+            *found.next().unwrap_or_else(|| panic!("{cause}: {hosts:?}"))
+        };
+        let (first, second) = (cause("start"), cause("respawn"));
+        assert_eq!(attribute(first, "pid"), host.to_string().as_str(), "{first}");
+        assert_eq!(told.parent(first), Some(told.only("load")));
+        assert_eq!((told.parent(second), attribute(second, "model")), (None, &"scripted".into()));
+        assert_eq!(attribute(told.only("reload"), "models_changed"), "0");
+        assert_eq!(attribute(told.only("drain"), "cause"), "signal");
+        for own in told.all() {
+            assert!(!text_of(attribute(own, "node.id")).is_empty(), "{own}");
+        }
+        // What goes between nodes and collectors is nobody's span, nor is what tests look at.
+        assert_eq!(told.all().filter(|span| span["kind"] == 2).count(), 1, "the session alone");
+    }
 }
 
 fn short(folder: &TempDir) -> String {

@@ -369,7 +369,7 @@ impl FromHost {
     }
 }
 
-const fn is_zero(number: &u64) -> bool {
+pub(crate) const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -9,12 +9,14 @@
 //!
 //! Variants and fields are only ever added. Binary layout: [`crate::frame`].
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::lease::{DecodeOptions, TraceContext};
 use crate::native::{Final, SessionOptions};
 use crate::trace::{SegmentTimes, TraceRoot};
-use crate::{DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
+use crate::{Attempt, DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
 
 /// Most bytes of audio in one frame: a second at 16 kHz. Long fills are acknowledged, and bounded, piece by piece.
 pub const MAX_COPY_AUDIO_BYTES: usize = 32 * 1024;
@@ -94,6 +96,18 @@ pub struct SessionFacts {
     /// client's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<TraceRoot>,
+    /// When its first owner began with it, in milliseconds since 1970; 0 where that is not known, as after an older owner.
+    #[serde(default, skip_serializing_if = "crate::lease::is_zero")]
+    pub opened_unix_ms: u64,
+}
+
+impl SessionFacts {
+    /// When its first owner began with it, since 1970, if that is known.
+    #[must_use]
+    pub fn opened(&self) -> Option<Duration> {
+        let told = (self.opened_unix_ms > 0).then(|| Duration::from_millis(self.opened_unix_ms));
+        told.or_else(|| self.root.map(|root| Duration::from_micros(root.started_us)))
+    }
 }
 
 /// Where a copy begins: the session as it stood, apart from finals, audio and entries.
@@ -120,6 +134,14 @@ pub struct CopyStart {
     /// The last segments, for the session's trace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<SegmentTimes>,
+    /// The last attempt that was begun; 0 where that is not known. It rides along with [`ToReplica::Audio`] and [`Commit`] from
+    /// then on: an older keeper could make nothing of a message of its own.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub attempt: Attempt,
+}
+
+const fn is_unknown(attempt: &Attempt) -> bool {
+    attempt.0 == 0
 }
 
 /// Something that affects text, apart from audio.
@@ -148,6 +170,9 @@ pub enum ToReplica {
         /// The frames.
         #[serde(with = "crate::lease::bytes_field")]
         pcm: Vec<u8>,
+        /// See [`CopyStart::attempt`].
+        #[serde(default, skip_serializing_if = "is_unknown")]
+        attempt: Attempt,
     },
     /// An entry of the journal.
     Entry {
@@ -193,6 +218,9 @@ pub struct Commit {
     /// When it was heard, for the session's trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<SegmentTimes>,
+    /// See [`CopyStart::attempt`].
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub attempt: Attempt,
 }
 
 /// From a node that keeps a copy.

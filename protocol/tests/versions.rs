@@ -2,7 +2,7 @@
 //! a token is, must stay as it is here, byte for byte. What is added shows as a line more, and nothing else may change.
 
 use starling_protocol::data::{LeaseReply, StreamHeader};
-use starling_protocol::frame::encode;
+use starling_protocol::frame::{FrameReader, encode};
 use starling_protocol::lease::{DecodeOptions, FromHost, Priority, ToHost, TraceContext};
 use starling_protocol::native::{Final, SessionOptions};
 use starling_protocol::replica::{
@@ -126,6 +126,7 @@ fn what_is_written_to_a_keeper_stays_as_it_is() {
         trace: trace(),
         tenant: "somebody".to_owned(),
         root: None,
+        opened_unix_ms: 0,
     };
     let start = CopyStart {
         facts,
@@ -138,6 +139,7 @@ fn what_is_written_to_a_keeper_stays_as_it_is() {
         audio_from: SourceOffset(31_900),
         ended: false,
         recent: Vec::new(),
+        attempt: Attempt(0),
     };
     let commit = Commit {
         last: last(),
@@ -145,12 +147,17 @@ fn what_is_written_to_a_keeper_stays_as_it_is() {
         answered: true,
         needed_from: SourceOffset(47_900),
         times: None,
+        attempt: Attempt(0),
     };
     let headers = written(&[StreamHeader::Copy(copy), StreamHeader::Fetch(fetch)]);
+    // What was added later, in lines of its own below: older nodes say nothing of it, and pass it over.
+    let mut later = start.clone();
+    (later.facts.opened_unix_ms, later.attempt) = (1_700_000_000_000, Attempt(4));
+    let last_attempt = Commit { attempt: Attempt(5), ..commit.clone() };
     let messages = [
         ToReplica::Begin(Box::new(start)),
         ToReplica::Kept(Box::new(last())),
-        ToReplica::Audio { from: SourceOffset(31_900), pcm: vec![1, 2, 3, 4] },
+        ToReplica::Audio { from: SourceOffset(31_900), pcm: vec![1, 2, 3, 4], attempt: Attempt(0) },
         ToReplica::Entry { at: DecodeOffset(48_000), kind: EntryKind::Finalize },
         ToReplica::Entry { at: DecodeOffset(48_000), kind: EntryKind::End },
         ToReplica::Whole,
@@ -159,7 +166,17 @@ fn what_is_written_to_a_keeper_stays_as_it_is() {
         ToReplica::Epoch { epoch: Epoch(3) },
         ToReplica::View { view: View(4) },
         ToReplica::Over,
+        ToReplica::Begin(Box::new(later)),
+        ToReplica::Audio { from: SourceOffset(31_902), pcm: vec![5, 6], attempt: Attempt(5) },
+        ToReplica::Commit(Box::new(last_attempt)),
     ];
+    for message in &messages {
+        let (mut frame, mut reader) = (Vec::new(), FrameReader::new(LIMIT));
+        encode(message, LIMIT, &mut frame).expect("fits");
+        reader.push(&frame);
+        let read: ToReplica = reader.next().expect("is one").expect("is whole");
+        assert_eq!(read, *message, "what is left out reads as what it stands for");
+    }
     insta::assert_snapshot!("to_keeper", format!("{headers}\n{}", written(&messages)));
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, RpcReplyPort};
 use starling_core::host_watch::{Accusation, HostWatch, ROUND};
-use starling_core::pool::{HostEnd, HostId, PoolEvent};
+use starling_core::pool::{HostEnd, HostId, PoolEvent, StartCause};
 use starling_protocol::LeaseId;
 use starling_protocol::lease::{FlightEntry, FromHost, HostSpec, ToHost};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::launcher::{HostLaunch, HostLauncher, ProcessEnd};
+use super::starting::Starting;
 use crate::clock::Clock;
 use crate::decoder::DecoderMessage;
 use crate::frames::{FrameSource, write_frames};
@@ -37,6 +38,7 @@ pub(crate) struct HostSupervisor;
 
 pub(crate) struct HostArguments {
     pub(crate) id: HostId,
+    pub(crate) cause: StartCause,
     pub(crate) spec: HostSpec,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) launcher: Arc<dyn HostLauncher>,
@@ -80,6 +82,8 @@ pub(crate) struct HostState {
     to_host: mpsc::Sender<ToHost>,
     kill: Arc<Notify>,
     flight: Box<dyn Fn() -> Vec<FlightEntry> + Send + Sync>,
+    /// Until it is ready.
+    starting: Option<Starting>,
     watch: Option<HostWatch>,
     routes: HashMap<LeaseId, ActorRef<DecoderMessage>>,
     /// What it is being killed for.
@@ -101,9 +105,12 @@ impl Actor for HostSupervisor {
         myself: ActorRef<HostMessage>,
         arguments: HostArguments,
     ) -> Result<HostState, ActorProcessingErr> {
-        let HostArguments { id, spec, environment, launcher, pool, clock, observer } = arguments;
+        let HostArguments { id, cause, spec, environment, launcher, pool, clock, observer } = arguments;
+        // Whoever starts the pool waits for this.
+        let starting = Starting::begin(id, &spec, cause);
         let launch = HostLaunch { model: spec.model.clone(), threads: spec.threads, environment };
-        let launched = launcher.launch(&launch)?;
+        let launched = launcher.launch(&launch).inspect_err(|_| starting.failed("not_launched"))?;
+        starting.launched(launched.pid);
         // Room for every lease's whole window and its control messages; credit keeps it from filling.
         let capacity = 2 * usize::from(spec.slots) * 64 + 64;
         let (to_host, from_actors) = mpsc::channel(capacity);
@@ -159,6 +166,7 @@ impl Actor for HostSupervisor {
             to_host,
             kill: launched.kill,
             flight: launched.flight,
+            starting: Some(starting),
             watch: None,
             routes: HashMap::new(),
             verdict: None,
@@ -249,6 +257,9 @@ impl HostState {
                 let _ = self.pool.cast(class);
                 let load = Duration::from_millis(u64::from(*load_ms));
                 let prewarm = Duration::from_millis(u64::from(*prewarm_ms));
+                if let Some(starting) = self.starting.take() {
+                    starting.ready(load, prewarm);
+                }
                 self.observer.observe(&Observation::HostStarted { model: &self.model, load, prewarm });
                 let _ = self.pool.cast(PoolMessage::Event(PoolEvent::HostReady { host: self.id }));
                 return;
@@ -315,6 +326,9 @@ impl HostState {
                 ?suspects,
                 "decoder host is gone"
             );
+        }
+        if let Some(starting) = self.starting.take() {
+            starting.failed(verdict.label());
         }
         self.observer.observe(&Observation::HostExited { model: &self.model, end: verdict });
         let event = PoolEvent::HostEnded { host: self.id, end: verdict, suspects };

@@ -202,7 +202,7 @@ impl SupervisorState {
         };
         let TakenOver { copy, skip_to, holders, since, from, handed_over } = taken;
         let facts = copy.facts();
-        let recent = copy.start().recent.clone();
+        let (recent, opened) = (copy.start().recent.clone(), facts.opened());
         let arrival = Arrival { root: facts.root, recent, since, from: Some(from), handed_over };
         let request = OpenRequest {
             session: resume.session,
@@ -224,6 +224,7 @@ impl SupervisorState {
             view,
             class,
             holders,
+            opened,
             arrival,
         };
         let opener = Opener {

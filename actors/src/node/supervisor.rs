@@ -31,7 +31,7 @@ use crate::session::{
     AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
     SessionArguments, SessionMessage,
 };
-use crate::trace::Tracing;
+use crate::trace::{Begin, SessionTrace, Tracing, log_span};
 
 pub(super) struct NodeSupervisor;
 
@@ -127,7 +127,8 @@ pub(super) struct SupervisorState {
     pub(super) keeper: KeeperHandle,
     /// What another keeper is started with, if the one that is there fails.
     making: KeeperArguments,
-    ids: HashMap<ActorId, SessionId>,
+    /// Sessions by their actors, and what each line of the log says of them.
+    ids: HashMap<ActorId, (SessionId, tracing::Span)>,
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
     pub(super) draining: bool,
@@ -280,8 +281,8 @@ impl Actor for NodeSupervisor {
             }
             SupervisionEvent::ActorFailed(who, problem) => {
                 let id = who.get_id();
-                if let Some(session) = state.ids.get(&id) {
-                    error!(%session, %problem, "a session's actor failed; the session is over");
+                if let Some((_, log)) = state.ids.get(&id) {
+                    error!(parent: log, %problem, "a session's actor failed; the session is over");
                 } else {
                     // A pool holds every lease of its model: a node that lost one can't keep its promises.
                     error!(%problem, "a model pool's actor failed; the node can't go on");
@@ -362,6 +363,7 @@ impl SupervisorState {
         restored: Option<Box<RestoredSession>>,
     ) {
         let session = request.session;
+        let (trace, log) = self.trace(&request, &resolved.model, &opener, restored.as_deref());
         let arguments = SessionArguments {
             request,
             config: resolved.config,
@@ -379,17 +381,40 @@ impl SupervisorState {
             restored,
             clock: self.clock,
             observer: Arc::clone(&self.observer),
-            tracing: self.tracing.clone(),
+            trace,
+            log: log.clone(),
         };
         match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
-                self.ids.insert(actor.get_id(), session);
+                self.ids.insert(actor.get_id(), (session, log));
                 self.sessions.insert(session, actor);
                 self.count.send_replace(self.sessions.len());
             }
             // The opener's reply went with the arguments; dropping it tells the client of an internal error.
-            Err(problem) => error!(%problem, "a session's actor cannot be started"),
+            Err(problem) => error!(parent: &log, %problem, "a session's actor cannot be started"),
         }
+    }
+
+    /// Who tells of a session that begins or goes on here, and what each line of the log says of it, whoever writes it.
+    fn trace(
+        &self,
+        request: &OpenRequest,
+        model: &str,
+        opener: &Opener,
+        restored: Option<&RestoredSession>,
+    ) -> (Option<Box<SessionTrace>>, tracing::Span) {
+        let begin = Begin {
+            session: request.session,
+            tenant: &request.tenant,
+            dialect: request.dialect.label(),
+            model,
+            epoch: opener.epoch,
+            context: request.trace.as_ref(),
+            arrival: restored.map(|restored| restored.arrival.clone()),
+        };
+        let trace = self.tracing.clone().map(|tracer| SessionTrace::begin(tracer, self.clock.now(), begin));
+        let context = trace.as_ref().map(|trace| trace.context()).or_else(|| request.trace.clone());
+        (trace, log_span(request.session, context.as_ref()))
     }
 
     /// Works out a filter where it keeps nobody waiting but the client that asked for it, and goes on with `then`.
@@ -433,7 +458,7 @@ impl SupervisorState {
 
     fn forget(&mut self, actor: ActorId) {
         self.relays.forget(actor);
-        if let Some(session) = self.ids.remove(&actor) {
+        if let Some((session, _)) = self.ids.remove(&actor) {
             self.sessions.remove(&session);
             self.count.send_replace(self.sessions.len());
         }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::Timestamp;
 use starling_core::admission::Others;
-use starling_core::pool::{HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, PoolMachine, RequestId};
+use starling_core::pool::{
+    HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, PoolMachine, RequestId, StartCause,
+};
 use starling_core::session::LossCause;
 use starling_protocol::control::ReservationId;
 use starling_protocol::lease::{HostSpec, ToHost};
@@ -293,7 +295,9 @@ impl PoolState {
     ) -> Result<(), ActorProcessingErr> {
         for action in actions {
             match action {
-                PoolAction::StartHost { host, quarantine } => self.start_host(myself, host, quarantine).await,
+                PoolAction::StartHost { host, quarantine, cause } => {
+                    self.start_host(myself, host, quarantine, cause).await;
+                }
                 PoolAction::StopHost { host } => self.tell_host(host, HostMessage::Stop),
                 PoolAction::KillHost { host } => self.tell_host(host, HostMessage::Kill),
                 PoolAction::Grant { request, lease, host, waited } => {
@@ -344,13 +348,20 @@ impl PoolState {
         }
     }
 
-    async fn start_host(&mut self, myself: &ActorRef<PoolMessage>, id: HostId, quarantine: bool) {
+    async fn start_host(
+        &mut self,
+        myself: &ActorRef<PoolMessage>,
+        id: HostId,
+        quarantine: bool,
+        cause: StartCause,
+    ) {
         let mut spec = self.arguments.spec.clone();
         if quarantine {
             (spec.slots, spec.threads, spec.prewarm) = (1, 1, 0);
         }
         let arguments = HostArguments {
             id,
+            cause,
             spec,
             environment: self.arguments.environment.clone(),
             launcher: Arc::clone(&self.arguments.launcher),

@@ -150,7 +150,7 @@ fn report(start: &CopyStart, audio: Duration, traces: bool) -> SessionReport {
     let facts = &start.facts;
     let context = facts.trace.as_ref();
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let age = facts.root.map(|root| unix_now().saturating_sub(Duration::from_micros(root.started_us)));
+    let age = facts.opened().map(|opened| unix_now().saturating_sub(opened));
     SessionReport {
         session: facts.session,
         dialect: facts.dialect.clone(),
@@ -160,7 +160,7 @@ fn report(start: &CopyStart, audio: Duration, traces: bool) -> SessionReport {
         connected: false,
         decoder: None,
         standby: None,
-        attempt: 0,
+        attempt: start.attempt.0,
         epoch: start.epoch,
         lag_ms: 0,
         tenant: facts.tenant.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 use starling_core::Timestamp;
@@ -24,14 +25,14 @@ use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
 use super::replication::{KeptFinal, Replication};
 use super::standby::Standbys;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_now};
 use crate::decoder::{DecoderHandle, HolderMessage};
 use crate::decoders::Decoders;
 use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, KeeperHandle, OpenedStream, unknown};
 use crate::task::Timer;
-use crate::trace::{Arrival, Begin, SessionTrace, Tracing, log_span};
+use crate::trace::{Arrival, SessionTrace};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -57,7 +58,10 @@ pub(crate) struct SessionArguments {
     pub(crate) restored: Option<Box<RestoredSession>>,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) tracing: Tracing,
+    /// Who tells of the session; `None` where nobody wants to know.
+    pub(crate) trace: Option<Box<SessionTrace>>,
+    /// What each line of the log says of it.
+    pub(crate) log: tracing::Span,
 }
 
 /// A connection that speaks for a session from the first.
@@ -76,6 +80,8 @@ pub(crate) struct RestoredSession {
     pub(crate) view: View,
     pub(crate) class: Arc<str>,
     pub(crate) holders: Vec<NodeName>,
+    /// When its first owner began with it, since 1970, if that is known.
+    pub(crate) opened: Option<Duration>,
     pub(crate) arrival: Arrival,
 }
 
@@ -189,6 +195,8 @@ pub(crate) struct SessionState {
     pub(super) trace: Option<Box<SessionTrace>>,
     /// What an owner before this one told of it, for one after it.
     pub(super) root: Option<TraceRoot>,
+    /// When its first owner began with it, since 1970.
+    pub(super) opened: Duration,
     /// What each line of the log says of it.
     pub(super) log: tracing::Span,
 }
@@ -221,23 +229,9 @@ impl Actor for SessionActor {
         let mut out = Vec::new();
         let (opener, restored) = (arguments.opener.take(), arguments.restored.take());
         let (now, config) = (arguments.clock.now(), arguments.config);
-        let arrival = restored.as_ref().map(|restored| restored.arrival.clone());
-        let root = arrival.as_ref().and_then(|arrival| arrival.root);
-        let trace = arguments.tracing.clone().map(|tracer| {
-            let request = &arguments.request;
-            let begin = Begin {
-                session: request.session,
-                tenant: &request.tenant,
-                dialect: request.dialect.label(),
-                model: &arguments.model,
-                epoch: opener.as_ref().map_or(request.epoch, |opener| opener.epoch),
-                context: request.trace.as_ref(),
-                arrival,
-            };
-            SessionTrace::begin(tracer, now, begin)
-        });
-        let context = trace.as_ref().map(|trace| trace.context()).or_else(|| arguments.request.trace.clone());
-        let log = log_span(arguments.request.session, context.as_ref());
+        let root = restored.as_ref().and_then(|restored| restored.arrival.root);
+        let opened = restored.as_ref().and_then(|restored| restored.opened).unwrap_or_else(unix_now);
+        let (trace, log) = (arguments.trace.take(), arguments.log.clone());
         let machine = match &restored {
             None => SessionMachine::new(now, config, &mut out),
             Some(restored) => {
@@ -274,6 +268,7 @@ impl Actor for SessionActor {
             timer: None,
             trace,
             root,
+            opened,
             log,
         };
         let _entered = state.log.clone().entered();

@@ -2,14 +2,11 @@
 //!
 //! Must never: hand over what a higher epoch has not asked for.
 
-use std::time::Duration;
-
 use ractor::ActorRef;
 use starling_core::replica::{CopyItem, SessionCopy};
 use starling_core::session::SessionEvent as Event;
 use starling_protocol::control::{CopySummary, SessionReport};
 use starling_protocol::replica::MAX_COPY_AUDIO_BYTES;
-use starling_protocol::trace::TraceRoot;
 use starling_protocol::{Epoch, Segment, SourceOffset};
 use tokio::sync::oneshot;
 
@@ -76,8 +73,7 @@ impl SessionState {
         let rates = &self.arguments.config.rates;
         let behind = self.machine.journal().decodable().since(self.machine.decoded_until());
         let here = self.arguments.clock.now().since(self.times.begun);
-        let before = |root: TraceRoot| unix_now().saturating_sub(Duration::from_micros(root.started_us));
-        let age = self.root.map_or(here, |root| here.max(before(root)));
+        let age = here.max(unix_now().saturating_sub(self.opened));
         SessionReport {
             session: self.arguments.request.session,
             dialect: self.arguments.request.dialect.label().to_owned(),

@@ -300,7 +300,10 @@ impl SessionState {
         Some(match item {
             CopyItem::Begin { view } => ToReplica::Begin(Box::new(self.copy_start(view))),
             CopyItem::Kept { segment } => ToReplica::Kept(Box::new(kept(segment)?.last.clone())),
-            CopyItem::Audio { from, to } => ToReplica::Audio { from, pcm: self.store.read(from, to) },
+            CopyItem::Audio { from, to } => {
+                let attempt = self.machine.last_attempt();
+                ToReplica::Audio { from, pcm: self.store.read(from, to), attempt }
+            }
             CopyItem::Entry { at, kind } => ToReplica::Entry { at, kind },
             CopyItem::Whole => ToReplica::Whole,
             CopyItem::Commit { segment } => {
@@ -308,7 +311,8 @@ impl SessionState {
                 let CommitFacts { to, answered, needed_from } = (*commit)?;
                 let mut recent = self.trace.iter().flat_map(|trace| trace.recent());
                 let times = recent.find(|times| times.segment == segment).copied();
-                ToReplica::Commit(Box::new(Commit { last: last.clone(), to, answered, needed_from, times }))
+                let (last, attempt) = (last.clone(), self.machine.last_attempt());
+                ToReplica::Commit(Box::new(Commit { last, to, answered, needed_from, times, attempt }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },
             CopyItem::Epoch { epoch } => ToReplica::Epoch { epoch },
@@ -336,6 +340,7 @@ impl SessionState {
                 linger_ms: u64::try_from(arguments.config.linger.as_millis()).unwrap_or(u64::MAX),
                 trace: self.context(),
                 root: self.trace.as_ref().map(|trace| trace.root()).or(self.root),
+                opened_unix_ms: u64::try_from(self.opened.as_millis()).unwrap_or(u64::MAX),
             },
             epoch: self.machine.last_epoch(),
             view,
@@ -346,6 +351,7 @@ impl SessionState {
             audio_from: standing.audio_from,
             ended: self.machine.journal().ended(),
             recent: self.trace.iter().flat_map(|trace| trace.recent()).copied().collect(),
+            attempt: self.machine.last_attempt(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod fake_host;
 pub mod keepers;
+pub mod lines;
 pub mod memory_link;
 pub mod models;
 pub mod quic;

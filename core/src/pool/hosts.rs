@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use starling_protocol::control::ReservationId;
 use starling_protocol::{LeaseId, SessionId};
 
-use super::messages::HostId;
+use super::messages::{HostId, StartCause};
 use crate::Timestamp;
 
 /// What a host is doing.
@@ -37,6 +37,8 @@ pub(super) struct Reservation {
 pub(super) struct Host {
     pub(super) state: HostState,
     pub(super) quarantine: bool,
+    /// Why it was, or is to be, started.
+    pub(super) cause: StartCause,
     pub(super) leases: BTreeSet<LeaseId>,
     /// Slots kept for leases that are still to come. They go with the host, and when it is to be replaced.
     pub(super) reserved: BTreeMap<ReservationId, Reservation>,
@@ -90,12 +92,13 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    pub(super) fn add(&mut self, state: HostState, quarantine: bool, replaces: Option<HostId>) -> HostId {
+    pub(super) fn add(&mut self, start_at: Timestamp, cause: StartCause, replaces: Option<HostId>) -> HostId {
         let id = HostId(self.next);
         self.next += 1;
         let host = Host {
-            state,
-            quarantine,
+            state: HostState::Waiting { start_at },
+            quarantine: cause == StartCause::Quarantine,
+            cause,
             leases: BTreeSet::new(),
             reserved: BTreeMap::new(),
             replaces,

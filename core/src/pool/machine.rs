@@ -6,9 +6,10 @@ use std::time::Duration;
 use starling_protocol::LeaseId;
 
 use super::admission::{Admission, Waiting};
-use super::hosts::{HostState, Hosts};
+use super::hosts::{Host, HostState, Hosts};
 use super::messages::{
     Claim, HostEnd, HostId, PoolAction, PoolConfig, PoolEvent, Purpose, Refusal, Refused, RequestId,
+    StartCause,
 };
 use super::retry::RetryAfter;
 use crate::Timestamp;
@@ -66,7 +67,7 @@ impl PoolMachine {
             looked_around: now,
         };
         for _ in 0..config.hosts {
-            pool.hosts.add(HostState::Waiting { start_at: now }, false, None);
+            pool.hosts.add(now, StartCause::Start, None);
         }
         pool.start_due(now, out);
         pool
@@ -243,7 +244,7 @@ impl PoolMachine {
         // A budget that a new host has spent already would have hosts replaced without end.
         let proved = now.since(since) >= self.config.proved_after;
         let start_at = if proved { now } else { self.restarts.died(now) };
-        self.hosts.add(HostState::Waiting { start_at }, false, Some(id));
+        self.hosts.add(start_at, StartCause::Replacement, Some(id));
     }
 
     fn ended(
@@ -272,7 +273,7 @@ impl PoolMachine {
             successor.replaces = None;
         } else if let Some(old) = host.replaces.filter(|old| self.hosts.by_id.contains_key(old)) {
             let start_at = self.restarts.died(now);
-            self.hosts.add(HostState::Waiting { start_at }, false, Some(old));
+            self.hosts.add(start_at, StartCause::Replacement, Some(old));
         }
     }
 
@@ -283,7 +284,7 @@ impl PoolMachine {
                 continue;
             }
             let start_at = self.restarts.died(now);
-            self.hosts.add(HostState::Waiting { start_at }, false, None);
+            self.hosts.add(start_at, StartCause::Respawn, None);
         }
     }
 
@@ -298,14 +299,15 @@ impl PoolMachine {
         let wanted = used + self.waiting.waits_to_continue(LeaseKind::Quarantine);
         while there < wanted.min(usize::from(self.config.quarantine_hosts)) {
             let start_at = self.quarantine_restarts.died(now);
-            self.hosts.add(HostState::Waiting { start_at }, true, None);
+            self.hosts.add(start_at, StartCause::Quarantine, None);
             there += 1;
         }
         for (id, host) in &mut self.hosts.by_id {
             match host.state {
                 HostState::Waiting { start_at } if start_at <= now => {
                     host.state = HostState::Loading { since: now };
-                    out.push(PoolAction::StartHost { host: *id, quarantine: host.quarantine });
+                    let Host { quarantine, cause, .. } = *host;
+                    out.push(PoolAction::StartHost { host: *id, quarantine, cause });
                 }
                 HostState::Loading { since } if now.since(since) >= self.config.load_deadline => {
                     host.state = HostState::Ending;

@@ -213,6 +213,38 @@ pub enum Refusal {
     Draining,
 }
 
+/// Why a host is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StartCause {
+    /// The pool starts with it.
+    Start,
+    /// Another died.
+    Respawn,
+    /// Another has used up its memory budget.
+    Replacement,
+    /// More are wanted.
+    Scaling,
+    /// There were none to be, and somebody waits for one.
+    Wake,
+    /// A segment is to be tried alone.
+    Quarantine,
+}
+
+impl StartCause {
+    /// The name that it is told by.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Respawn => "respawn",
+            Self::Replacement => "replacement",
+            Self::Scaling => "scaling",
+            Self::Wake => "wake",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
 /// There is no lease, and no slot was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Refused {
@@ -231,6 +263,8 @@ pub enum PoolAction {
         host: HostId,
         /// Whether it is for one suspect segment alone.
         quarantine: bool,
+        /// Why.
+        cause: StartCause,
     },
     /// Let a host finish and exit.
     StopHost {

@@ -9,7 +9,7 @@ use starling_protocol::native::Final;
 use starling_protocol::replica::{
     Commit, CopyStart, EntryKind, MAX_COPY_AUDIO_BYTES, SessionFacts, ToReplica, View,
 };
-use starling_protocol::{DecodeOffset, Epoch, Segment, SourceOffset};
+use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment, SourceOffset};
 use thiserror::Error;
 
 use crate::audio::SourceStore;
@@ -141,7 +141,11 @@ impl SessionCopy {
                 self.keep(*last)
             }
             ToReplica::Kept(_) => Err(Unfit("a final that was there comes too late")),
-            ToReplica::Audio { from, pcm } => self.audio(from, &pcm),
+            ToReplica::Audio { from, pcm, attempt } => {
+                self.audio(from, &pcm)?;
+                self.begun(attempt);
+                Ok(())
+            }
             ToReplica::Entry { at, kind } => self.entry(at, kind),
             ToReplica::Whole if self.whole => Err(Unfit("a copy becomes whole once")),
             ToReplica::Whole => {
@@ -188,6 +192,7 @@ impl SessionCopy {
             ToReplica::Audio {
                 from: SourceOffset(at),
                 pcm: self.audio.read(SourceOffset(at), SourceOffset(end)),
+                attempt: Attempt(0),
             }
         });
         let start = CopyStart { audio_from: from, ..self.start.clone() };
@@ -201,6 +206,10 @@ impl SessionCopy {
     /// The segment after the finals that are kept. Where they begin is the owner's word, and may be any number.
     fn after_kept(&self) -> Segment {
         Segment(self.start.confirmed.0.saturating_add(self.finals.len() as u64))
+    }
+
+    fn begun(&mut self, attempt: Attempt) {
+        self.start.attempt = self.start.attempt.max(attempt);
     }
 
     fn keep(&mut self, last: Final) -> Result<(), Unfit> {
@@ -238,7 +247,7 @@ impl SessionCopy {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Unfit> {
-        let Commit { last, to, answered, needed_from, times } = commit;
+        let Commit { last, to, answered, needed_from, times, attempt } = commit;
         if self.after_kept() != self.start.next_segment {
             return Err(Unfit("a commit comes before the finals that were there"));
         }
@@ -261,6 +270,7 @@ impl SessionCopy {
         self.start.next_segment = segment.next();
         self.start.final_end = final_end;
         self.start.committed = to;
+        self.begun(attempt);
         if let Some(times) = times {
             let spare = (self.start.recent.len() + 1).saturating_sub(RECENT_SEGMENTS);
             self.start.recent.drain(..spare);

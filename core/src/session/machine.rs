@@ -150,6 +150,12 @@ impl SessionMachine {
         self.attempt
     }
 
+    /// The last attempt that was begun, by whichever owner, a standby's or not.
+    #[must_use]
+    pub const fn last_attempt(&self) -> Attempt {
+        self.last_attempt
+    }
+
     /// Whether the session is over; nothing changes any more.
     #[must_use]
     pub const fn is_over(&self) -> bool {

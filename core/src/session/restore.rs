@@ -35,6 +35,8 @@ pub struct Restored {
     pub audio: SourceStore,
     /// Finals from `confirmed` on.
     pub finals: Vec<starling_protocol::native::Final>,
+    /// The last attempt that was begun, as far as is known.
+    pub attempt: Attempt,
 }
 
 impl From<EntryKind> for Control {
@@ -72,6 +74,7 @@ impl Restored {
             confirmed: start.confirmed,
             audio,
             finals: finals.into(),
+            attempt: start.attempt,
         };
         if let Some((segment, to)) = skip_to {
             restored.skip(rates, segment, to);
@@ -111,7 +114,10 @@ impl SessionMachine {
         last_epoch: Epoch,
         out: &mut Vec<SessionAction>,
     ) -> Self {
-        let Restored { received, ended, committed, next_segment, final_end, confirmed, .. } = *restored;
+        let Restored { received, ended, committed, next_segment, final_end, confirmed, attempt, .. } =
+            *restored;
+        // What is decoded again is nothing new: partials wait until it has caught up. So there was one before, known or not.
+        let attempt = attempt.max(Attempt(1));
         let entries = restored.entries.iter().copied().collect();
         let mut machine = Self {
             config,
@@ -119,10 +125,9 @@ impl SessionMachine {
             ledger: FinalsLedger::resume(next_segment, final_end),
             link: Link::Detached { since: now, last_epoch },
             decoder: Decoder::Closed,
-            // What is decoded again is nothing new: partials wait until it has caught up.
-            attempt: Attempt(1),
+            attempt,
             standby: Standby::Absent,
-            last_attempt: Attempt(1),
+            last_attempt: attempt,
             suspicion: Suspicion::default(),
             reached: committed,
             confirmed,

@@ -252,6 +252,7 @@ fn copies(seeds: &mut Seeds) {
             trace: None,
             tenant: String::new(),
             root: None,
+            opened_unix_ms: 1_700_000_000_000,
         },
         epoch: Epoch(1),
         view: View(1),
@@ -262,6 +263,7 @@ fn copies(seeds: &mut Seeds) {
         audio_from: SourceOffset(at),
         ended: false,
         recent: Vec::new(),
+        attempt: Attempt(1),
     };
     let story = |confirmed, at: u64| {
         let commit = Commit {
@@ -270,10 +272,11 @@ fn copies(seeds: &mut Seeds) {
             answered: true,
             needed_from: SourceOffset(at.saturating_add(4)),
             times: None,
+            attempt: Attempt(2),
         };
         vec![
             ToReplica::Begin(Box::new(start(confirmed, at))),
-            ToReplica::Audio { from: SourceOffset(at), pcm: vec![1; 16] },
+            ToReplica::Audio { from: SourceOffset(at), pcm: vec![1; 16], attempt: Attempt(2) },
             ToReplica::Entry { at: DecodeOffset(at.saturating_add(4)), kind: EntryKind::Finalize },
             ToReplica::Whole,
             ToReplica::Commit(Box::new(commit)),

@@ -409,6 +409,7 @@ impl World {
             confirmed: self.machine.confirmed(),
             audio: SourceStore::starting_at(self.trimmed),
             finals: Vec::new(),
+            attempt: self.machine.last_attempt(),
         };
         self.decoders.clear();
         self.gone.clear();

@@ -66,12 +66,13 @@ impl Cluster {
     }
 
     /// Lets the node's sessions go, and stays then if that was asked for: until it has stayed for so long, is asked to drain and end,
-    /// or is hurried. Whoever hurries leaves `patience` to the sessions that are left.
+    /// or is hurried. Whoever hurries leaves `patience` to the sessions that are left. Calls `drained` when none is left.
     pub async fn retire(
         &self,
         node: &NodeHandle,
         order: DrainOrder,
         (hurried, patience): (&CancellationToken, Duration),
+        drained: impl FnOnce(),
     ) {
         let retiring = &self.operating.retiring;
         if order.stay.is_some() {
@@ -86,6 +87,7 @@ impl Cluster {
             () = node.drain(order.deadline) => {}
             () = hurry => node.drain(Duration::ZERO).await,
         }
+        drained();
         if let (Some(stay), false) = (order.stay, hurried.is_cancelled()) {
             retiring.phase.send_replace(RetirementPhase::Drained);
             tracing::info!(?stay, "drained; stays until its machine is taken away");

@@ -15,10 +15,12 @@ use starling_protocol::SessionId;
 use starling_protocol::gstreamer::{Status, error_event};
 use starling_protocol::lease::TraceContext;
 use starling_protocol::native::{ErrorBody, ErrorCode};
+use starling_protocol::trace::SpanContext;
 
 use super::reply::HttpError;
 use super::{GatewayState, deepgram, gstreamer, openai, page};
 use crate::tenants::{Identified, Tenant, TenantSessions};
+use crate::traces::RequestSpan;
 
 /// Kinds of credentials that `Authorization` may name: RFC 6750's, and that of one speech service's clients.
 const SCHEMES: [&str; 2] = ["bearer", "token"];
@@ -65,7 +67,8 @@ impl FromRequestParts<GatewayState> for Admitted {
             // A route that nobody looked at before.
             return Err(ErrorBody::new(ErrorCode::Internal, "the request's key was not looked at").into());
         };
-        let state = GatewayState { trace: trace_of(&parts.headers), ..state.clone() };
+        let request = parts.extensions.get::<RequestSpan>().cloned().unwrap_or_default();
+        let state = GatewayState { trace: trace_of(&parts.headers), request, ..state.clone() };
         Ok(Self(state.of(Arc::clone(tenant))))
     }
 }
@@ -92,7 +95,8 @@ impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
         let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
         let inner = Arc::clone(&self.sessions);
-        let sessions = TenantSessions::new(Arc::clone(&tenant), inner, self.trace.clone(), observer);
+        let told = (self.trace.clone(), self.request.clone());
+        let sessions = TenantSessions::new(Arc::clone(&tenant), inner, told, observer);
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
     }
 
@@ -161,9 +165,14 @@ async fn looked(
         Ok(None) => {}
         Err(error) => {
             let path = request.uri().path();
-            tracing::debug!(path, code = ?error.error.code, "a request is refused");
+            let trace = trace_of(request.headers()).as_ref().and_then(SpanContext::of);
+            let trace_id = trace.map(|context| tracing::field::display(context.trace));
+            tracing::debug!(path, code = ?error.error.code, trace_id, "a request is refused");
             return refusal(path, error);
         }
+    }
+    if let Some(uri) = without_key(request.uri()) {
+        *request.uri_mut() = uri;
     }
     next.run(request).await
 }
@@ -280,8 +289,24 @@ pub(super) fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     found.filter(|key| !key.is_empty())
 }
 
+/// An address without the key in it, which no handler is to take for anything else; `None` where it has none.
+fn without_key(uri: &Uri) -> Option<Uri> {
+    let query = uri.query()?;
+    let is_key = |pair: &&str| {
+        form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| PARAMETERS.contains(&name.as_ref()))
+    };
+    let others: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    if others.len() == query.split('&').count() {
+        return None;
+    }
+    let text = format!("{}?{}", uri.path(), others.join("&"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = text.trim_end_matches('?').parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
 /// The trace that a request is part of, as its headers have it.
-fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     trace_context(text("traceparent"), text("tracestate"))
 }
@@ -353,6 +378,17 @@ mod tests {
         }
         for value in ["token", "chat, k1", "token,", "realtime", "realtime, openai-insecure-api-key."] {
             assert_eq!(key("/", &[(header::SEC_WEBSOCKET_PROTOCOL, value)]), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn no_handler_reads_the_key_in_an_address() {
+        let left = |uri: &str| without_key(&uri.parse().expect("an address")).map(|uri| uri.to_string());
+        assert_eq!(left("/v1/models?token=k1").as_deref(), Some("/v1/models"));
+        assert_eq!(left("/a?x=%26&api_key=k%31&y&to%6ben=k2").as_deref(), Some("/a?x=%26&y"));
+        assert_eq!(left("http://node:1/a?token=k&x=1").as_deref(), Some("http://node:1/a?x=1"));
+        for none in ["/", "/a?x=token&tokens=1", "/token=k"] {
+            assert_eq!(left(none), None, "{none}");
         }
     }
 

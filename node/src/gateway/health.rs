@@ -82,6 +82,28 @@ fn answer(not_ready: Vec<Part>) -> Response {
     (code, Json(Readiness { ready, not_ready })).into_response()
 }
 
+/// What a node that starts waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Others of its cluster, and perhaps more.
+    Joining,
+    /// Its models.
+    Models,
+    /// It has started.
+    Nothing,
+}
+
+impl GatewayState {
+    /// What keeps this node from having started.
+    pub async fn waits_for(&self) -> Waiting {
+        if joining(self).is_some() {
+            return Waiting::Joining;
+        }
+        let missing = missing(self, &self.sessions.status().await);
+        if missing.is_empty() && self.started.is_over() { Waiting::Nothing } else { Waiting::Models }
+    }
+}
+
 /// What is not there that callers need. As soon as all is, the node has started.
 fn missing(state: &GatewayState, status: &NodeStatus) -> Vec<Part> {
     let (directory, started) = (state.cluster.directory(), state.started.is_over());

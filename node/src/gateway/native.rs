@@ -55,6 +55,7 @@ async fn serve_link(mut reader: Reader, mut writer: Writer, state: &GatewayState
         Err(Refusal::Gone) => None,
         Err(Refusal::Close(close, reason)) => Some((close, reason.to_owned())),
         Err(Refusal::Error(error)) => {
+            state.request.refused(error.code, None);
             let sent = writer.say(&ServerMessage::Error(error.clone())).await;
             sent.ok().map(|()| (Close::Error(error.code), error.message))
         }

@@ -34,6 +34,8 @@ impl HttpError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For what is told of the request; the text of the answer is for its client.
+        response.extensions_mut().insert(self.error.code);
         response
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn label(model: &str) -> ModelLabel {
     ModelLabel { model: model.to_owned() }
 }
 
-pub(super) fn error_label(code: ErrorCode) -> String {
+pub(crate) fn error_label(code: ErrorCode) -> String {
     serde_label(&code)
 }
 

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use starling_actors::{ModelArguments, ModelChange, NodeHandle, ServeError};
+use starling_actors::{ModelArguments, ModelChange, NodeHandle, SPANS, ServeError};
 use starling_core::lineup::Change;
 use starling_engine::catalogue::Home;
 use starling_protocol::control::{ModelOffer, NodeReply};
 use tokio::sync::Mutex;
+use tracing::field::Empty;
 
 use super::restart::needs_restart;
 use super::{resolve, resolve_models};
@@ -55,9 +56,25 @@ impl LiveModels {
     /// Reads the settings again and serves the models they name and no others, to the tenants they name and no others, and logs
     /// what they say. Tells in the log what became of the models, and names the other settings that were changed.
     pub async fn reload(&self) {
+        let span = tracing::info_span!(
+            target: SPANS,
+            "reload",
+            models = Empty,
+            models_changed = Empty,
+            "error.type" = Empty,
+            otel.status_description = Empty,
+        );
         match self.reread().await {
-            Ok(changes) => changes.iter().for_each(log),
-            Err(failure) => tracing::error!("the settings are not taken, all is served as before: {failure}"),
+            Ok(changes) => {
+                let changed = changes.iter().filter(|change| change.change != Change::Unchanged).count();
+                let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+                span.record("models", number(changes.len())).record("models_changed", number(changed));
+                changes.iter().for_each(log);
+            }
+            Err(failure) => {
+                span.record("error.type", "not_taken").record("otel.status_description", "not_taken");
+                tracing::error!("the settings are not taken, all is served as before: {failure}");
+            }
         }
     }
 

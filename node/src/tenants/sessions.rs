@@ -16,6 +16,7 @@ use starling_protocol::{Segment, SessionId};
 
 use super::Tenant;
 use crate::sessions::{Attached, Input, ModelInfo, Output, Sessions};
+use crate::traces::RequestSpan;
 
 /// Bytes of one frame of a session's audio: mono PCM16.
 const FRAME_BYTES: u64 = 2;
@@ -26,19 +27,22 @@ pub struct TenantSessions {
     sessions: Arc<dyn Sessions>,
     /// What the request is a part of that the sessions are opened for.
     trace: Option<TraceContext>,
+    /// What is told of it while it has none.
+    request: RequestSpan,
     observer: Arc<dyn Observer>,
 }
 
 impl TenantSessions {
-    /// The sessions as `tenant` has them. They are part of `trace`, unless they name another.
+    /// The sessions as `tenant` has them, for a request that is told of as `request`. They are part of `trace`, unless they name
+    /// another.
     #[must_use]
     pub fn new(
         tenant: Arc<Tenant>,
         sessions: Arc<dyn Sessions>,
-        trace: Option<TraceContext>,
+        (trace, request): (Option<TraceContext>, RequestSpan),
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { tenant, sessions, trace, observer }
+        Self { tenant, sessions, trace, request, observer }
     }
 
     /// The request as this tenant's.
@@ -66,11 +70,21 @@ impl TenantSessions {
         self.tenant.check_model(&name)?;
         Ok(Some(name))
     }
-}
 
-#[async_trait]
-impl Sessions for TenantSessions {
-    async fn open(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
+    /// Tells what became of a request, whose client said this of its trace.
+    fn told(
+        &self,
+        trace: Option<&TraceContext>,
+        attached: Result<Attached, ErrorBody>,
+    ) -> Result<Attached, ErrorBody> {
+        match &attached {
+            Ok(_) => self.request.began_session(),
+            Err(body) => self.request.refused(body.code, trace),
+        }
+        attached
+    }
+
+    async fn opened(&self, mut request: OpenRequest) -> Result<Attached, ErrorBody> {
         let dialect = request.dialect;
         let model = self.model(request.model.take());
         request.model = model.inspect_err(|body| self.note_refused(dialect, body))?;
@@ -81,7 +95,7 @@ impl Sessions for TenantSessions {
         };
         if request.by_id {
             // One that goes on is no new one, and whether it does the cluster knows. Nothing is begun to see it.
-            match self.go_on(request).await {
+            match self.gone_on(request).await {
                 Err(error) if error.code == ErrorCode::UnknownSession => {}
                 answer => return answer,
             }
@@ -90,17 +104,35 @@ impl Sessions for TenantSessions {
         Err(over)
     }
 
-    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+    async fn gone_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
         let request = self.own(request);
         let pass = Pass::new(&self.tenant, request.session, true)?;
         Ok(pass.counting(self.sessions.go_on(request).await?))
     }
 
-    async fn resume(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
+    async fn resumed(&self, mut request: ResumeRequest) -> Result<Attached, ErrorBody> {
         request.tenant = self.tenant.name().to_owned();
         request.trace = request.trace.or_else(|| self.trace.clone());
         let pass = Pass::new(&self.tenant, request.session, true)?;
         Ok(pass.counting(self.sessions.resume(request).await?))
+    }
+}
+
+#[async_trait]
+impl Sessions for TenantSessions {
+    async fn open(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        let trace = request.trace.clone();
+        self.told(trace.as_ref(), self.opened(request).await)
+    }
+
+    async fn go_on(&self, request: OpenRequest) -> Result<Attached, ErrorBody> {
+        let trace = request.trace.clone();
+        self.told(trace.as_ref(), self.gone_on(request).await)
+    }
+
+    async fn resume(&self, request: ResumeRequest) -> Result<Attached, ErrorBody> {
+        let trace = request.trace.clone();
+        self.told(trace.as_ref(), self.resumed(request).await)
     }
 
     fn models(&self) -> Vec<ModelInfo> {

@@ -38,6 +38,20 @@ pub struct TraceSettings {
 }
 
 impl TraceSettings {
+    /// What this process's variables ask for.
+    ///
+    /// # Errors
+    /// See [`TraceSettingsError`].
+    pub fn from_environment() -> Result<Option<Self>, TraceSettingsError> {
+        Self::from_variables(&|name: &str| std::env::var(name).ok())
+    }
+
+    /// How it is chosen which spans are kept.
+    #[must_use]
+    pub const fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
     /// What the variables ask for; `None` where they name no collector or switch traces off.
     ///
     /// # Errors

@@ -139,3 +139,20 @@ pub async fn status(program: &Program) -> Option<Value> {
     let output = run(&["status", "--json", "--server", &server]).await;
     serde_json::from_slice(&output.stdout).ok()
 }
+
+/// So many sessions that have ended, as a node lists them.
+pub async fn ended(program: &Program, count: usize) -> Vec<Value> {
+    poll("the ended sessions", async || {
+        let listed = json(program.http, "/v1/sessions").await?;
+        let over = listed["sessions"].as_array()?.iter().filter(|one| !one["ended_ms"].is_null());
+        let over: Vec<Value> = over.cloned().collect();
+        (over.len() == count).then_some(over)
+    })
+    .await
+}
+
+/// From a listed session's first moment, at whichever node, to its last.
+pub fn lasted(ended: &Value) -> Option<Duration> {
+    let (began, ended) = ended["began_ms"].as_u64().zip(ended["ended_ms"].as_u64())?;
+    ended.checked_sub(began).map(Duration::from_millis)
+}

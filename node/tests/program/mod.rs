@@ -240,11 +240,17 @@ pub async fn json(address: SocketAddr, path: &str) -> Option<serde_json::Value> 
 }
 
 pub async fn exchange(address: SocketAddr, line: &str, body: &[u8]) -> Option<String> {
+    exchange_with(address, line, "", body).await
+}
+
+/// The same with further lines in the head.
+pub async fn exchange_with(address: SocketAddr, line: &str, more: &str, body: &[u8]) -> Option<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     let length = body.len();
-    let head =
-        format!("{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.ok()?;
     stream.write_all(body).await.ok()?;
     let mut answer = Vec::new();

@@ -10,24 +10,38 @@ use tempfile::TempDir;
 use super::clients::Language;
 use super::poll;
 
-/// `oteltap`, which prints each span as a line of JSON.
+/// `oteltap`, or for other protocols than its own a program beside it, which prints each span as a line of JSON.
 pub struct Collector {
     child: Child,
+    protocol: &'static str,
     port: u16,
     folder: TempDir,
 }
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::of("http/protobuf").await
+    }
+
+    /// One that speaks this protocol alone.
+    pub async fn of(protocol: &'static str) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("bound").port();
         drop(free);
         let folder = TempDir::new().expect("a folder");
         let out = File::create(folder.path().join("spans")).expect("a file");
-        let mut command = Language::Python.interpreter();
-        command.args(["-u", "-m", "oteltap", "--port", &port.to_string()]).stdout(out).stderr(Stdio::null());
-        let child = command.spawn().expect("starts");
-        let collector = Self { child, port, folder };
+        let port_text = port.to_string();
+        let mut command = if protocol == "http/protobuf" {
+            let mut command = Language::Python.interpreter();
+            command.args(["-u", "-m", "oteltap", "--port", &port_text]);
+            command
+        } else {
+            let mut command = Language::Python.program("checks/python/otlp_receiver.py");
+            command.args([protocol, &port_text]);
+            command
+        };
+        let child = command.stdout(out).stderr(Stdio::null()).spawn().expect("starts");
+        let collector = Self { child, protocol, port, folder };
         poll("the collector", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
         collector
     }
@@ -36,6 +50,7 @@ impl Collector {
     pub fn variables(&self, sampler: &str) -> Vec<(&'static str, String)> {
         vec![
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", self.protocol.to_owned()),
             ("OTEL_TRACES_SAMPLER", sampler.to_owned()),
             ("OTEL_TRACES_SAMPLER_ARG", "0".to_owned()),
             ("OTEL_BSP_SCHEDULE_DELAY", "200".to_owned()),
@@ -71,8 +86,9 @@ impl Spans {
         Self(self.0.extract_if(.., |_, span| span["traceId"] == trace).collect())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether none is of any session, but of what nodes do by themselves.
+    pub fn are_of_no_session(&self) -> bool {
+        self.all().all(|span| attribute(span, "session.id").is_null())
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Value> {
@@ -81,6 +97,13 @@ impl Spans {
 
     pub fn named(&self, name: &str) -> Vec<&Value> {
         self.all().filter(|span| span["name"] == name).collect()
+    }
+
+    /// The one with this name.
+    pub fn only(&self, name: &str) -> &Value {
+        let named = self.named(name);
+        let [one] = named[..] else { panic!("one {name}: {named:?}") };
+        one
     }
 
     pub fn parent(&self, span: &Value) -> Option<&Value> {

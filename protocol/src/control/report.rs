@@ -148,7 +148,7 @@ pub struct SessionReport {
     /// Audio received since its beginning, on whatever node.
     #[serde(default)]
     pub audio_ms: u64,
-    /// How long it has lived on this node.
+    /// How long it has lived, on whichever node.
     #[serde(default)]
     pub age_ms: u64,
     /// Its trace, 32 hexadecimal digits, if it has one that is kept.

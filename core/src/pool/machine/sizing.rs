@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::super::hosts::{Host, HostState};
-use super::super::messages::{HostId, PoolAction};
+use super::super::messages::{HostId, PoolAction, StartCause};
 use super::PoolMachine;
 use crate::Timestamp;
 use crate::admission::least_total;
@@ -19,11 +19,12 @@ impl PoolMachine {
         if self.draining {
             return;
         }
+        let cause = if self.wanted == 0 { StartCause::Wake } else { StartCause::Scaling };
         self.wanted = usize::from(hosts.max(self.config.hosts));
         while self.hosts.kept() < self.wanted {
             if !self.unpark() {
                 // Nothing died: no reason to wait.
-                self.hosts.add(HostState::Waiting { start_at: now }, false, None);
+                self.hosts.add(now, cause, None);
             }
         }
     }

@@ -149,3 +149,34 @@ fn whoever_comes_first_waits_for_the_model_to_load_and_no_longer_than_that() {
     stage.advance(Duration::from_secs(10));
     assert_eq!(stage.running.len(), 0);
 }
+
+#[test]
+fn whoever_starts_a_host_is_told_why() {
+    let mut started = Vec::new();
+    let mut told = |out: &mut Vec<PoolAction>| {
+        started.extend(out.drain(..).filter_map(|action| match action {
+            PoolAction::StartHost { cause, .. } => Some(cause),
+            _ => None,
+        }));
+        started.last().copied()
+    };
+    let (now, mut out) = (Timestamp::default(), Vec::new());
+    let mut pool = PoolMachine::new(now, PoolConfig { hosts: 0, ..config() }, &mut out);
+    pool.handle(now, PoolEvent::Resized { hosts: 1 }, &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Wake));
+    pool.handle(now, PoolEvent::Resized { hosts: 2 }, &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Scaling));
+    let ended = PoolEvent::HostEnded { host: HostId(1), end: HostEnd::Crashed, suspects: vec![] };
+    pool.handle(now, ended, &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Respawn));
+    pool.handle(now, PoolEvent::HostReady { host: HostId(0) }, &mut out);
+    let later = now.plus(Duration::from_secs(3_600));
+    pool.handle(later, PoolEvent::HostRetiring { host: HostId(0) }, &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Replacement));
+    let purpose = Purpose::Continue(LeaseKind::Quarantine);
+    let asked = PoolEvent::Requested { request: RequestId(1), purpose, claim: None };
+    pool.handle(later, asked, &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Quarantine));
+    let _ = PoolMachine::new(now, config(), &mut out);
+    assert_eq!(told(&mut out), Some(StartCause::Start));
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use starling_protocol::replica::{CopyStart, EntryKind, ToReplica, View};
-use starling_protocol::{DecodeOffset, Epoch, Segment, SourceOffset};
+use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment, SourceOffset};
 
 use super::owner::{facts, final_of, session};
 use super::world::{keeper_config, shape_of};
@@ -36,13 +36,18 @@ fn copy() -> SessionCopy {
         audio_from: SourceOffset(0),
         ended: false,
         recent: Vec::new(),
+        attempt: Attempt(1),
     };
     SessionCopy::begin(start)
 }
 
+fn audio(from: u64, pcm: Vec<u8>) -> ToReplica {
+    ToReplica::Audio { from: SourceOffset(from), pcm, attempt: Attempt(1) }
+}
+
 fn whole(bytes: usize) -> Shape {
     let mut copy = copy();
-    copy.apply(ToReplica::Audio { from: SourceOffset(0), pcm: vec![0; bytes] }).expect("fits");
+    copy.apply(audio(0, vec![0; bytes])).expect("fits");
     copy.apply(ToReplica::Whole).expect("fits");
     shape_of(&copy)
 }
@@ -204,27 +209,25 @@ fn the_end_of_a_session_ends_its_copies() {
 fn a_copy_takes_nothing_that_does_not_adjoin() {
     let mut copy = copy();
     let pcm = || vec![0; 64];
-    copy.apply(ToReplica::Audio { from: SourceOffset(0), pcm: pcm() }).expect("fits");
+    copy.apply(audio(0, pcm())).expect("fits");
     let before = copy.clone();
     let commit = |segment, from, to| {
         let last = final_of(segment, from, to);
         let needed_from = last.to;
         let to = DecodeOffset(needed_from.0);
-        let (answered, times) = (false, None);
+        let (answered, times, attempt) = (false, None, Attempt(2));
         ToReplica::Commit(Box::new(starling_protocol::replica::Commit {
             last,
             to,
             answered,
             needed_from,
             times,
+            attempt,
         }))
     };
     for (message, why) in [
-        (ToReplica::Audio { from: SourceOffset(33), pcm: pcm() }, "audio does not adjoin"),
-        (
-            ToReplica::Audio { from: SourceOffset(32), pcm: vec![0; 3] },
-            "a piece of audio has no allowed length",
-        ),
+        (audio(33, pcm()), "audio does not adjoin"),
+        (audio(32, vec![0; 3]), "a piece of audio has no allowed length"),
         (commit(1, 0, 10), "a commit is not the next one"),
         (commit(0, 5, 10), "a commit is not the next one"),
         (ToReplica::Kept(Box::new(final_of(0, 0, 1))), "a final is not the next one"),
@@ -246,4 +249,14 @@ fn a_copy_takes_nothing_that_does_not_adjoin() {
     assert_eq!((copy.next_segment(), copy.audio_end()), (Segment(1), SourceOffset(32)));
     copy.apply(ToReplica::Over).expect("fits");
     assert!(copy.apply(ToReplica::Whole).is_err());
+}
+
+#[test]
+fn a_copy_knows_the_last_attempt_whichever_message_said_it() {
+    let mut copy = copy();
+    let mut say = |from, attempt| {
+        copy.apply(ToReplica::Audio { from: SourceOffset(from), pcm: vec![0; 64], attempt }).expect("fits");
+        copy.start().attempt
+    };
+    assert_eq!([say(0, Attempt(4)), say(32, Attempt(3)), say(64, Attempt(0))], [Attempt(4); 3]);
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use starling_protocol::lease::{CutOptions, DecodeOptions};
 use starling_protocol::native::{Final, SessionOptions};
 use starling_protocol::replica::{Commit, CopyStart, EntryKind, SessionFacts, ToReplica};
-use starling_protocol::{CutCause, DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
 
 use crate::replica::{CopyItem, Standing};
 
@@ -33,6 +33,7 @@ pub(super) fn facts() -> SessionFacts {
         linger_ms: 60_000,
         trace: None,
         root: None,
+        opened_unix_ms: 0,
     }
 }
 
@@ -91,11 +92,12 @@ impl Owner {
                 audio_from: SourceOffset(self.committed),
                 ended: false,
                 recent: Vec::new(),
+                attempt: Attempt(1),
             })),
             CopyItem::Kept { segment } => ToReplica::Kept(Box::new(self.finals[segment.0 as usize].clone())),
             CopyItem::Audio { from, to } => {
                 assert!(from.0 >= self.trimmed, "audio that is to be sent was let go");
-                ToReplica::Audio { from, pcm: vec![0; (to.0 - from.0) as usize * 2] }
+                ToReplica::Audio { from, pcm: vec![0; (to.0 - from.0) as usize * 2], attempt: Attempt(1) }
             }
             CopyItem::Entry { at, kind } => ToReplica::Entry { at, kind },
             CopyItem::Whole => ToReplica::Whole,
@@ -108,6 +110,7 @@ impl Owner {
                     answered: self.answered[segment.0 as usize],
                     needed_from: SourceOffset(to),
                     times: None,
+                    attempt: Attempt(1),
                 }))
             }
             CopyItem::Confirmed { through } => ToReplica::Confirmed { through },

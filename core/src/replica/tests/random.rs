@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use starling_protocol::replica::{Commit, CopyStart, EntryKind, ToReplica, View};
-use starling_protocol::{DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
+use starling_protocol::{Attempt, DecodeOffset, Epoch, Segment, SessionId, SourceOffset};
 
 use super::owner::{facts, final_of};
 use crate::Timestamp;
@@ -180,6 +180,15 @@ enum Told {
     Over,
 }
 
+/// What a message says of the session's attempts.
+fn attempt_of(message: &ToReplica) -> Attempt {
+    match message {
+        ToReplica::Audio { attempt, .. } => *attempt,
+        ToReplica::Commit(commit) => commit.attempt,
+        _ => Attempt(0),
+    }
+}
+
 fn told() -> impl Strategy<Value = Vec<(bool, Told)>> {
     let one = prop_oneof![
         2 => (0u64..4).prop_map(Told::Kept),
@@ -215,6 +224,7 @@ proptest! {
             audio_from: SourceOffset(kept * 10),
             ended: false,
             recent: Vec::new(),
+            attempt: Attempt(0),
         };
         let mut copy = SessionCopy::begin(start);
         let (mut end, mut next, mut final_end) = (kept * 10, kept, kept * 10);
@@ -228,6 +238,7 @@ proptest! {
                 Told::Audio { from, frames } => ToReplica::Audio {
                     from: SourceOffset(if fits { end } else { from }),
                     pcm: vec![7; frames as usize * 2],
+                    attempt: Attempt(frames as u32 % 5),
                 },
                 Told::Entry { at, end: last } => ToReplica::Entry {
                     at: DecodeOffset(if fits { end } else { at }),
@@ -243,6 +254,7 @@ proptest! {
                         answered: answered && fits && entries > 0,
                         needed_from: SourceOffset(to),
                         times: None,
+                        attempt: Attempt(length as u32 % 7),
                     }))
                 }
                 Told::Confirmed(through) => ToReplica::Confirmed { through: Segment(through) },
@@ -256,8 +268,10 @@ proptest! {
                 continue;
             }
             prop_assert!(!before.is_over(), "nothing follows the end");
+            let (said, known) = (attempt_of(&message), before.start().attempt);
+            prop_assert_eq!(copy.start().attempt, known.max(said), "the last attempt is known");
             match message {
-                ToReplica::Audio { from, pcm } => {
+                ToReplica::Audio { from, pcm, .. } => {
                     prop_assert_eq!(from.0, end);
                     end += pcm.len() as u64 / 2;
                 }

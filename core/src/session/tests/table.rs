@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use starling_protocol::{CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
+use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment, SourceOffset};
 
 use super::world::{World, config};
 use crate::Timestamp;
+use crate::audio::SourceStore;
 use crate::session::{
-    AttachRefusal, FailReason, LeaseKind, LossCause, Outcome, SessionAction, SessionConfig, SessionEvent,
+    AttachRefusal, FailReason, LeaseKind, LossCause, Outcome, Restored, SessionAction, SessionConfig,
+    SessionEvent, SessionMachine,
 };
 
 const SUSPECT: LossCause = LossCause::Crashed { suspect: true };
@@ -363,4 +365,29 @@ fn a_refusal_that_comes_after_the_last_final_is_late() {
     assert!(world.machine.is_finished() && world.outcome.is_none());
     world.send(SessionEvent::OptionsRefused { attempt });
     assert_eq!(world.outcome, None, "its final was not read yet");
+}
+
+#[test]
+fn who_goes_on_with_a_session_counts_its_attempts_on() {
+    let config = config(16_000);
+    // Of an owner that said nothing of them, there was one at least.
+    for (known, next) in [(0, 2), (1, 2), (4, 5)] {
+        let standing = Restored {
+            received: SourceOffset(0),
+            ended: false,
+            committed: DecodeOffset(0),
+            entries: Vec::new(),
+            next_segment: Segment(0),
+            final_end: SourceOffset(0),
+            confirmed: Segment(0),
+            audio: SourceStore::new(),
+            finals: Vec::new(),
+            attempt: Attempt(known),
+        };
+        let mut out = Vec::new();
+        let machine = SessionMachine::restore(Timestamp::default(), config, &standing, Epoch(1), &mut out);
+        let kind = LeaseKind::Shared;
+        assert_eq!(out, [SessionAction::RequestLease { attempt: Attempt(next), kind }], "after {known}");
+        assert_eq!(machine.last_attempt(), Attempt(next));
+    }
 }
