@@ -2,8 +2,8 @@
 
     renders.py HELM CHART
 
-What Helm's `lookup` finds can't be seen in a rendering without a cluster. The server here knows kinds and two objects, takes nothing, and
-is on the loopback.
+What Helm's `lookup` finds can't be seen in a rendering without a cluster. The server here knows kinds and what a check says is
+there, takes nothing, and is on the loopback.
 """
 
 import base64
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import yaml
 
@@ -32,13 +33,17 @@ PODS = 7
 SECRET = "drawn at the first install"
 
 # Each kind of pods, the values that make it, and its set.
-WORKLOADS = [("node", "combined", "starling"), ("gateway", "split", "starling-gateway"), ("decoder", "split", "starling-decoder")]
+WORKLOADS = [
+    ("node", "combined", "starling"),
+    ("gateway", "split", "starling-gateway"),
+    ("decoder", "split", "starling-decoder"),
+]
 
 
 class Server(BaseHTTPRequestHandler):
     """Answers what Helm asks; `there` is what has been installed, by path."""
 
-    there = {}
+    there: ClassVar[dict] = {}
 
     def do_GET(self):
         """Kinds and objects."""
@@ -116,7 +121,7 @@ def main(helm, chart):
 
 
 def replica_faults(rendered):
-    """Whether a set keeps its pods when its scaler is switched on, has none said before it is there, and its own without a scaler."""
+    """Whether a set keeps its pods when its scaler is switched on, is told none before it is there, and its own without one."""
     for kind, mode, name in WORKLOADS:
         for scaler in ("hpa", "keda") if kind == "gateway" else ("hpa", "keda", "actuator"):
             values = (f"mode={mode}", f"{kind}.{scaler}.enabled=true")
