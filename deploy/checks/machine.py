@@ -23,7 +23,6 @@ NETWORK = "10.244.10"
 # Beginning of the names of cgroups: what a killed run left is found by it.
 CGROUPS = "starling-machines-"
 
-
 # Questions of a first boot, hardware, clocks and housekeeping.
 NOT_WANTED = """systemd-firstboot.service systemd-udevd.service systemd-networkd.service systemd-resolved.service
 systemd-timesyncd.service console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
@@ -59,13 +58,17 @@ class Site:
         except (OSError, subprocess.CalledProcessError) as error:
             self.close()
             raise Unbootable(told(error)) from error
-        shell(f"tar -xf {archive} -C {self.base}")
-        shell(f"ssh-keygen -q -t ed25519 -N '' -f {self.key}")
-        self._prepare()
+        try:
+            self._prepare(archive)
+        except BaseException:
+            self.close()
+            raise
 
-    def _prepare(self):
+    def _prepare(self, archive):
         """Makes a machine that anybody could have rented out of the packages."""
         base = self.base
+        shell(f"tar -xf {archive} -C {base}")
+        shell(f"ssh-keygen -q -t ed25519 -N '' -f {self.key}")
         # Written at the first boot.
         (base / "etc/machine-id").write_text("uninitialized\n")
         for unit in NOT_WANTED:
