@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<()> {
             "clients/ruff.toml",
             "clients",
             "k8s/checks",
+            "deploy/checks",
         ]))?;
     }
     k8s::check()?;
@@ -43,16 +44,8 @@ pub(crate) fn run() -> Result<()> {
 /// Terraform, Ansible and the unit, as far as can be without a cloud.
 fn plans() -> Result<()> {
     let packages = setup::deploy::plans()?;
-    let mut path = packages.join("bin").into_os_string();
-    if let Some(inherited) = std::env::var_os("PATH") {
-        path.push(":");
-        path.push(inherited);
-    }
+    let mut check = Command::new("python3");
     command::run(
-        Command::new("python3")
-            .current_dir(root())
-            .arg("deploy/check.py")
-            .env("PYTHONPATH", &packages)
-            .env("PATH", path),
+        setup::deploy::with_packages(&mut check, &packages).current_dir(root()).arg("deploy/check.py"),
     )
 }

@@ -39,6 +39,11 @@ pub(crate) fn built(program: &str) -> PathBuf {
     target().join("debug").join(program)
 }
 
+/// Copies a program without what debuggers alone need, which is most of it.
+pub(crate) fn strip(from: &Path, to: &Path) -> Result<()> {
+    quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))
+}
+
 /// Prints the command, runs it with this terminal, and fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", describe(command));

@@ -11,6 +11,7 @@ mod demo;
 mod image;
 mod k8s;
 mod leaks;
+mod machines;
 mod progress;
 mod readme;
 mod setup;
@@ -55,6 +56,8 @@ enum Task {
     /// Render manifests from the chart, or check all that Starling is deployed with
     #[command(subcommand)]
     K8s(k8s::Task),
+    /// Boot three machines in namespaces; install, upgrade and remove a cluster on them by Ansible while callers speak
+    Machines,
     /// Build the images, with buildah, docker or podman
     Image(image::Options),
     /// Break nodes under load, and check that no caller loses a word
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(),
         Task::Bench { args } => bench::run(&args),
         Task::K8s(task) => k8s::run(task),
+        Task::Machines => machines::run(),
         Task::Image(options) => image::run(&options),
         Task::Chaos { args } => chaos::run(&args),
         Task::Sim { args } => sim::run(&args),

@@ -4,7 +4,7 @@
 //! this leaves out.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -17,9 +17,6 @@ use crate::setup::{self, deploy};
 const DEBIAN: &str = "localhost/starling-check/debian";
 const PROGRAMS: &str = "localhost/starling-check/programs";
 const IMAGE: &str = "localhost/starling-check/starling";
-
-/// The release that the Dockerfile builds on.
-const RELEASE: &str = "bookworm";
 
 /// The model that the recording is for.
 const MODEL: &str = "moonshine-tiny-en";
@@ -38,18 +35,17 @@ pub(crate) fn check() -> Result<()> {
         eprintln!("the image is not tried: that takes root and buildah");
         return Ok(());
     }
-    deploy::mmdebstrap()?;
+    let debian = deploy::debian("debian", &[])?;
     command::build_programs()?;
     let scratch = target().join("image");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(scratch.join("out"))?;
     let base = scratch.join("base");
     trusted(&base.join("trusted"))?;
-    fs::copy(debian()?, base.join("debian.tar"))?;
+    fs::copy(debian, base.join("debian.tar"))?;
     from_scratch(&base, "ADD debian.tar /\nCOPY trusted/ /usr/local/share/ca-certificates/", DEBIAN)?;
     for name in ["starling", "starling-decoder"] {
-        let (from, to) = (command::built(name), scratch.join("out").join(name));
-        command::quiet(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(from))?;
+        command::strip(&command::built(name), &scratch.join("out").join(name))?;
     }
     from_scratch(&scratch, "COPY out /out", PROGRAMS)?;
     let (debian, programs, models) =
@@ -113,24 +109,6 @@ fn with_files<T>(image: &str, what: impl FnOnce(&Path) -> Result<T>) -> Result<T
         .and_then(|files| what(Path::new(files.trim())));
     let _ = output_of(here(Command::new("buildah").args(["rm", container])));
     done
-}
-
-/// A Debian as an archive, made once.
-fn debian() -> Result<PathBuf> {
-    let folder = setup::home()?.root().join("deploy").join("debian");
-    let archive = folder.join("debian.tar");
-    if archive.exists() {
-        return Ok(archive);
-    }
-    fs::create_dir_all(&folder)?;
-    let part = folder.join("part.tar");
-    let without =
-        ["doc", "info", "locale", "man"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
-    let mut make = Command::new("mmdebstrap");
-    make.args(["--quiet", "--variant=minbase"]).args(without);
-    command::run(make.arg(RELEASE).arg(&part))?;
-    fs::rename(&part, &archive)?;
-    Ok(archive)
 }
 
 /// Whom this machine's owner trusts beside Debian's authorities: packages may come through a proxy.

