@@ -35,10 +35,26 @@ pub enum Bug {
     WorstCopyChosen,
     /// A slot is not given back when its session is over.
     SlotLeaked,
+    /// Whichever run of a node was told of last is the latest.
+    OldRunBelieved,
+    /// Gossip of an earlier run of a node is heard.
+    OldRunHeard,
+    /// Gossip that was heard before is heard again.
+    ReplayWindowIgnored,
+    /// A silent peer is never told as lost.
+    LostPeerNeverTold,
+    /// A link that ended is not made anew.
+    LinkNotMadeAnew,
+    /// A question to a peer waits for as long as it takes.
+    QuestionWithoutDeadline,
+    /// Whoever connects and says nothing may stay.
+    SilentSocketKept,
+    /// What a node says of itself is not said again.
+    LoadNotSaidAgain,
 }
 
 impl Bug {
-    /// Each of them.
+    /// Each of those that sessions suffer from.
     pub const ALL: [Self; 14] = [
         Self::AckBeforeReplica,
         Self::PublishBeforeCommit,
@@ -54,6 +70,18 @@ impl Bug {
         Self::CopyWithoutEntries,
         Self::WorstCopyChosen,
         Self::SlotLeaked,
+    ];
+
+    /// Each of those that membership and the control plane suffer from.
+    pub const WIRE: [Self; 8] = [
+        Self::OldRunBelieved,
+        Self::OldRunHeard,
+        Self::ReplayWindowIgnored,
+        Self::LostPeerNeverTold,
+        Self::LinkNotMadeAnew,
+        Self::QuestionWithoutDeadline,
+        Self::SilentSocketKept,
+        Self::LoadNotSaidAgain,
     ];
 
     /// The word for it.
@@ -74,6 +102,14 @@ impl Bug {
             Self::CopyWithoutEntries => "copy-without-entries",
             Self::WorstCopyChosen => "worst-copy-chosen",
             Self::SlotLeaked => "slot-leaked",
+            Self::OldRunBelieved => "old-run-believed",
+            Self::OldRunHeard => "old-run-heard",
+            Self::ReplayWindowIgnored => "replay-window-ignored",
+            Self::LostPeerNeverTold => "lost-peer-never-told",
+            Self::LinkNotMadeAnew => "link-not-made-anew",
+            Self::QuestionWithoutDeadline => "question-without-deadline",
+            Self::SilentSocketKept => "silent-socket-kept",
+            Self::LoadNotSaidAgain => "load-not-said-again",
         }
     }
 }
