@@ -24,6 +24,7 @@ mod frames;
 pub mod fuzzing;
 mod host;
 mod membership;
+mod network;
 mod node;
 mod observe;
 mod pool;
@@ -45,6 +46,7 @@ pub use membership::{
     MembershipError, MembershipHandle, MembershipTimings, Pulse, ReadClock, Ticking, generation_at_start,
     gossip_key, packet_key, watch_pulse,
 };
+pub use network::{Datagrams, Streams};
 pub use node::{
     Capabilities, Keep, MemoryKnown, ModelArguments, ModelChange, ModelScaling, ModelStatus, NodeArguments,
     NodeHandle, NodeStatus, PoolScale, ServeError, SessionLimits, StandbyPolicy, StartError,

@@ -14,6 +14,7 @@ use starling_protocol::{Generation, NodeId, NodeName};
 
 use crate::Timestamp;
 use crate::redial::Redial;
+use crate::sabotage::{Bug, is};
 
 /// A link that ends sooner after it was up counts as a failed attempt: a peer that throws us out each time would else be
 /// dialled without a pause.
@@ -233,9 +234,8 @@ impl PeerLinksMachine {
 
     fn up(&mut self, now: Timestamp, link: LinkId, id: NodeId, out: &mut Vec<PeerLinksAction>) {
         let Some(peer) = self.peers.get_mut(&id.name) else { return out.push(PeerLinksAction::Close(link)) };
-        if let Some(current) = &peer.current
-            && current.id.generation > id.generation
-        {
+        let current = peer.current.as_ref().map(|current| current.id.generation);
+        if current.max(peer.member) > Some(id.generation) {
             // An earlier run that still lives: the name is another's now.
             return out.push(PeerLinksAction::Close(link));
         }
@@ -266,7 +266,7 @@ impl PeerLinksMachine {
         if let Some(Current { id, .. }) = was_current {
             out.push(PeerLinksAction::Tell(PeerChange::Lost { peer: id, cause }));
         }
-        if self.own < *name && !peer.has_link() && peer.dial == Dial::Idle {
+        if self.own < *name && !peer.has_link() && peer.dial == Dial::Idle && !is(Bug::LinkNotMadeAnew) {
             if proved && peer.member.is_some() {
                 peer.redial.reached();
                 peer.dial = Dial::At(now);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::Timestamp;
 pub use crate::round::LATE;
 use crate::round::{Round, Rounds};
+use crate::sabotage::{Bug, is};
 
 /// A peer is sent a heartbeat this often.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -80,7 +81,9 @@ impl PeerWatch {
         }
         let silent = now.since(self.heard);
         let verdict = match self.standing {
-            Standing::Trusted | Standing::Suspected if silent >= SILENCE => PeerVerdict::Lost,
+            Standing::Trusted | Standing::Suspected if silent >= SILENCE && !is(Bug::LostPeerNeverTold) => {
+                PeerVerdict::Lost
+            }
             Standing::Trusted if silent >= SUSPICION => PeerVerdict::Suspected,
             _ => return None,
         };

@@ -37,10 +37,26 @@ pub enum Bug {
     SlotLeaked,
     /// An owner that hears of the next one lets go of all that it had.
     FencedOwnerForgets,
+    /// Whichever run of a node was told of last is the latest.
+    OldRunBelieved,
+    /// Gossip of an earlier run of a node is heard.
+    OldRunHeard,
+    /// Gossip that was heard before is heard again.
+    ReplayWindowIgnored,
+    /// A silent peer is never told as lost.
+    LostPeerNeverTold,
+    /// A link that ended is not made anew.
+    LinkNotMadeAnew,
+    /// A question to a peer waits for as long as it takes.
+    QuestionWithoutDeadline,
+    /// Whoever connects and says nothing may stay.
+    SilentSocketKept,
+    /// What a node says of itself is not said again.
+    LoadNotSaidAgain,
 }
 
 impl Bug {
-    /// Each of them.
+    /// Each of those that sessions suffer from.
     pub const ALL: [Self; 15] = [
         Self::AckBeforeReplica,
         Self::PublishBeforeCommit,
@@ -57,6 +73,18 @@ impl Bug {
         Self::WorstCopyChosen,
         Self::SlotLeaked,
         Self::FencedOwnerForgets,
+    ];
+
+    /// Each of those that membership and the control plane suffer from.
+    pub const WIRE: [Self; 8] = [
+        Self::OldRunBelieved,
+        Self::OldRunHeard,
+        Self::ReplayWindowIgnored,
+        Self::LostPeerNeverTold,
+        Self::LinkNotMadeAnew,
+        Self::QuestionWithoutDeadline,
+        Self::SilentSocketKept,
+        Self::LoadNotSaidAgain,
     ];
 
     /// The word for it.
@@ -78,6 +106,14 @@ impl Bug {
             Self::WorstCopyChosen => "worst-copy-chosen",
             Self::SlotLeaked => "slot-leaked",
             Self::FencedOwnerForgets => "fenced-owner-forgets",
+            Self::OldRunBelieved => "old-run-believed",
+            Self::OldRunHeard => "old-run-heard",
+            Self::ReplayWindowIgnored => "replay-window-ignored",
+            Self::LostPeerNeverTold => "lost-peer-never-told",
+            Self::LinkNotMadeAnew => "link-not-made-anew",
+            Self::QuestionWithoutDeadline => "question-without-deadline",
+            Self::SilentSocketKept => "silent-socket-kept",
+            Self::LoadNotSaidAgain => "load-not-said-again",
         }
     }
 }

@@ -156,8 +156,9 @@ pub async fn serve(
             keepers.ask_over(control.handle());
             cluster.operate_over(control.handle());
             reservations.reach_by(control.handle());
-            tokio::spawn(control.run(membership.clone(), data.link()));
-            tokio::spawn(data.run(node.clone(), incoming, membership.clone()));
+            let (link, handle) = (data.link(), control.handle());
+            tokio::spawn(control.run(membership.clone(), link));
+            tokio::spawn(data.run(node.clone(), incoming, membership.clone(), handle));
             (node, live)
         }
         _ => {

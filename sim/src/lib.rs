@@ -8,10 +8,10 @@
 //! clients, the SDK's machine. What is simulated are the seams that the actors have anyway: `PeerLink` and `CopyPeers`
 //! (QUIC and the control plane in a node), `HostLauncher` (processes), gossip, and the two ends of the gateways.
 //!
-//! A general simulator of networks (turmoil) was looked at. It takes the place of tokio's sockets, of which the actors have none
-//! at these seams; its TCP loses what a partition swallows, where real streams go on after it; and it can neither pause a host
-//! nor move its clock, which is half of what has to be shown here. So each node has a runtime of its own, driven in ticks by
-//! [`world`]: one that is dropped has crashed, one that is not driven stands still.
+//! Each node has a runtime of its own, driven in ticks by [`world`]: one that is dropped has crashed, one that is not driven
+//! stands still, and one's clock can jump. A general simulator of networks (turmoil) does neither of the last two; it takes the
+//! place of tokio's sockets, of which the actors have none at these seams. It is the network of the other level, [`wire`]: what
+//! owns sockets, membership and the control plane, runs there as it is, with gossip sealed and links in TLS.
 //!
 //! A run is a process: tokio, ractor and the standard library count in statics of a process, so that a second run in
 //! one would not be the first again. The program of this crate starts one for each seed, and draws what they take from the
@@ -32,4 +32,5 @@ pub mod plan;
 pub mod rng;
 pub mod speech;
 pub mod thin_client;
+pub mod wire;
 pub mod world;

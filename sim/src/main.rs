@@ -1,6 +1,7 @@
 //! Runs seeds of the simulation: one and its log, or many side by side; shrinks what fails.
 
 mod entropy;
+mod level;
 mod many;
 mod shrink;
 
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use level::{Actors, Level, Wire};
 use starling_core::sabotage::Bug;
-use starling_sim::plan::{Kind, Plan, Schedule};
-use starling_sim::world;
+use starling_sim::plan::{FaultKind, Schedule};
 
 /// A run takes a second; one that takes so long hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
@@ -24,12 +25,15 @@ const BROKEN: u8 = 1;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "starling-sim", bin_name = "cargo xtask sim")]
 struct Cli {
+    /// Membership and the control plane on a simulated network, in place of sessions on simulated seams
+    #[arg(long)]
+    wire: bool,
     /// Run this seed alone, and print what happens
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
     /// Do this instead of what the seed says, as crash:n1@3200+2000,cut:n0-n2@5000+900
     #[arg(long, requires = "seed")]
-    schedule: Option<Schedule>,
+    schedule: Option<String>,
     /// Run so many seeds
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
@@ -38,7 +42,7 @@ struct Cli {
     from: u64,
     /// Faults of this kind alone
     #[arg(long)]
-    fault: Option<Kind>,
+    fault: Option<String>,
     /// Then so many seeds for each kind of fault alone
     #[arg(long, default_value_t = 0, conflicts_with_all = ["seed", "fault", "bug", "mutants"])]
     each: u64,
@@ -57,8 +61,9 @@ struct Cli {
 }
 
 fn bug(text: &str) -> Result<Bug, String> {
-    let words = || Bug::ALL.map(Bug::word).join(", ");
-    Bug::ALL.into_iter().find(|bug| bug.word() == text).ok_or_else(|| format!("there are {}", words()))
+    let all = || Bug::ALL.into_iter().chain(Bug::WIRE);
+    let words = || all().map(Bug::word).collect::<Vec<_>>().join(", ");
+    all().find(|bug| bug.word() == text).ok_or_else(|| format!("there are {}", words()))
 }
 
 #[cfg(feature = "sabotage")]
@@ -76,11 +81,7 @@ fn commit(_: Bug) -> Result<()> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.seed {
-        Some(seed) => one(seed, &cli),
-        None if cli.mutants => many::mutants(&cli),
-        None => many::all(&cli),
-    };
+    let done = if cli.wire { run::<Wire>(&cli) } else { run::<Actors>(&cli) };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(BROKEN),
@@ -91,13 +92,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// One run, in this process.
-fn one(seed: u64, cli: &Cli) -> Result<bool> {
-    let mut plan = Plan::of(seed, cli.fault);
-    if let Some(schedule) = &cli.schedule {
-        plan.schedule = schedule.clone();
-        plan.check()?;
+fn run<L: Level>(cli: &Cli) -> Result<bool> {
+    let fault = cli.fault.as_deref().map(L::Kind::of).transpose()?;
+    match cli.seed {
+        Some(seed) => one::<L>(seed, fault, cli),
+        None if cli.mutants => many::mutants::<L>(cli),
+        None => many::all::<L>(cli, fault),
     }
+}
+
+/// One run, in this process.
+fn one<L: Level>(seed: u64, fault: Option<L::Kind>, cli: &Cli) -> Result<bool> {
+    let schedule: Option<Schedule<L::Kind>> = cli.schedule.as_deref().map(str::parse).transpose()?;
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -116,7 +122,9 @@ fn one(seed: u64, cli: &Cli) -> Result<bool> {
     entropy::seed(seed);
     // A new thread: what the standard library has drawn for its hashers in this one came before the seed.
     let echo = !cli.quiet;
-    let running = std::thread::Builder::new().name("world".to_owned()).spawn(move || world::run(&plan, echo));
+    let running = std::thread::Builder::new()
+        .name("world".to_owned())
+        .spawn(move || L::run(seed, fault, schedule, echo));
     let outcome = running.context("no thread")?.join().map_err(|_| anyhow::anyhow!("the run panicked"))??;
     for violation in &outcome.violations {
         println!("violation {violation}");

@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use starling_core::sabotage::Bug;
-use starling_sim::plan::{Kind, Plan, Schedule};
+use starling_sim::plan::{FaultKind, Schedule};
 
+use crate::level::Level;
 use crate::{Cli, shrink};
 
 /// Which run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Which {
+pub(crate) struct Which<K> {
     pub(crate) seed: u64,
-    pub(crate) fault: Option<Kind>,
+    pub(crate) fault: Option<K>,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -29,10 +30,10 @@ pub(crate) struct Came {
 }
 
 /// Runs one.
-pub(crate) fn one(which: Which, schedule: Option<&Schedule>) -> Result<Came> {
+pub(crate) fn one<L: Level>(which: Which<L::Kind>, schedule: Option<&Schedule<L::Kind>>) -> Result<Came> {
     let program = std::env::current_exe().context("this program has no path")?;
     let mut command = Command::new(program);
-    command.args(["--quiet", "--seed", &which.seed.to_string()]);
+    command.args(L::ARGUMENTS).args(["--quiet", "--seed", &which.seed.to_string()]);
     if let Some(fault) = which.fault {
         command.args(["--fault", fault.word()]);
     }
@@ -48,13 +49,20 @@ pub(crate) fn one(which: Which, schedule: Option<&Schedule>) -> Result<Came> {
     Ok(Came { well: output.status.success(), said })
 }
 
+/// A run that does not hold.
+type Broken<K> = (Which<K>, Came);
+
 /// The first of so many seeds that does not hold, if one does not. All before it were run.
-fn first_broken(cli: &Cli, bug: Option<Bug>) -> Result<Option<(Which, Came)>> {
+fn first_broken<L: Level>(
+    cli: &Cli,
+    fault: Option<L::Kind>,
+    bug: Option<Bug>,
+) -> Result<Option<Broken<L::Kind>>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = cli.jobs.map_or(cores, std::num::NonZero::get);
     let (next, stop) = (AtomicU64::new(cli.from), AtomicBool::new(false));
     let end = cli.from.saturating_add(cli.seeds);
-    let broken: Mutex<BTreeMap<u64, Result<(Which, Came)>>> = Mutex::default();
+    let broken: Mutex<BTreeMap<u64, Result<Broken<L::Kind>>>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -63,8 +71,8 @@ fn first_broken(cli: &Cli, bug: Option<Bug>) -> Result<Option<(Which, Came)>> {
                     if seed >= end {
                         return;
                     }
-                    let which = Which { seed, fault: cli.fault, bug };
-                    let came = one(which, None);
+                    let which = Which { seed, fault, bug };
+                    let came = one::<L>(which, None);
                     if came.as_ref().is_ok_and(|came| came.well) {
                         continue;
                     }
@@ -81,13 +89,13 @@ fn first_broken(cli: &Cli, bug: Option<Bug>) -> Result<Option<(Which, Came)>> {
 }
 
 /// All that were asked for, and then each kind alone. True if all held in all.
-pub(crate) fn all(cli: &Cli) -> Result<bool> {
-    if !run(cli)? {
+pub(crate) fn all<L: Level>(cli: &Cli, fault: Option<L::Kind>) -> Result<bool> {
+    if !run::<L>(cli, fault)? {
         return Ok(false);
     }
-    for kind in Kind::ALL.into_iter().filter(|_| cli.each > 0) {
-        let alone = Cli { seeds: cli.each, fault: Some(kind), ..cli.clone() };
-        if !run(&alone)? {
+    for kind in L::Kind::EACH.iter().filter(|_| cli.each > 0) {
+        let alone = Cli { seeds: cli.each, ..cli.clone() };
+        if !run::<L>(&alone, Some(*kind))? {
             return Ok(false);
         }
     }
@@ -95,12 +103,11 @@ pub(crate) fn all(cli: &Cli) -> Result<bool> {
 }
 
 /// All of one kind that were asked for.
-fn run(cli: &Cli) -> Result<bool> {
+fn run<L: Level>(cli: &Cli, fault: Option<L::Kind>) -> Result<bool> {
     let begun = now();
-    let found = first_broken(cli, cli.bug)?;
+    let found = first_broken::<L>(cli, fault, cli.bug)?;
     let took = begun.elapsed().as_secs_f64();
-    let kind =
-        cli.fault.map_or_else(|| "of all kinds".to_owned(), |kind| format!("of the kind {}", kind.word()));
+    let kind = fault.map_or_else(|| "of all kinds".to_owned(), |kind| format!("of the kind {}", kind.word()));
     let Some((which, came)) = found else {
         let pace = cli.seeds as f64 / took * 60.0;
         println!(
@@ -111,22 +118,23 @@ fn run(cli: &Cli) -> Result<bool> {
     };
     let seed = which.seed;
     println!("seed {seed} with faults {kind} does not hold:\n{}", came.said);
-    let plan = Plan::of(seed, cli.fault);
-    println!("schedule: {}", plan.schedule);
-    let least = shrink::shrink(which, &plan.schedule, &came)?;
+    let schedule = L::schedule(seed, fault);
+    println!("schedule: {schedule}");
+    let least = shrink::shrink::<L>(which, &schedule, &came)?;
     println!("it does not hold with this alone: {least}");
-    let fault = cli.fault.map_or_else(String::new, |kind| format!(" --fault {}", kind.word()));
+    let level: String = L::ARGUMENTS.iter().map(|argument| format!(" {argument}")).collect();
+    let fault = fault.map_or_else(String::new, |kind| format!(" --fault {}", kind.word()));
     let bug = cli.bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.word()));
-    println!("replay: cargo xtask sim --seed {seed}{fault}{bug} --schedule '{least}'");
+    println!("replay: cargo xtask sim{level} --seed {seed}{fault}{bug} --schedule '{least}'");
     Ok(false)
 }
 
 /// Every deliberate fault, and the number of seeds it took to find it. True if all were found.
-pub(crate) fn mutants(cli: &Cli) -> Result<bool> {
+pub(crate) fn mutants<L: Level>(cli: &Cli) -> Result<bool> {
     println!("| deliberate fault | seeds | what did not hold |\n|---|---|---|");
     let mut all = true;
-    for bug in Bug::ALL {
-        match first_broken(cli, Some(bug))? {
+    for bug in L::BUGS {
+        match first_broken::<L>(cli, None, Some(*bug))? {
             Some((which, came)) => {
                 let seeds = which.seed - cli.from + 1;
                 let what = shrink::what(&came.said).unwrap_or("it panicked").to_owned();

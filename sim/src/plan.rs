@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 mod chains;
 mod schedule;
 
-pub use self::schedule::{Fault, Kind, Place, Schedule};
+pub use self::schedule::{Fault, FaultKind, Kind, Place, Schedule};
 use crate::rng::Rng;
 
 /// Faults begin after this: sessions have begun.

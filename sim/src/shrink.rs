@@ -3,6 +3,7 @@
 use anyhow::Result;
 use starling_sim::plan::{Fault, Schedule};
 
+use crate::level::Level;
 use crate::many::{Came, Which, one};
 
 /// What does not hold, by its first word: another fault of the product is not to take the place of the one that was found.
@@ -12,10 +13,14 @@ pub(crate) fn what(said: &str) -> Option<&str> {
 }
 
 /// The least of a schedule with which the same does not hold.
-pub(crate) fn shrink(which: Which, schedule: &Schedule, came: &Came) -> Result<Schedule> {
+pub(crate) fn shrink<L: Level>(
+    which: Which<L::Kind>,
+    schedule: &Schedule<L::Kind>,
+    came: &Came,
+) -> Result<Schedule<L::Kind>> {
     let wanted = what(&came.said).map(str::to_owned);
-    let fails = |faults: &[Fault]| -> Result<bool> {
-        let came = one(which, Some(&Schedule(faults.to_vec())))?;
+    let fails = |faults: &[Fault<L::Kind>]| -> Result<bool> {
+        let came = one::<L>(which, Some(&Schedule(faults.to_vec())))?;
         Ok(!came.well && what(&came.said).map(str::to_owned) == wanted)
     };
     let mut faults = schedule.0.clone();
@@ -24,7 +29,8 @@ pub(crate) fn shrink(which: Which, schedule: &Schedule, came: &Came) -> Result<S
     while !faults.is_empty() {
         let mut smaller = None;
         for start in (0..faults.len()).step_by(part) {
-            let rest: Vec<Fault> = [&faults[..start], &faults[(start + part).min(faults.len())..]].concat();
+            let rest: Vec<Fault<L::Kind>> =
+                [&faults[..start], &faults[(start + part).min(faults.len())..]].concat();
             if fails(&rest)? {
                 smaller = Some(rest);
                 break;

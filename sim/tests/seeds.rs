@@ -1,14 +1,8 @@
 //! What a seed is good for: the same one gives the same log, and the first ones hold.
 
-use std::process::{Command, Output};
+mod support;
 
-fn simulate(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_starling-sim")).args(args).output().expect("starts")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+use support::{said, simulate};
 
 #[test]
 fn the_same_seed_gives_the_same_log() {

@@ -68,7 +68,7 @@ enum Task {
     },
     /// Run simulated clusters, each a pure function of its seed; replay one
     Sim {
-        /// --seeds N --from S, --fault KIND, --seed N --schedule S, --mutants and others: passed on
+        /// --seeds N --from S, --fault KIND, --seed N --schedule S, --wire, --mutants and others: passed on
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

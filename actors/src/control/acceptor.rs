@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use starling_core::peer_links::Side;
+use starling_core::sabotage::{Bug, is};
 use starling_protocol::NodeName;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -19,18 +20,19 @@ use tracing::{debug, warn};
 use super::actor::ControlMessage;
 use super::stream::LinkStream;
 use super::{ALPN, HANDSHAKE_DEADLINE, MAX_UNAUTHENTICATED};
+use crate::network::Streams;
 use crate::trust::{PeerNameError, peer_name};
 
 /// Pause after the system refused a socket, most likely for want of descriptors: it will again at once.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is dropped.
-pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, control: ActorRef<ControlMessage>) {
+pub(super) async fn accept<N: Streams>(network: Arc<N>, tls: TlsAcceptor, control: ActorRef<ControlMessage>) {
     let places = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED));
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
-        let (socket, from) = match listener.accept().await {
+        let (socket, from) = match network.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "can't accept on the control port");
@@ -44,7 +46,8 @@ pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, control: Act
         };
         let (tls, control) = (tls.clone(), control.clone());
         handshakes.spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_DEADLINE, greet(socket, tls)).await {
+            let within = if is(Bug::SilentSocketKept) { Duration::MAX } else { HANDSHAKE_DEADLINE };
+            match tokio::time::timeout(within, greet::<N>(socket, tls)).await {
                 Ok(Ok((peer, stream))) => hand_over(&control, peer, stream, place),
                 Ok(Err(error)) => debug!(%from, %error, "refused a connection to the control port"),
                 Err(_) => debug!(%from, "a connection to the control port said nothing"),
@@ -64,13 +67,18 @@ fn hand_over(
     let _ = control.cast(message);
 }
 
-async fn greet(socket: TcpStream, tls: TlsAcceptor) -> Result<(NodeName, LinkStream), GreetError> {
-    socket.set_nodelay(true)?;
+async fn greet<N: Streams>(
+    socket: N::Stream,
+    tls: TlsAcceptor,
+) -> Result<(NodeName, LinkStream), GreetError> {
+    N::send_at_once(&socket)?;
     identify(tls.accept(socket).await?.into())
 }
 
 /// Who is at the other end of a connection.
-pub(super) fn identify(stream: TlsStream<TcpStream>) -> Result<(NodeName, LinkStream), GreetError> {
+pub(super) fn identify<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: TlsStream<S>,
+) -> Result<(NodeName, LinkStream), GreetError> {
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(ALPN) {
         return Err(GreetError::Protocol);

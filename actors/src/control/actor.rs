@@ -4,6 +4,7 @@
 //! peer.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,17 +31,19 @@ use super::link::{self, Link};
 use super::remote::RemotePeer;
 use super::stream::LinkStream;
 use crate::clock::Clock;
+use crate::membership::ClusterView;
+use crate::network::Streams;
 
 /// How long whoever listens to changes may leave them unread when the channel is full. A node whose parts don't hear of
 /// losses can't keep its promises.
 const UNHEARD: Duration = Duration::from_secs(5);
 
 /// What a control plane is started with.
-pub struct ControlArguments {
+pub struct ControlArguments<N = TcpListener> {
     /// This run of this node.
     pub id: NodeId,
     /// The control port, bound.
-    pub listener: TcpListener,
+    pub listener: N,
     /// How peers that dial are met, with [`ALPN`](super::ALPN).
     pub server: Arc<ServerConfig>,
     /// How peers are dialled, with [`ALPN`](super::ALPN).
@@ -63,10 +66,29 @@ pub struct Member {
 /// Peers that are up, by name.
 pub(super) type PeerTable = HashMap<NodeName, Arc<RemotePeer>>;
 
-pub(super) struct ControlActor;
+impl Member {
+    /// The other nodes of a cluster, as far as they have told where they are reached.
+    #[must_use]
+    pub fn of(view: &ClusterView) -> Vec<Self> {
+        let peers = view.active().filter(|member| member.id != view.me);
+        let reached = peers.filter_map(|member| {
+            let control = member.load.as_ref()?.addresses.control?;
+            Some(Self { id: member.id.clone(), control })
+        });
+        reached.collect()
+    }
+}
 
-pub(super) struct ControlActorArguments {
-    pub(super) start: ControlArguments,
+pub(super) struct ControlActor<N>(PhantomData<N>);
+
+impl<N> ControlActor<N> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+pub(super) struct ControlActorArguments<N> {
+    pub(super) start: ControlArguments<N>,
     pub(super) table: watch::Sender<PeerTable>,
     pub(super) changes: mpsc::Sender<PeerChange>,
 }
@@ -90,8 +112,9 @@ pub(super) enum ControlMessage {
 
 impl Message for ControlMessage {}
 
-pub(super) struct ControlState {
+pub(super) struct ControlState<N> {
     id: NodeId,
+    network: Arc<N>,
     clock: Clock,
     tls: TlsConnector,
     machine: PeerLinksMachine,
@@ -104,25 +127,27 @@ pub(super) struct ControlState {
     acceptor: JoinHandle<()>,
 }
 
-impl Actor for ControlActor {
+impl<N: Streams> Actor for ControlActor<N> {
     type Msg = ControlMessage;
-    type State = ControlState;
-    type Arguments = ControlActorArguments;
+    type State = ControlState<N>;
+    type Arguments = ControlActorArguments<N>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ControlMessage>,
-        arguments: ControlActorArguments,
-    ) -> Result<ControlState, ActorProcessingErr> {
+        arguments: ControlActorArguments<N>,
+    ) -> Result<ControlState<N>, ActorProcessingErr> {
         let ControlActorArguments { start, table, changes } = arguments;
         let ControlArguments { id, listener, server, client, services, clock } = start;
         spawn_gateway::<NodeAgent>(&myself, &id, &services).await?;
         spawn_gateway::<ModelPool>(&myself, &id, &services).await?;
         spawn_gateway::<Replica>(&myself, &id, &services).await?;
-        let acceptor = tokio::spawn(accept(listener, TlsAcceptor::from(server), myself));
+        let network = Arc::new(listener);
+        let acceptor = tokio::spawn(accept(Arc::clone(&network), TlsAcceptor::from(server), myself));
         Ok(ControlState {
             machine: PeerLinksMachine::new(id.name.clone()),
             id,
+            network,
             clock,
             tls: TlsConnector::from(client),
             addresses: HashMap::new(),
@@ -139,7 +164,7 @@ impl Actor for ControlActor {
         &self,
         myself: ActorRef<ControlMessage>,
         message: ControlMessage,
-        state: &mut ControlState,
+        state: &mut ControlState<N>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ControlMessage::Members(members) => {
@@ -183,7 +208,7 @@ impl Actor for ControlActor {
         &self,
         myself: ActorRef<ControlMessage>,
         event: SupervisionEvent,
-        state: &mut ControlState,
+        state: &mut ControlState<N>,
     ) -> Result<(), ActorProcessingErr> {
         // Links report their own ends. Gateways have names, and a node that peers can't ask is of no use to them.
         if let SupervisionEvent::ActorFailed(actor, error) = event
@@ -198,9 +223,12 @@ impl Actor for ControlActor {
     async fn post_stop(
         &self,
         _: ActorRef<ControlMessage>,
-        state: &mut ControlState,
+        state: &mut ControlState<N>,
     ) -> Result<(), ActorProcessingErr> {
         state.acceptor.abort();
+        if let Some(timer) = &state.timer {
+            timer.abort();
+        }
         for close in state.links.values() {
             close.cancel();
         }
@@ -220,7 +248,7 @@ async fn spawn_gateway<S: Served>(
     Ok(())
 }
 
-impl ControlState {
+impl<N: Streams> ControlState<N> {
     fn open(
         &mut self,
         control: &ActorRef<ControlMessage>,
@@ -273,10 +301,10 @@ impl ControlState {
 
     fn dial(&self, control: &ActorRef<ControlMessage>, peer: NodeName) {
         let address = self.addresses.get(&peer).copied();
-        let (tls, control) = (self.tls.clone(), control.clone());
+        let (network, tls, control) = (Arc::clone(&self.network), self.tls.clone(), control.clone());
         tokio::spawn(async move {
             let dialled = match address {
-                Some(address) => dial(&peer, address, tls).await,
+                Some(address) => dial(&*network, &peer, address, tls).await,
                 // It has left the cluster since; the attempt fails, and there is no other.
                 None => Err(GreetError::Protocol),
             };

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use starling_protocol::NodeName;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::HANDSHAKE_DEADLINE;
 use super::acceptor::{GreetError, identify};
 use super::stream::LinkStream;
+use crate::network::Streams;
 use crate::trust::server_name;
 
 /// How long a TCP connection may take to come about. A machine that is there answers within a round trip; one retransmission
@@ -18,16 +18,17 @@ use crate::trust::server_name;
 const CONNECT_DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// Connects to `peer` at `address`. TLS fails unless it is `peer` that answers.
-pub(super) async fn dial(
+pub(super) async fn dial<N: Streams>(
+    network: &N,
     peer: &NodeName,
     address: SocketAddr,
     tls: TlsConnector,
 ) -> Result<LinkStream, GreetError> {
     let name = server_name(peer).map_err(|_| GreetError::Protocol)?;
-    let socket = timeout(CONNECT_DEADLINE, TcpStream::connect(address))
+    let socket = timeout(CONNECT_DEADLINE, network.connect(address))
         .await
         .map_err(|_| GreetError::Overdue { within: CONNECT_DEADLINE })??;
-    socket.set_nodelay(true)?;
+    N::send_at_once(&socket)?;
     let stream = timeout(HANDSHAKE_DEADLINE, tls.connect(name, socket))
         .await
         .map_err(|_| GreetError::Overdue { within: HANDSHAKE_DEADLINE })??;

@@ -14,6 +14,7 @@ use super::actor::{
     ControlActor, ControlActorArguments, ControlArguments, ControlMessage, Member, PeerTable,
 };
 use super::remote::RemotePeer;
+use crate::network::Streams;
 
 /// Changes that may wait to be read. A peer makes a handful when it comes and goes, so a hundred peers fit.
 const CHANGES: usize = 512;
@@ -35,14 +36,14 @@ impl ControlHandle {
     ///
     /// # Errors
     /// Its actors can't start: most likely this run of this node is there already, in this process.
-    pub async fn start(
-        arguments: ControlArguments,
+    pub async fn start<N: Streams>(
+        arguments: ControlArguments<N>,
     ) -> Result<(Self, mpsc::Receiver<PeerChange>), ControlStartError> {
         let own = arguments.id.clone();
         let (table, peers) = watch::channel(PeerTable::new());
         let (changes, heard) = mpsc::channel(CHANGES);
         let arguments = ControlActorArguments { start: arguments, table, changes };
-        let (actor, _) = Actor::spawn(None, ControlActor, arguments).await?;
+        let (actor, _) = Actor::spawn(None, ControlActor::new(), arguments).await?;
         Ok((Self { own, actor, table: peers }, heard))
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{ActorCell, ActorRef};
+use starling_core::sabotage::{Bug, is};
 use starling_protocol::NodeId;
 use starling_protocol::control::{ModelPool, NodeAgent, Replica, Service};
 use tokio::sync::Semaphore;
@@ -27,7 +28,8 @@ pub(super) struct RemoteService {
 impl RemoteService {
     pub(super) async fn call(&self, request: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, RequestError> {
         let message = |reply| GatewayMessage::Request(request, reply);
-        match self.actor.call(message, Some(timeout)).await {
+        let within = if is(Bug::QuestionWithoutDeadline) { None } else { Some(timeout) };
+        match self.actor.call(message, within).await {
             Ok(CallResult::Success(reply)) => Ok(reply),
             Ok(CallResult::Timeout) => Err(RequestError::Timeout { within: timeout }),
             Ok(CallResult::SenderError) | Err(_) => Err(RequestError::Lost),

@@ -8,20 +8,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ractor_cluster::NetworkStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A connection whose other end TLS has authenticated.
+/// A connection whose other end TLS has authenticated, in the two halves that ractor_cluster takes.
 pub(super) struct LinkStream {
-    inner: TlsStream<TcpStream>,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
     ended: CancellationToken,
 }
 
 impl LinkStream {
-    pub(super) fn new(inner: TlsStream<TcpStream>) -> Self {
-        Self { inner, ended: CancellationToken::new() }
+    pub(super) fn new<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(inner: TlsStream<S>) -> Self {
+        let ended = CancellationToken::new();
+        let (reader, writer) = tokio::io::split(inner);
+        Self {
+            reader: Box::new(Half::new(reader, &ended)),
+            writer: Box::new(Half::new(writer, &ended)),
+            ended,
+        }
     }
 
     /// Set when the other side has closed the stream or it broke. Whoever sets it breaks the stream.
@@ -31,12 +37,11 @@ impl LinkStream {
 
     /// In the form that ractor_cluster takes.
     pub(super) fn into_network_stream(self, label: String) -> NetworkStream {
-        let (reader, writer) = tokio::io::split(self.inner);
         NetworkStream::External {
             peer_label: Some(label),
             local_label: None,
-            reader: Box::new(Half::new(reader, &self.ended)),
-            writer: Box::new(Half::new(writer, &self.ended)),
+            reader: self.reader,
+            writer: self.writer,
         }
     }
 }
@@ -69,7 +74,7 @@ impl<T> Half<T> {
     }
 }
 
-impl AsyncRead for Half<ReadHalf<TlsStream<TcpStream>>> {
+impl<T: AsyncRead + Unpin> AsyncRead for Half<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -86,7 +91,7 @@ impl AsyncRead for Half<ReadHalf<TlsStream<TcpStream>>> {
     }
 }
 
-impl AsyncWrite for Half<WriteHalf<TlsStream<TcpStream>>> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Half<T> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.alive(context)?;

@@ -1,6 +1,7 @@
 //! The actor of one node's membership.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,8 @@ use starling_core::tick::TICK;
 use starling_protocol::Generation;
 use starling_protocol::gossip::LoadEncodeError;
 use starling_protocol::gossip::packet::{MAX_PACKET_BYTES, Payload};
-use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::arguments::{LoadReport, MembershipArguments};
 use super::pulse::{Pulse, Ticking};
@@ -25,6 +25,7 @@ use super::seeds::{Announcing, look_up};
 use super::swim::{Outcome, Swim};
 use super::view::{ClusterChange, ClusterView};
 use crate::clock::Clock;
+use crate::network::Datagrams;
 use crate::observe::{Observation, Observer};
 
 /// Packets that were read and wait for the actor. When they are so many the socket is not read, and its buffer, at last,
@@ -38,10 +39,16 @@ const BETWEEN_GOODBYES: Duration = Duration::from_millis(50);
 /// How long to wait after the socket gave an error.
 const SOCKET_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) struct MembershipActor;
+pub(super) struct MembershipActor<D>(PhantomData<D>);
 
-pub(super) struct ActorArguments {
-    pub(super) membership: MembershipArguments,
+impl<D> MembershipActor<D> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+pub(super) struct ActorArguments<D> {
+    pub(super) membership: MembershipArguments<D>,
     pub(super) view: watch::Sender<Arc<ClusterView>>,
     pub(super) changes: broadcast::Sender<ClusterChange>,
     pub(super) superseded: watch::Sender<Option<Generation>>,
@@ -63,17 +70,17 @@ pub(super) enum MembershipMessage {
     Leave { more: u8, reply: RpcReplyPort<()> },
 }
 
-pub(super) struct MembershipState {
+pub(super) struct MembershipState<D> {
     swim: Swim,
     sealer: Sealer,
-    socket: Arc<UdpSocket>,
+    socket: Arc<D>,
     seeds: Arc<[String]>,
     announcing: Announcing,
     looking_up: bool,
     jitter: StdRng,
     clock: Clock,
     ticking: Ticking,
-    timer: Option<Timestamp>,
+    timer: Option<(Timestamp, AbortHandle)>,
     view: watch::Sender<Arc<ClusterView>>,
     changes: broadcast::Sender<ClusterChange>,
     superseded: watch::Sender<Option<Generation>>,
@@ -82,24 +89,27 @@ pub(super) struct MembershipState {
     receiving: JoinHandle<()>,
 }
 
-impl Drop for MembershipState {
+impl<D> Drop for MembershipState<D> {
     fn drop(&mut self) {
         self.receiving.abort();
+        if let Some((_, timer)) = &self.timer {
+            timer.abort();
+        }
     }
 }
 
 impl Message for MembershipMessage {}
 
-impl Actor for MembershipActor {
+impl<D: Datagrams> Actor for MembershipActor<D> {
     type Msg = MembershipMessage;
-    type State = MembershipState;
-    type Arguments = ActorArguments;
+    type State = MembershipState<D>;
+    type Arguments = ActorArguments<D>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<MembershipMessage>,
-        arguments: ActorArguments,
-    ) -> Result<MembershipState, ActorProcessingErr> {
+        arguments: ActorArguments<D>,
+    ) -> Result<MembershipState<D>, ActorProcessingErr> {
         let ActorArguments { membership, view, changes, superseded, pulse } = arguments;
         let MembershipArguments { node, socket, advertise, seeds, keys, timings, report, observer } =
             membership;
@@ -140,7 +150,7 @@ impl Actor for MembershipActor {
         &self,
         myself: ActorRef<MembershipMessage>,
         message: MembershipMessage,
-        state: &mut MembershipState,
+        state: &mut MembershipState<D>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             MembershipMessage::Packet { bytes, from, _room } => state.packet(&bytes, from),
@@ -174,7 +184,7 @@ impl Actor for MembershipActor {
     }
 }
 
-impl MembershipState {
+impl<D: Datagrams> MembershipState<D> {
     fn packet(&mut self, bytes: &[u8], from: SocketAddr) {
         if self.is_superseded() {
             return;
@@ -305,10 +315,12 @@ impl MembershipState {
     /// Sets the timer, unless one is set that comes early enough: it will set the next.
     fn arm(&mut self, myself: &ActorRef<MembershipMessage>) {
         let Some(at) = self.swim.next_timer() else { return };
-        if self.timer.is_none_or(|armed| at < armed) {
-            self.timer = Some(at);
+        if self.timer.as_ref().is_none_or(|(armed, _)| at < *armed) {
             let wait = at.since(self.clock.now());
-            myself.send_after(wait, || MembershipMessage::Due);
+            let timer = myself.send_after(wait, || MembershipMessage::Due).abort_handle();
+            if let Some((_, later)) = self.timer.replace((at, timer)) {
+                later.abort();
+            }
         }
     }
 }
@@ -328,7 +340,7 @@ fn log(change: &ClusterChange) {
     }
 }
 
-async fn receive(socket: Arc<UdpSocket>, actor: ActorRef<MembershipMessage>) {
+async fn receive<D: Datagrams>(socket: Arc<D>, actor: ActorRef<MembershipMessage>) {
     let room = Arc::new(Semaphore::new(UNHEARD_PACKETS));
     // One byte more than a packet may have, so that one that is too long is seen to be.
     let mut buffer = [0; MAX_PACKET_BYTES + 1];

@@ -12,11 +12,11 @@ use tokio::net::UdpSocket;
 use crate::observe::Observer;
 
 /// What a node's membership is.
-pub struct MembershipArguments {
+pub struct MembershipArguments<D = UdpSocket> {
     /// This run of this node.
     pub node: NodeId,
     /// The gossip socket, bound.
-    pub socket: UdpSocket,
+    pub socket: D,
     /// Where others reach that socket.
     pub advertise: SocketAddr,
     /// `host:port` of nodes to join by. Names are looked up anew at each attempt; our own address among them does no harm.

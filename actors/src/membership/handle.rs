@@ -11,9 +11,10 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::actor::{ActorArguments, MembershipActor, MembershipMessage, first_goodbye};
 use super::arguments::{LoadReport, MembershipArguments};
-use super::pulse::Pulse;
+use super::pulse::{Pulse, ReadClock};
 use super::roster::Roster;
 use super::view::{ClusterChange, ClusterView};
+use crate::network::Datagrams;
 
 /// The actor does nothing that takes long.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -50,12 +51,29 @@ impl MembershipHandle {
     ///
     /// # Errors
     /// See [`MembershipError::Start`].
-    pub async fn start(membership: MembershipArguments) -> Result<Self, MembershipError> {
+    pub async fn start<D: Datagrams>(membership: MembershipArguments<D>) -> Result<Self, MembershipError> {
+        Self::start_with(membership, Pulse::start()).await
+    }
+
+    /// The same, with its tick by a clock of the caller's. For simulations.
+    ///
+    /// # Errors
+    /// See [`MembershipError::Start`].
+    pub async fn start_on<D: Datagrams>(
+        membership: MembershipArguments<D>,
+        clock: ReadClock,
+    ) -> Result<Self, MembershipError> {
+        Self::start_with(membership, Pulse::by(clock)).await
+    }
+
+    async fn start_with<D: Datagrams>(
+        membership: MembershipArguments<D>,
+        pulse: Pulse,
+    ) -> Result<Self, MembershipError> {
         let alone = Roster::new(membership.node.clone(), membership.advertise).view(None);
         let (view_sender, view) = watch::channel(Arc::new(alone));
         let (superseded_sender, superseded) = watch::channel(None);
         let changes = broadcast::Sender::new(CHANGES_BEHIND);
-        let pulse = Pulse::start();
         let arguments = ActorArguments {
             membership,
             view: view_sender,
@@ -63,7 +81,7 @@ impl MembershipHandle {
             superseded: superseded_sender,
             pulse: pulse.clone(),
         };
-        let (actor, _) = Actor::spawn(None, MembershipActor, arguments).await?;
+        let (actor, _) = Actor::spawn(None, MembershipActor::new(), arguments).await?;
         Ok(Self { actor, view, changes, superseded, pulse })
     }
 

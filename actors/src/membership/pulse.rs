@@ -39,7 +39,7 @@ impl Pulse {
         (pulse.clone(), Ticking::new(pulse))
     }
 
-    fn by(clock: ReadClock) -> Self {
+    pub(super) fn by(clock: ReadClock) -> Self {
         let last_ms = AtomicU64::new(milliseconds(clock()));
         Self(Arc::new(Beats { clock, last_ms, pauses: AtomicU64::new(0) }))
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Config, Foca, OwnedNotification, PeriodicParams, Timer};
+use foca::{AccumulatingRuntime, Config, Foca, Incarnation, OwnedNotification, PeriodicParams, State, Timer};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use starling_core::Timestamp;
+use starling_core::sabotage::{Bug, is};
 use starling_protocol::NodeId;
 use starling_protocol::gossip::packet::MAX_GOSSIP_BYTES;
 use starling_protocol::gossip::{LoadEncodeError, LoadRecord};
@@ -47,6 +49,8 @@ pub(crate) type Outgoing = (SocketAddr, Bytes);
 
 pub(crate) struct Swim {
     foca: Foca<Peer, PeerCodec, StdRng, Records>,
+    timings: MembershipTimings,
+    random: StdRng,
     runtime: AccumulatingRuntime<Peer>,
     timers: Timers<Timer<Peer>>,
     records: Records,
@@ -82,15 +86,18 @@ impl Swim {
         address: SocketAddr,
         timings: MembershipTimings,
         report: LoadReport,
-        rng: StdRng,
+        mut random: StdRng,
     ) -> Self {
         let peer = Peer::new(me.clone(), address);
         let records = Records::default();
         let probes = Probes::default();
         let codec = PeerCodec { me: peer.clone(), probes: probes.clone() };
+        let rng = StdRng::from_rng(&mut random);
         let foca = Foca::with_custom_broadcast(peer, config(timings), rng, codec, records.clone());
         Self {
             foca,
+            timings,
+            random,
             runtime: AccumulatingRuntime::new(),
             timers: Timers::new(),
             records,
@@ -122,10 +129,24 @@ impl Swim {
     /// Runs one timer that is due; false when none is.
     pub(crate) fn run_timer(&mut self, now: Timestamp) -> bool {
         let Some(timer) = self.timers.pop(now) else { return false };
+        if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
+            && !self.is_suspect(member_id, *incarnation)
+        {
+            // The library would leave it a member and tell it all the same that it was given up.
+            return true;
+        }
         if let Err(error) = self.foca.handle_timer(timer, &mut self.runtime) {
             tracing::debug!(%error, "a timer of the membership protocol failed");
         }
         true
+    }
+
+    /// Whether a member is still the suspect that it was.
+    fn is_suspect(&self, peer: &Peer, incarnation: Incarnation) -> bool {
+        let mut members = self.foca.iter_members();
+        members.any(|member| {
+            member.id() == peer && member.incarnation() == incarnation && member.state() == State::Suspect
+        })
     }
 
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
@@ -158,7 +179,8 @@ impl Swim {
         if let Some(report) = report {
             self.report = report;
         }
-        if self.said.is_some() && !news && now.since(self.said_at) < REFRESH {
+        let is_fresh = now.since(self.said_at) < REFRESH || is(Bug::LoadNotSaidAgain);
+        if self.said.is_some() && !news && is_fresh {
             return Ok(());
         }
         let was_draining = self.said.as_ref().is_some_and(|(said, _)| said.draining);
@@ -224,30 +246,56 @@ impl Swim {
 
     /// Takes stock after an event.
     pub(crate) fn settle(&mut self, now: Timestamp) -> Outcome {
-        while let Some((after, timer)) = self.runtime.to_schedule() {
-            self.timers.add(now.plus(after), timer);
-        }
         let answered = self.probe_clock.take(now, self.probes.take());
         let mut outcome = Outcome { answered, ..Outcome::default() };
-        let mut somebody_came = false;
+        let (mut somebody_came, mut was_given_up) = (false, false);
         while let Some(notification) = self.runtime.to_notify() {
             match notification {
                 OwnedNotification::MemberUp(_) => somebody_came = true,
                 OwnedNotification::Idle => outcome.announce = true,
                 OwnedNotification::Rejoin(_) => {
                     outcome.announce = true;
+                    was_given_up = true;
                     outcome.changes.push(ClusterChange::DeclaredDown);
                 }
                 _ => {}
             }
         }
-        if somebody_came {
+        if was_given_up {
+            self.begin_anew();
+        }
+        while let Some((after, timer)) = self.runtime.to_schedule() {
+            self.timers.add(now.plus(after), timer);
+        }
+        if somebody_came && !is(Bug::LoadNotSaidAgain) {
             self.repeat();
         }
         let peers = self.foca.iter_membership_state().map(|member| (member.id(), member.state()));
         outcome.different = self.roster.update(peers, &self.records, &mut outcome.changes);
         outcome.different |= std::mem::take(&mut self.said_anew);
         outcome
+    }
+
+    /// Keeps the members that are there, and forgets whom it has given up itself. Whoever was given up may have been the one that
+    /// was cut off; what it believed of the others meanwhile, it is not to tell to those who can hear each other.
+    fn begin_anew(&mut self) {
+        let there: Vec<_> = self.foca.iter_members().cloned().collect();
+        // They are the former one's.
+        self.timers = Timers::new();
+        while self.runtime.to_schedule().is_some() {}
+        let codec = PeerCodec { me: Peer::new(self.me.clone(), self.address), probes: self.probes.clone() };
+        self.foca = Foca::with_custom_broadcast(
+            self.foca.identity().clone(),
+            config(self.timings),
+            StdRng::from_rng(&mut self.random),
+            codec,
+            self.records.clone(),
+        );
+        if let Err(error) = self.foca.apply_many(there.into_iter(), false, &mut self.runtime) {
+            tracing::debug!(%error, "members are forgotten");
+        }
+        self.repeat();
+        self.spread();
     }
 
     pub(crate) fn view(&self) -> ClusterView {
@@ -277,3 +325,6 @@ fn config(timings: MembershipTimings) -> Config {
         periodic_gossip: every(GOSSIP_EVERY, FAN_OUT.get()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,17 @@ fn the_first_by_name_dials_and_the_other_accepts() {
 }
 
 #[test]
+fn an_earlier_run_than_gossip_tells_of_is_never_up() {
+    let mut b = Node::new("b");
+    assert_eq!(b.says(PeerLinksEvent::Members(vec![run("a", 2)])), []);
+    assert_eq!(b.connected("a", 1, Side::Accepted), []);
+    assert_eq!(b.up(1, run("a", 1)), [close(1)], "it was thought dead, and still has its name");
+    assert_eq!(b.ended(1), []);
+    assert_eq!(b.connected("a", 2, Side::Accepted), []);
+    assert_eq!(b.up(2, run("a", 2)), [up(run("a", 2))]);
+}
+
+#[test]
 fn a_peer_that_was_up_is_dialled_again_at_once_and_one_that_fails_more_and_more_rarely() {
     let mut a = Node::new("a");
     assert_eq!(a.says(PeerLinksEvent::Members(vec![run("b", 1)])), [dial("b")]);

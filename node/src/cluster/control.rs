@@ -11,7 +11,7 @@ use starling_actors::control::{
     ALPN, ControlArguments, ControlHandle, ControlServices, Member, PeerChange, PeerLoss,
 };
 use starling_actors::trust::Trust;
-use starling_actors::{Clock, ClusterView, MembershipHandle, NodeHandle, PeerLink};
+use starling_actors::{Clock, MembershipHandle, NodeHandle, PeerLink};
 use starling_protocol::NodeId;
 use starling_protocol::control::{
     MAX_STATUS_SESSIONS, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest,
@@ -95,7 +95,7 @@ impl ControlPlane {
     /// closes its sockets at once, which only this plane notices.
     pub async fn run(mut self, membership: MembershipHandle, data: Arc<dyn PeerLink>) {
         let mut views = membership.views();
-        let now = members(&views.borrow_and_update());
+        let now = Member::of(&views.borrow_and_update());
         self.handle.members(now);
         loop {
             tokio::select! {
@@ -103,7 +103,7 @@ impl ControlPlane {
                     if changed.is_err() {
                         return self.handle.stop().await;
                     }
-                    let now = members(&views.borrow_and_update());
+                    let now = Member::of(&views.borrow_and_update());
                     self.handle.members(now);
                 }
                 change = self.changes.recv() => match change {
@@ -125,15 +125,6 @@ impl ControlPlane {
             }
         }
     }
-}
-
-fn members(view: &ClusterView) -> Vec<Member> {
-    let peers = view.active().filter(|member| member.id != view.me);
-    let reached = peers.filter_map(|member| {
-        let control = member.load.as_ref()?.addresses.control?;
-        Some(Member { id: member.id.clone(), control })
-    });
-    reached.collect()
 }
 
 struct Services {

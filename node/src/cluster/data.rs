@@ -4,10 +4,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use starling_actors::control::ControlHandle;
 use starling_actors::trust::{NAME_SUFFIX, Trust, peer_name};
 use starling_actors::{
-    ClusterChange, IncomingStreams, LinkedPeers, MembershipHandle, NodeHandle, PeerLink, Peers, QuinnLink,
-    QuinnLinkArguments, QuinnTrust, Reservations,
+    ClusterChange, IncomingStreams, LinkedPeers, MemberState, MembershipHandle, NodeHandle, PeerLink, Peers,
+    QuinnLink, QuinnLinkArguments, QuinnTrust, Reservations,
 };
 use starling_protocol::NodeName;
 use starling_protocol::data::DATA_ALPN;
@@ -89,15 +90,21 @@ impl DataPlane {
     }
 
     /// Serves what peers open, and drops the streams of those that are gone, until the membership ends.
-    pub async fn run(self, node: NodeHandle, incoming: IncomingStreams, membership: MembershipHandle) {
+    pub async fn run(
+        self,
+        node: NodeHandle,
+        incoming: IncomingStreams,
+        membership: MembershipHandle,
+        control: ControlHandle,
+    ) {
         let serving = tokio::spawn(async move { node.serve_peers(incoming).await });
         let mut changes = membership.changes();
         loop {
             match changes.recv().await {
                 Ok(ClusterChange::Down(id) | ClusterChange::Left(id)) => {
                     // A later run under the name has connections of its own, which are none of the earlier one's business.
-                    let gone = membership.view().get(&id.name).is_none_or(|member| !member.state.is_active());
-                    if gone {
+                    let state = membership.view().get(&id.name).map(|member| member.state);
+                    if is_gone(state, control.peers().contains(&id)) {
                         self.link.peer_lost(&id.name);
                     }
                 }
@@ -108,5 +115,30 @@ impl DataPlane {
         }
         self.link.stop().await;
         serving.abort();
+    }
+}
+
+/// Whether connections with a node that gossip gave up are of no use any more. One that answers on the control plane lives,
+/// whatever others who don't hear it may say; that plane tells when it does no longer.
+fn is_gone(state: Option<MemberState>, answers: bool) -> bool {
+    match state {
+        Some(MemberState::Alive | MemberState::Suspected) => false,
+        Some(MemberState::Down) => !answers,
+        Some(MemberState::Left) | None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gossip_alone_does_not_end_what_connects_to_a_node_that_answers() {
+        assert!(!is_gone(Some(MemberState::Down), true));
+        assert!(is_gone(Some(MemberState::Down), false));
+        for answers in [false, true] {
+            assert!(is_gone(Some(MemberState::Left), answers));
+            assert!(!is_gone(Some(MemberState::Suspected), answers));
+        }
     }
 }

@@ -106,13 +106,37 @@ impl Kind {
     }
 }
 
-impl FromStr for Kind {
-    type Err = anyhow::Error;
+/// What one level of simulation can do.
+pub trait FaultKind: Copy + Eq + Send + Sync + 'static {
+    /// Each of them.
+    const EACH: &'static [Self];
 
-    fn from_str(text: &str) -> Result<Self> {
-        let words = || Self::ALL.map(Self::word).join(", ");
-        let found = Self::ALL.into_iter().find(|kind| kind.word() == text);
-        found.with_context(|| format!("{text:?} is no fault; there are {}", words()))
+    /// The word for it in schedules.
+    fn word(self) -> &'static str;
+
+    /// Whether it is done to one way between two, of which the way back is another.
+    fn is_one_way(self) -> bool;
+
+    /// The one of this word.
+    ///
+    /// # Errors
+    /// There is none; the words that there are.
+    fn of(text: &str) -> Result<Self> {
+        let words = || Self::EACH.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", ");
+        let found = Self::EACH.iter().find(|kind| kind.word() == text);
+        found.copied().with_context(|| format!("{text:?} is no fault; there are {}", words()))
+    }
+}
+
+impl FaultKind for Kind {
+    const EACH: &'static [Self] = &Self::ALL;
+
+    fn word(self) -> &'static str {
+        Self::word(self)
+    }
+
+    fn is_one_way(self) -> bool {
+        self == Self::OneWay
     }
 }
 
@@ -150,9 +174,9 @@ impl FromStr for Place {
 
 /// One thing that is done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Fault {
+pub struct Fault<K = Kind> {
     /// What.
-    pub kind: Kind,
+    pub kind: K,
     /// To whom.
     pub place: Place,
     /// And to whom else, for ways between two.
@@ -165,11 +189,11 @@ pub struct Fault {
     pub for_ms: u64,
 }
 
-impl fmt::Display for Fault {
+impl<K: FaultKind> fmt::Display for Fault<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.kind.word(), self.place)?;
         if let Some(other) = self.other {
-            write!(f, "{}{other}", if self.kind == Kind::OneWay { '>' } else { '-' })?;
+            write!(f, "{}{other}", if self.kind.is_one_way() { '>' } else { '-' })?;
         }
         if self.amount > 0 {
             write!(f, "*{}", self.amount)?;
@@ -182,7 +206,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl FromStr for Fault {
+impl<K: FaultKind> FromStr for Fault<K> {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -197,7 +221,7 @@ impl FromStr for Fault {
         };
         let (at, length) = time.split_once('+').unwrap_or((time, "0"));
         Ok(Self {
-            kind: kind.parse()?,
+            kind: K::of(kind)?,
             place: place.parse()?,
             other,
             amount: amount.parse().with_context(bad)?,
@@ -208,17 +232,23 @@ impl FromStr for Fault {
 }
 
 /// All that is done, in the order of time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Schedule(pub Vec<Fault>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule<K = Kind>(pub Vec<Fault<K>>);
 
-impl fmt::Display for Schedule {
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: FaultKind> fmt::Display for Schedule<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faults: Vec<String> = self.0.iter().map(Fault::to_string).collect();
         f.write_str(&faults.join(","))
     }
 }
 
-impl FromStr for Schedule {
+impl<K: FaultKind> FromStr for Schedule<K> {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
