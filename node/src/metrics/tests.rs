@@ -142,6 +142,8 @@ fn what_is_observed_is_counted() {
         // The recording rules name this bucket.
         r#"starling_final_latency_seconds_bucket{le="1.0",model="fake",pace="recording"} 1"#,
         r#"starling_failover_seconds_count{model="fake",cause="node_lost"} 1"#,
+        // At an alert's threshold.
+        r#"starling_failover_seconds_bucket{le="3.0",model="fake",cause="node_lost"} 1"#,
         r#"starling_hosts_exited_total{model="fake",cause="crashed"} 1"#,
         r#"starling_resumes_refused_total{reason="gap"} 1"#,
         "starling_backpressure_seconds_total 1.0",
@@ -303,6 +305,20 @@ fn what_rules_and_dashboard_ask_for_is_exported() {
         }
     }
     assert!(asked > 150, "{asked}");
+}
+
+/// The chart puts both files into one object, and Prometheus reads none of its groups if a name is there twice.
+#[test]
+fn no_two_groups_of_rules_have_one_name() {
+    let files = ["alerts", "recording"].map(|name| deployed(&format!("deploy/prometheus/{name}.yml")));
+    let mut names: Vec<&str> = files
+        .iter()
+        .flat_map(|text| text.lines().filter_map(|line| line.trim_start().strip_prefix("- name: ")))
+        .collect();
+    let found = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert!(found > 5 && names.len() == found, "{names:?}");
 }
 
 #[test]
