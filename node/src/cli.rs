@@ -402,11 +402,14 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             let config = arguments.config;
             let loaded = config.load()?;
             let traced = TraceSettings::from_environment();
-            let traced = traced.map_err(|error| Failure::new(Exit::Usage, error))?;
+            let (traced, warnings) = traced.map_err(|error| Failure::new(Exit::Usage, error))?;
             let traced = traced.map(|settings| (settings, OwnSpans::default()));
             let spans = traced.as_ref().map(|(traces, own)| layer(traces.sampler().clone(), own.clone()));
             let log = crate::telemetry::Log::start(&loaded.settings.log, spans)
                 .map_err(|error| Failure::new(Exit::Software, error))?;
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
             let home = home()?;
             on_runtime(crate::serve::serve(loaded, Box::new(move || config.load()), home, log, traced))
         }

@@ -328,7 +328,8 @@ mod tests {
     /// Those of a node, to a collector in this process.
     pub(super) fn traces(to: Gathered, sampler: Sampler) -> Arc<Traces> {
         let named = |name: &str| (name == "OTEL_TRACES_EXPORTER").then(|| "otlp".to_owned());
-        let mut settings = TraceSettings::from_variables(&named).expect("is right").expect("is on");
+        let settings = TraceSettings::from_variables(&named, &mut Vec::new());
+        let mut settings = settings.expect("is right").expect("is on");
         settings.sampler = sampler;
         let node = NodeId { name: NodeName::parse("node-a").expect("a name"), generation: Generation(7) };
         Arc::new(Traces::over(to, &node, &settings, SpansDropped::default()))
