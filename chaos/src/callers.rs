@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use starling_client::{
-    AudioSender, Client, ClientConfig, Event, Events, Final, SessionConfig, SessionOptions,
+    ApiKey, AudioSender, Client, ClientConfig, Event, Events, Final, SessionConfig, SessionOptions,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
+use crate::http;
 use crate::script::{RATE, Script};
 
 /// Beyond the speech itself: whatever is done to nodes, sessions go on within a minute or are given up.
@@ -77,6 +79,7 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let mut config = ClientConfig::new(manner.servers.iter().map(address));
     config.ca_file.clone_from(&manner.ca_file);
+    config.api_key = http::key().map(ApiKey::from);
     config.open_deadline = OPEN_DEADLINE;
     config.wait_when_busy = true;
     config.liveness = manner.liveness.unwrap_or(config.liveness);
@@ -140,7 +143,11 @@ async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<
 
 /// Opens a session and does nothing more with it, until it is dropped.
 pub(crate) async fn stuck(server: String) -> Result<impl Sized> {
-    let connecting = tokio_tungstenite::connect_async(format!("ws://{server}/v1/stream"));
+    let mut request = format!("ws://{server}/v1/stream").into_client_request()?;
+    if let Some(key) = http::key() {
+        request.headers_mut().insert("authorization", format!("Bearer {key}").parse()?);
+    }
+    let connecting = tokio_tungstenite::connect_async(request);
     let (mut socket, _) = timeout(OPEN_DEADLINE, connecting).await??;
     socket.send(Message::text(r#"{"type":"hello"}"#)).await?;
     let answer = timeout(OPEN_DEADLINE, socket.next()).await?.context("the connection was closed")??;

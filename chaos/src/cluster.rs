@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::forge::{self, Ear};
-use crate::http::{self, Session};
+use crate::http::{self, Door, Session};
 use crate::losses::Losses;
 use crate::memory;
 use crate::network::{Network, Place};
@@ -120,14 +120,15 @@ impl Cluster {
     }
 
     /// Names and addresses of the nodes that can be asked, as far as it is known here.
-    fn running(&self) -> Vec<(String, String)> {
+    fn running(&self) -> Vec<(String, Door)> {
         match self {
             Self::Ours(ours) => {
                 let running = ours.nodes.iter().filter(|node| node.runs());
-                running.map(|node| (node.plan.name.clone(), node.place.asked.to_string())).collect()
+                running.map(|node| (node.plan.name.clone(), node.place.door())).collect()
             }
             Self::Theirs(theirs) => {
-                theirs.nodes.iter().map(|node| (node.name.clone(), node.http.clone())).collect()
+                let door = |http: &String| Door::Address(http.clone());
+                theirs.nodes.iter().map(|node| (node.name.clone(), door(&node.http))).collect()
             }
         }
     }

@@ -6,7 +6,7 @@
 //! ```text
 //!   node-a            switch              node-b
 //!   eth0 ── p0 ──┐              ┌── p1 ── eth0      10.88.0.N  where nodes and callers speak
-//!                └─── floor ────┘                   10.88.1.N  where the runner asks and tells nodes, which is never cut
+//!                └─── floor ────┘                   10.88.1.N  where the runner reads figures and shows tokens, which is never cut
 //!                       │
 //!                       pc ── eth0      callers
 //! ```
@@ -23,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::rules::Rule;
 use self::slow::Slow;
+use crate::http::Door;
 use crate::scenario::Way;
 
 mod line;
@@ -55,6 +56,17 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) const fn on_loopback(http: SocketAddr, gossip: SocketAddr) -> Self {
         Self { listen: http, http, asked: http, gossip, namespace: None }
+    }
+
+    /// Where an operator's requests are taken.
+    pub(crate) fn door(&self) -> Door {
+        match &self.namespace {
+            Some(namespace) => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.asked.port()));
+                Door::Within { namespace: namespace.clone(), address }
+            }
+            None => Door::Address(self.asked.to_string()),
+        }
     }
 }
 

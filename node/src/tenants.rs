@@ -8,6 +8,7 @@ mod sessions;
 mod token;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -121,6 +122,13 @@ impl Tenants {
     #[must_use]
     pub fn asks_for_keys(&self) -> bool {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).anybody.is_none()
+    }
+
+    /// Whether whoever asks from there as this tenant may look after the cluster: by a key, or, where none is asked for, by being on
+    /// this machine.
+    #[must_use]
+    pub fn may_operate(&self, tenant: &Tenant, peer: IpAddr) -> bool {
+        tenant.is_operator() && (self.asks_for_keys() || peer.to_canonical().is_loopback())
     }
 
     /// From now on there are these. Who is connected stays, and counts for what its name was.

@@ -110,10 +110,9 @@ impl GatewayState {
         Ok(self.of(tenant))
     }
 
-    /// Whether whoever asks from there may look after the cluster: by a key, or, where none is asked for, by being on this machine.
+    /// Whether whoever asks from there may look after the cluster.
     pub(super) fn is_operator(&self, peer: SocketAddr) -> bool {
-        let operator = self.tenant.as_deref().is_some_and(Tenant::is_operator);
-        operator && (self.tenants.asks_for_keys() || peer.ip().to_canonical().is_loopback())
+        self.tenant.as_deref().is_some_and(|tenant| self.tenants.may_operate(tenant, peer.ip()))
     }
 
     /// Whoever is served may use a model, if it names one.

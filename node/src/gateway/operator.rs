@@ -84,13 +84,14 @@ fn entry<'a>(
     }
 }
 
-/// The nodes of the cluster and what they serve, as this one sees them.
-pub(super) async fn cluster(State(state): State<GatewayState>) -> Response {
+/// The nodes of the cluster, what they serve and their sessions, as this one sees them.
+pub(super) async fn cluster(Operator(state): Operator) -> Response {
     let (status, told) = tokio::join!(state.sessions.status(), state.cluster.told(state.sessions.as_ref()));
     Json(ClusterReport::new(&state.cluster.view(&status), told, &status)).into_response()
 }
 
-/// How many decoders each model should have, for whoever starts and stops nodes.
+/// How many decoders each model should have, for whoever starts and stops nodes. Like the metrics it tells of no session: where no
+/// keys are asked for, whoever reaches the node may ask, as what scrapes and scales has no place on its machine.
 pub(super) async fn scaling(State(state): State<GatewayState>) -> Response {
     Json(state.cluster.scaling(&state.sessions.status().await)).into_response()
 }

@@ -34,6 +34,22 @@ fn without_tenants_everybody_is_nobody_and_may_do_everything() {
 }
 
 #[test]
+fn an_operator_has_a_key_or_is_on_this_machine_where_there_are_none() {
+    let [here, mapped, beside, away] = ["127.0.0.2", "::ffff:127.0.0.1", "192.168.0.7", "2001:db8::1"]
+        .map(|peer| peer.parse().expect("one"));
+    let keyless = Tenants::new(Vec::new());
+    let Identified::Tenant(anybody) = keyless.identify(None) else { panic!("everybody is served") };
+    let may = |peer| keyless.may_operate(&anybody, peer);
+    assert_eq!([here, mapped, beside, away].map(may), [true, true, false, false]);
+    let operator = TenantFacts { operator: true, ..tenant("ops", &["1"], 0) };
+    let keyed = Tenants::new(vec![operator, tenant("a", &["2"], 0)]);
+    for (key, may) in [("1", true), ("2", false)] {
+        let tenant = found(&keyed, key).expect("known");
+        assert_eq!([here, away].map(|peer| keyed.may_operate(&tenant, peer)), [may, may], "{key}");
+    }
+}
+
+#[test]
 fn what_is_open_counts_on_under_new_limits() {
     let tenants = Tenants::new(vec![tenant("a", &["1"], 2)]);
     let before = found(&tenants, "1").expect("known");
