@@ -2,7 +2,7 @@
 
 mod program;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -267,6 +267,50 @@ async fn what_can_not_be_served_is_said_with_its_remedy() {
 async fn an_open_address_is_warned_of_at_each_start() {
     let program = Program::start(&["--model", "scripted", "--http", "0.0.0.0:0", "--insecure-open"]).await;
     assert!(program.log().contains("no key is asked for"), "{}", program.log());
+}
+
+/// An address of this machine beyond loopback, if it has one. Nothing is sent to find it.
+fn beyond_loopback() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+#[tokio::test]
+async fn without_keys_sessions_are_named_on_the_node_s_machine_alone() {
+    let program = Program::start(&["--model", "scripted", "--http", "0.0.0.0:0", "--insecure-open"]).await;
+    let port = program.http.port();
+    let status = async |address: IpAddr, path| {
+        let answer = get((address, port).into(), path).await.expect("an answer");
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let mut from = vec![(IpAddr::from([127, 0, 0, 1]), "200")];
+    // A machine without a network has only itself; who may is in the tests of tenants.
+    from.extend(beyond_loopback().map(|address| (address, "403")));
+    for (address, sessions) in from {
+        for (path, wanted) in [
+            ("/v1/cluster", sessions),
+            ("/v1/sessions", sessions),
+            ("/metrics", "200"),
+            ("/v1/scaling", "200"),
+        ] {
+            assert_eq!(status(address, path).await.as_deref(), Some(wanted), "{path} at {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn words_of_opentelemetry_s_that_are_not_known_keep_no_node_from_starting() {
+    let variables = [
+        ("OTEL_TRACES_EXPORTER", "console".to_owned()),
+        ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote".to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317".to_owned()),
+    ];
+    let program = Program::start_with(&["--model", "scripted"], &variables).await;
+    let log = program.log();
+    for said in ["OTEL_TRACES_EXPORTER is", "OTEL_TRACES_SAMPLER is", "over HTTP to port 4317"] {
+        assert!(log.contains(said), "{log}");
+    }
 }
 
 #[tokio::test]
