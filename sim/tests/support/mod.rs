@@ -2,10 +2,10 @@
 
 use std::process::{Command, Output};
 
-pub fn simulate(args: &[&str]) -> Output {
+pub(crate) fn simulate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_starling-sim")).args(args).output().expect("starts")
 }
 
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
