@@ -32,7 +32,7 @@ export class ClusterView extends Component {
         <${Figure} name="Failovers survived" value=${figure.survived} tone=${figure.survived ? 'good' : ''} note="since this page was opened" />
       </dl>
       <p class="said" role="status">${done && html`<span class=${`banner ${done.tone}`}><${Icon} name=${done.tone === 'good' ? 'bolt' : 'warn'} /><b>${done.text}</b></span>`}</p>
-      <div class="columns">
+      <div class=${`columns ${view}-view`}>
         <div class="main">
           ${view === 'map' ? html`<${ClusterMap} report=${report} nodes=${nodes} events=${cluster.events} ...${actions} />`
             : html`<${NodeTable} nodes=${nodes} ...${actions} />`}
