@@ -28,8 +28,8 @@ use crate::config::{Loaded, Secret, Settings, TlsSettings};
 use crate::exit::{Exit, Failure};
 use crate::gateway::gstreamer::Workers;
 use crate::gateway::{
-    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, quic,
-    vosk_router, wyoming_service,
+    Calls, Gateway, GatewayState, PageSettings, Startup, audiosocket_service, http_service, https_service,
+    quic, vosk_router, wyoming_service,
 };
 use crate::kubernetes;
 use crate::measured::MeasuredSessions;
@@ -419,16 +419,15 @@ impl Sockets {
             thin_accepting: CancellationToken::new(),
         };
         let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
-        let over_http = || http_service(gateway.clone());
         let vosk = || Service::from(vosk_router(gateway.clone()));
         let audiosocket = || audiosocket_service(gateway.clone());
         let wyoming = || wyoming_service(gateway.clone());
         let listeners = [
-            (self.http, None, over_http(), http, "http"),
+            (self.http, None, http_service(gateway.clone()), http, "http"),
             (self.vosk, None, vosk(), thin, "vosk"),
             (self.audiosocket, None, audiosocket(), thin, "audiosocket"),
             (self.wyoming, None, wyoming(), thin, "wyoming"),
-            (self.https, tls, over_http(), http, "https"),
+            (self.https, tls, https_service(gateway.clone()), http, "https"),
             (self.vosk_tls, tls, vosk(), thin, "vosk over TLS"),
             (self.audiosocket_tls, tls, audiosocket(), thin, "audiosocket over TLS"),
             (self.wyoming_tls, tls, wyoming(), thin, "wyoming over TLS"),
