@@ -280,7 +280,7 @@ async function decoded(file) {
   try {
     buffer = await context.decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new Error(`${file.name} is no audio that this browser can read`);
+    throw new Error(`the file ${file.name} is no audio that this browser can read`);
   }
   const channels = Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index));
   return Int16Array.from({ length: buffer.length }, (_, at) => {

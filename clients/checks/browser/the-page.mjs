@@ -88,8 +88,8 @@ async function talked(page) {
     const banner = page.locator('.banner[data-kind=replaced]');
     await banner.waitFor();
     told.banner = await banner.locator('b').textContent();
-    // The banner stays for a while.
-    if (values.pictures) await page.waitForSelector('.line.final');
+    // The banner stays for a while, and what is final has to have its colour.
+    if (values.pictures) await page.waitForSelector('.line.final').then(() => page.waitForTimeout(600));
     await picture(page, 'page-talk-survived');
   }
   // 16-bit mono at 16 kHz, behind the shortest head.
