@@ -98,7 +98,7 @@ export class Talk {
       await context.audioWorklet.addModule(new URL('./capture.mjs', import.meta.url));
       return context.sampleRate;
     });
-    if (!attempt) return;
+    if (!attempt || attempt.deaf) return;
     const capture = new AudioWorkletNode(context, 'capture', { numberOfOutputs: 0 });
     capture.port.onmessage = ({ data }) => this.#hear(attempt, data);
     context.createMediaStreamSource(stream).connect(capture);
