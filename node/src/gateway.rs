@@ -8,13 +8,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use starling_actors::Ready;
 use starling_protocol::lease::TraceContext;
 use starling_protocol::limits::{MAX_CLIENT_MESSAGE_BYTES, MAX_SAMPLE_RATE};
@@ -175,6 +175,13 @@ impl From<Gateway> for GatewayState {
 #[must_use]
 pub fn http_service(state: GatewayState) -> Service {
     Service::Http(http_router(state), |path, error| access::refusal(path, error.clone().into()))
+}
+
+/// The same on a listener with TLS.
+#[must_use]
+pub fn https_service(state: GatewayState) -> Service {
+    let router = http_router(state).layer(Extension(page::OverTls));
+    Service::Http(router, |path, error| access::refusal(path, error.clone().into()))
 }
 
 fn http_router(state: GatewayState) -> Router {

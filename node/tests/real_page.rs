@@ -12,6 +12,7 @@ use program::cluster::{Cluster, More};
 use program::traces::{Collector, attribute, text_of};
 use program::*;
 use serde_json::Value;
+use starling_node::tenants::KeyHash;
 use tempfile::TempDir;
 
 /// After the page has killed a decoder, the first sentence goes on for so long at least.
@@ -106,19 +107,70 @@ async fn a_page_is_read_along_while_a_decoder_and_its_node_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_speaks_webtransport_where_the_node_does() {
+async fn a_page_over_tls_speaks_webtransport_and_goes_on_when_its_decoder_is_killed() {
     let folder = TempDir::new().expect("a folder");
     let certificate = Certificate::in_folder(folder.path()).await;
-    let settings = folder.path().join("cluster.toml");
-    std::fs::write(&settings, certificate.settings()).expect("written");
-    let settings = settings.display().to_string();
-    let program = Program::serve(&["--config", &settings, "--model", "moonshine-tiny-en"], 1).await;
+    let settings = format!(
+        "[chaos]\nenabled = true\n{}[[model]]\nname = \"moonshine-tiny-en\"\nhosts = 2\n",
+        certificate.settings()
+    );
+    let program = Program::serve(&["--config", &written(folder.path(), &settings)], 2).await;
     let audio = folder.path().join("audio.wav");
     let mut command = Language::JavaScript.program("checks/browser/the-page.mjs");
-    command.args(["--calm", "--audio"]).arg(&audio).arg(format!("http://{}", program.http)).arg(recording());
+    command.args(["--kill", "--calm", "--audio"]).arg(&audio).arg(over_tls(&program)).arg(recording());
     let told = told(began(command)).await;
     let undisturbed = segments(&program.url(), &audio).await.join(" ");
     assert_eq!(told["json"]["text"], undisturbed, "{told}");
     assert!(told["where"].as_str().expect("a text").contains("WebTransport"), "{told}");
+    assert!(told["caughtUp"].as_str().expect("a text").contains("nothing missing"), "{told}");
     assert_eq!(told["errors"], serde_json::json!([]), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_fit_to_be_seen_by_whoever_comes_and_while_things_go_wrong() {
+    let folder = TempDir::new().expect("a folder");
+    let Certificate { cert, key, .. } = Certificate::in_folder(folder.path()).await;
+    let [caller, operator] = ["key-of-a-caller", "key-of-an-operator"];
+    let tenant = |name: &str, key: &str, operator: bool| {
+        let hash = KeyHash::of(key);
+        format!("[[tenant]]\nname = \"{name}\"\nkeys = [\"{hash}\"]\noperator = {operator}\n")
+    };
+    let settings = format!(
+        "[chaos]\nenabled = true\n[listen]\nhttps = \"127.0.0.1:0\"\n\
+         [tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n{}{}\
+         [[model]]\nname = \"moonshine-tiny-en\"\nhosts = 1\n",
+        tenant("acme", caller, false),
+        tenant("operator", operator, true),
+    );
+    // What it measures is its operators' to know.
+    let program = Program::serve(&["--config", &written(folder.path(), &settings)], 0).await;
+    let mut command = Language::JavaScript.program("checks/browser/page-states.mjs");
+    command.args(["--key", caller, "--operator-key", operator]);
+    if let Some(pictures) = std::env::var_os("STARLING_TEST_PICTURES") {
+        command.arg("--pictures").arg(pictures);
+    }
+    command.arg(over_tls(&program)).arg(recording());
+    let told = told(began(command)).await;
+    let policy = text_of(&told["policy"]);
+    assert!(policy.contains("connect-src 'self' wss://127.0.0.1:"), "{policy}");
+    assert_eq!(
+        (&told["violations"], &told["errors"]),
+        (&serde_json::json!([]), &serde_json::json!([])),
+        "{told}"
+    );
+    assert_eq!((&told["drained"], &told["languages"]), (&false.into(), &serde_json::json!(["en"])), "{told}");
+    assert_eq!(told["failed"], "The file notes.txt is no audio that this browser can read.");
+    assert!(text_of(&told["lost"]).ends_with(" lost, looking for another…"), "{told}");
+    assert!(text_of(&told["word"]).starts_with("0:00."), "{told}");
+    assert!(get(program.http, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+}
+
+fn written(folder: &Path, settings: &str) -> String {
+    let path = folder.join("cluster.toml");
+    std::fs::write(&path, settings).expect("written");
+    path.display().to_string()
+}
+
+fn over_tls(program: &Program) -> String {
+    format!("https://{}", program.listening("https").expect("listens"))
 }

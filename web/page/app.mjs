@@ -35,9 +35,11 @@ const state = {
   sessions: null,
   sessionsProblem: null,
   done: null,
+  /** The node that is drained if whoever is asked says so. */
+  draining: null,
 };
 const talk = new Talk(nodes, changed);
-const dialog = createRef();
+const [dialog, drainDialog] = [createRef(), createRef()];
 let [following, listing, waiting] = [null, null, false];
 
 function changed() {
@@ -130,7 +132,16 @@ const kill = (node) =>
   act(`/v1/cluster/chaos/kill?node=${encodeURIComponent(node)}`, ({ model, pid, sessions }) => {
     return `Killed process ${pid} of ${node}, which decoded ${model} for ${sessions === 1 ? 'one session' : `${sessions} sessions`}`;
   });
-const drain = (node) => act(`/v1/cluster/chaos/drain?node=${encodeURIComponent(node)}`, () => `${node} drains: its callers move, then it ends`);
+/** It ends a process that nothing here can start again. */
+function askToDrain(node) {
+  set({ draining: node });
+  drainDialog.current.showModal();
+}
+
+function drain(node) {
+  drainDialog.current.close();
+  act(`/v1/cluster/chaos/drain?node=${encodeURIComponent(node)}`, () => `${node} drains: its callers move, then it ends`);
+}
 
 function speakOptions() {
   const { model, transport } = state.options;
@@ -168,10 +179,10 @@ function App() {
         onSpeak=${() => talk.speak(speakOptions())} onFile=${(file) => !talk.live && talk.play(file, speakOptions())}
         onOption=${(change) => set({ options: { ...options, ...change } })} />`)}
       ${view === 'cluster' && (isOperator() ? html`<${ClusterView} cluster=${cluster} chaos=${facts.chaos} view=${state.clusterView} done=${state.done}
-        onView=${(clusterView) => set({ clusterView })} onKill=${kill} onDrain=${drain} />` : facts && operators('The cluster is its operators’ business.'))}
+        onView=${(clusterView) => set({ clusterView })} onKill=${kill} onDrain=${askToDrain} />` : facts && operators('The cluster is its operators’ business.'))}
       ${view === 'sessions' && (isOperator() ? html`<${SessionsView} sessions=${state.sessions} problem=${state.sessionsProblem} />` : facts && operators('Who speaks is the operators’ business.'))}
     </main>
-    <${KeyDialog} />`;
+    <${KeyDialog} /><${DrainDialog} node=${state.draining} />`;
 }
 
 function Closed() {
@@ -186,6 +197,14 @@ function KeyDialog() {
     <label class="field"><span>Shown to the nodes of this cluster, and forgotten with this tab</span>
       <input name="key" type="password" autocomplete="off" spellcheck=${false} /></label>
     <div class="row"><${Button} label="Cancel" kind="quiet" onClick=${() => dialog.current.close()} /><button type="submit" class="button primary"><span>Use</span></button></div>
+  </form></dialog>`;
+}
+
+function DrainDialog({ node }) {
+  return html`<dialog ref=${drainDialog} aria-labelledby="drain-title"><form method="dialog">
+    <h2 id="drain-title">Drain ${node}?</h2>
+    <p>Its callers move to other nodes, then its process ends. This page can’t start it again.</p>
+    <div class="row"><${Button} label="Cancel" kind="quiet" onClick=${() => drainDialog.current.close()} /><${Button} label="Drain" kind="danger" onClick=${() => drain(node)} /></div>
   </form></dialog>`;
 }
 

@@ -2,7 +2,7 @@
 /** The cluster: as a map, and the same as tables. */
 
 import { Component, createRef } from './vendor/preact.mjs';
-import { figures, shownNodes, told } from './cluster.mjs';
+import { figures, shownNodes, squares, told } from './cluster.mjs';
 import { count, short, span, timeOfDay } from './format.mjs';
 import { MAX_SHOWN, links, path, placed } from './layout.mjs';
 import { Button, Icon, Pill, html } from './ui.mjs';
@@ -13,7 +13,7 @@ export class ClusterView extends Component {
   render({ cluster, chaos, view, onView, onKill, onDrain, done }) {
     const { report } = cluster;
     if (!report) {
-      return html`<section class="empty"><span class="spinner big" aria-hidden="true"></span><p>Asking the nodes…</p></section>`;
+      return html`<section class="empty"><span class="spinner big" aria-hidden="true"></span><h1>Cluster</h1><p>Asking the nodes…</p></section>`;
     }
     const nodes = shownNodes(report);
     const [figure, actions] = [figures(cluster), { chaos, onKill, onDrain }];
@@ -29,10 +29,10 @@ export class ClusterView extends Component {
         <${Figure} name="Nodes alive" value=${figure.nodes} of=${figure.nodesKnown} />
         <${Figure} name="Sessions" value=${figure.sessions} />
         <${Figure} name="Decoders busy" value=${figure.busy} of=${figure.total} bar />
-        <${Figure} name="Failovers survived" value=${figure.survived} tone=${figure.survived ? 'good' : ''} />
+        <${Figure} name="Failovers survived" value=${figure.survived} tone=${figure.survived ? 'good' : ''} note="since this page was opened" />
       </dl>
       <p class="said" role="status">${done && html`<span class=${`banner ${done.tone}`}><${Icon} name=${done.tone === 'good' ? 'bolt' : 'warn'} /><b>${done.text}</b></span>`}</p>
-      <div class="columns">
+      <div class=${`columns ${view}-view`}>
         <div class="main">
           ${view === 'map' ? html`<${ClusterMap} report=${report} nodes=${nodes} events=${cluster.events} ...${actions} />`
             : html`<${NodeTable} nodes=${nodes} ...${actions} />`}
@@ -44,9 +44,10 @@ export class ClusterView extends Component {
   }
 }
 
-function Figure({ name, value, of, bar, tone = '' }) {
+function Figure({ name, value, of, bar, note, tone = '' }) {
   return html`<div class=${`figure ${tone}`}><dt>${name}</dt>
     <dd>${value}${of !== undefined && html`<small> / ${of}</small>`}</dd>
+    ${note && html`<dd class="note">${note}</dd>`}
     ${bar && html`<div class="meter" aria-hidden="true"><span style=${{ width: `${of ? Math.round((100 * value) / of) : 0}%` }}></span></div>`}
   </div>`;
 }
@@ -72,12 +73,12 @@ class ClusterMap extends Component {
     const drawn = links(report.sessions).map((link) => ({ link, d: path(place, link) })).filter(({ d }) => d);
     const recent = new Set(events.filter(({ at_ms: at }) => Date.now() - at < 6_000).filter((event) => told(event)[0] === 'bad').map(({ node, decoder }) => decoder ?? node));
     const sentence = drawn.map(({ link: { kind, from, to, sessions } }) => `${from} ${kind === 'decoder' ? 'has' : 'keeps'} ${count(sessions.length, 'session')} ${kind === 'decoder' ? 'decoded on' : kind === 'copy' ? 'copied on' : 'standing by on'} ${to}`);
-    return html`<figure class="map">
+    return html`<figure class=${`map ${place.narrow ? 'narrow' : ''}`}>
       <div ref=${this.#box} class="map-box" style=${{ height: `${place.height}px` }}>
         <svg class="map-links" width=${place.width} height=${place.height} role="img" aria-label=${`Links between nodes. ${sentence.join('. ') || 'There are none now'}.`}>
-          <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="tip" d="M0 0 8 4 0 8z" /></marker></defs>
+          <defs>${['decoder', 'copy', 'standby'].map((kind) => html`<marker key=${kind} id=${`tip-${kind}`} class=${kind} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path class="tip" d="M0 0 8 4 0 8z" /></marker>`)}</defs>
           ${drawn.map(({ link: { kind, from, to, sessions }, d }) => html`<g key=${`${kind} ${from} ${to}`} class=${`link ${kind}`}>
-            <path d=${d} style=${{ '--width': Math.min(5, 1.5 + sessions.length / 2) }} marker-end=${kind === 'decoder' ? 'url(#tip)' : undefined} />
+            <path d=${d} style=${{ '--width': Math.min(5, 1.5 + sessions.length / 2) }} marker-end=${`url(#tip-${kind})`} />
             ${kind === 'decoder' && html`<path class="flow" d=${d} />`}
           </g>`)}
         </svg>
@@ -85,11 +86,17 @@ class ClusterMap extends Component {
           sessions=${report.sessions.filter(({ owner }) => owner === node.name)} struck=${recent.has(node.name)} ...${actions} />`)}
       </div>
       <figcaption class="legend">
-        <span><i class="key decoder"></i>decodes for</span><span><i class="key copy"></i>keeps a copy for</span><span><i class="key standby"></i>stands by for</span>
+        ${[['decoder', 'decoded on'], ['copy', 'copied on'], ['standby', 'standby on']].map(([kind, words]) => html`<span key=${kind}><${LinkKey} kind=${kind} />${words}</span>`)}
         <span><i class="key slot busy"></i>busy decoder</span><span><i class="key slot"></i>free decoder</span><span><i class="key caller"></i>session</span>
+        ${actions.chaos && html`<span><${Icon} name="bolt" />kill a decoder</span><span><${Icon} name="exit" />drain the node</span>`}
       </figcaption>
     </figure>`;
   }
+}
+
+/** A link in small: it goes from the node that a session lives on. */
+function LinkKey({ kind }) {
+  return html`<svg class="link-key" width="30" height="10" aria-hidden="true"><g class=${`link ${kind}`}><path d="M1 5H27" marker-end=${`url(#tip-${kind})`} /></g></svg>`;
 }
 
 function NodeCard({ node, me, place, sessions, struck, ...actions }) {
@@ -106,41 +113,50 @@ function NodeCard({ node, me, place, sessions, struck, ...actions }) {
 }
 
 function Pool({ model: { name, slots, hosts, real_time_factor: factor } }) {
-  const shown = Math.min(slots.total, 16);
-  const busy = Math.min(slots.busy, shown);
+  const { shown, busy } = squares(slots);
   return html`<div class="pool"><p><b title=${name}>${name}</b><span>${slots.busy}/${slots.total}</span></p>
-    <p class="slots" aria-label=${`${slots.busy} of ${slots.total} decoders busy, ${hosts.ready} of ${hosts.total} processes ready${factor === null ? '' : `, real-time factor ${factor.toFixed(2)}`}`}>
+    <p class=${`slots ${shown > 8 ? 'many' : ''}`} role="img" aria-label=${`${slots.busy} of ${slots.total} decoders busy, ${hosts.ready} of ${hosts.total} processes ready${factor === null ? '' : `, real-time factor ${factor.toFixed(2)}`}`}>
       ${Array.from({ length: shown }, (_, index) => html`<i key=${index} class=${`slot ${index < busy ? 'busy' : ''}`}></i>`)}
       ${hosts.total > 0 && html`<small>${hosts.ready < hosts.total ? `${hosts.ready} of ${hosts.total} processes` : count(hosts.total, 'process', 'processes')}</small>`}</p></div>`;
 }
 
-function Actions({ node, chaos, onKill, onDrain }) {
+/** What can be done to a node: icons on the map, where the legend has their words, and words in the table. */
+function Actions({ node, chaos, inWords, onKill, onDrain }) {
   if (!chaos || !['alive', 'draining'].includes(node.state)) return null;
   const decodes = node.models.some(({ slots }) => slots.total > 0);
+  const act = (icon, words, label, onClick) => html`<button type="button" class=${`act ${inWords ? 'words' : ''}`} title=${label} aria-label=${label} onClick=${onClick}>
+    <${Icon} name=${icon} />${inWords && html`<span>${words}</span>`}</button>`;
   return html`<span class="actions">
-    ${decodes && html`<button type="button" class="act" title=${`Kill a decoder of ${node.name}`} aria-label=${`Kill a decoder of ${node.name}`} onClick=${() => onKill(node.name)}><${Icon} name="bolt" /></button>`}
-    ${node.state === 'alive' && html`<button type="button" class="act" title=${`Drain ${node.name}`} aria-label=${`Drain ${node.name}`} onClick=${() => onDrain(node.name)}><${Icon} name="exit" /></button>`}
+    ${decodes && act('bolt', 'Kill a decoder', `Kill a decoder of ${node.name}`, () => onKill(node.name))}
+    ${node.state === 'alive' && act('exit', 'Drain', `Drain ${node.name}`, () => onDrain(node.name))}
   </span>`;
 }
 
 function NodeTable({ nodes, ...actions }) {
   return html`<div class="card"><table class="table"><caption>Nodes</caption>
-    <thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Zone</th><th scope="col">Models</th><th scope="col">Busy</th><th scope="col">Version</th>${actions.chaos && html`<th scope="col"><span class="visually-hidden">Actions</span></th>`}</tr></thead>
+    <thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Zone</th><th scope="col">Models</th><th scope="col">Busy</th><th scope="col">Processes</th><th scope="col"><abbr title="CPU seconds for each second of audio">Real-time factor</abbr></th><th scope="col">Version</th>${actions.chaos && html`<th scope="col"><span class="visually-hidden">Actions</span></th>`}</tr></thead>
     <tbody>${nodes.map((node) => html`<tr key=${node.name}>
       <th scope="row">${node.name}</th><td data-label="State"><${Pill} tone=${TONES[node.state] ?? 'calm'}>${node.state}<//></td>
-      <td data-label="Zone">${node.zone || '–'}</td><td data-label="Models">${node.models.map(({ name }) => name).join(', ') || '–'}</td>
-      <td data-label="Busy">${node.models.map(({ slots }) => `${slots.busy}/${slots.total}`).join(', ') || '–'}</td><td data-label="Version">${node.version || '–'}</td>
-      ${actions.chaos && html`<td class="act-cell"><${Actions} node=${node} ...${actions} /></td>`}
+      <td data-label="Zone">${node.zone || '–'}</td><td data-label="Models">${ofEach(node, ({ name }) => name)}</td>
+      <td data-label="Busy">${ofEach(node, ({ slots }) => `${slots.busy}/${slots.total}`)}</td>
+      <td data-label="Processes">${ofEach(node, ({ hosts }) => `${hosts.ready}/${hosts.total}`)}</td>
+      <td data-label="Real-time factor">${ofEach(node, ({ real_time_factor: factor }) => factor?.toFixed(2) ?? 'none yet')}</td><td data-label="Version">${node.version || '–'}</td>
+      ${actions.chaos && html`<td class="act-cell"><${Actions} node=${node} inWords ...${actions} /></td>`}
     </tr>`)}</tbody></table></div>`;
+}
+
+/** Of each of a node's models, in their order. */
+function ofEach(node, what) {
+  return node.models.map(what).join(', ') || '–';
 }
 
 function SessionTable({ sessions }) {
   if (!sessions.length) return html`<p class="quiet">Nobody speaks just now.</p>`;
   return html`<div class="card"><table class="table"><caption>Sessions</caption>
-    <thead><tr><th scope="col">Session</th><th scope="col">Owner</th><th scope="col">Decoder</th><th scope="col">Copies</th><th scope="col">Attempt</th><th scope="col">Behind</th></tr></thead>
+    <thead><tr><th scope="col">Session</th><th scope="col">Owner</th><th scope="col">Decoder</th><th scope="col">Standby</th><th scope="col">Copies</th><th scope="col">Attempt</th><th scope="col">Behind</th></tr></thead>
     <tbody>${sessions.map((one) => html`<tr key=${one.session}>
       <th scope="row"><code>${short(one.session)}</code></th><td data-label="Owner">${one.owner}</td>
-      <td data-label="Decoder">${[one.decoder, one.standby].filter(Boolean).join(', ') || '–'}</td>
+      <td data-label="Decoder">${one.decoder ?? '–'}</td><td data-label="Standby">${one.standby ?? '–'}</td>
       <td data-label="Copies">${one.copies.join(', ') || '–'}${one.durable ? '' : ' (not whole)'}</td><td data-label="Attempt">${one.attempt}</td><td data-label="Behind">${span(one.lag_ms / 1000)}</td>
     </tr>`)}</tbody></table></div>`;
 }

@@ -3,8 +3,11 @@
 
 /** Events that can be scrolled through. */
 const MAX_EVENTS = 200;
+/** Squares that a node's card has room for. */
+const MAX_SQUARES = 16;
 
-export const UNSEEN = Object.freeze({ report: null, events: [], connected: false, from: null, error: null });
+/** `survived` counts the failovers that were seen. */
+export const UNSEEN = Object.freeze({ report: null, events: [], survived: 0, connected: false, from: null, error: null });
 
 /** Takes in a server-sent event of `/v1/cluster/events`. */
 export function seen(state, { type, data }) {
@@ -14,8 +17,12 @@ export function seen(state, { type, data }) {
   const key = keyOf(event);
   // Another node tells the same again.
   if (state.events.some((known) => known.key === key)) return state;
+  // It may be one that was let go before.
+  if (state.events.length === MAX_EVENTS && event.at_ms <= state.events[0].at_ms) return state;
   const events = [...state.events, { ...event, key }].sort((one, other) => one.at_ms - other.at_ms);
-  return { ...state, events: events.slice(-MAX_EVENTS) };
+  // What comes before the first report had happened before anybody looked.
+  const survived = state.survived + (state.report && event.kind === 'caught_up' ? 1 : 0);
+  return { ...state, survived, events: events.slice(-MAX_EVENTS) };
 }
 
 function keyOf({ node, sequence, kind, at_ms: at, session }) {
@@ -61,7 +68,7 @@ export function told(event) {
 }
 
 /** What stands at the top. */
-export function figures({ report, events }) {
+export function figures({ report, survived }) {
   const nodes = report?.nodes ?? [];
   const slots = (report?.models ?? []).map((model) => model.slots);
   const sum = (of) => slots.reduce((all, one) => all + of(one), 0);
@@ -71,8 +78,15 @@ export function figures({ report, events }) {
     sessions: report?.sessions.length ?? 0,
     busy: sum((one) => one.busy),
     total: sum((one) => one.total),
-    survived: events.filter(({ kind }) => kind === 'caught_up').length,
+    survived,
   };
+}
+
+/** Decoders as squares: of many each square stands for several, and neither a busy one nor a free one is rounded away. */
+export function squares({ total, busy }) {
+  if (total <= MAX_SQUARES) return { shown: total, busy };
+  const share = Math.round((busy / total) * MAX_SQUARES);
+  return { shown: MAX_SQUARES, busy: Math.min(Math.max(share, Math.min(busy, 1)), busy < total ? MAX_SQUARES - 1 : MAX_SQUARES) };
 }
 
 /** Nodes that are there, or were a moment ago. */

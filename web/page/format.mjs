@@ -9,6 +9,12 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
+/** `1:02.3`: the same to the tenth. */
+export function clockTenths(seconds) {
+  const tenths = Math.max(0, Math.round(seconds * 10));
+  return `${clock(Math.floor(tenths / 10))}.${tenths % 10}`;
+}
+
 /** `0.4 s`, `12 s`, `3 min 20 s`: a length of time. */
 export function span(seconds) {
   if (seconds < 1) return `${Math.max(0, seconds).toFixed(seconds < 0.1 ? 2 : 1)} s`;
@@ -24,6 +30,14 @@ export function span(seconds) {
 export function timeOfDay(ms) {
   const date = new Date(ms);
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, '0')).join(':');
+}
+
+/** The same; to the minute and after the date where that is not today's. */
+export function moment(ms, now = Date.now()) {
+  const [date, today] = [new Date(ms), new Date(now)];
+  if (date.toDateString() === today.toDateString()) return timeOfDay(ms);
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()].map((part) => String(part).padStart(2, '0')).join('-');
+  return `${day} ${timeOfDay(ms).slice(0, 5)}`;
 }
 
 /** One of something, or several. */

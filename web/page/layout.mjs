@@ -3,9 +3,11 @@
 
 /** Below this there is one column. */
 const NARROW = 640;
-const CARD = { width: 248, base: 64, pool: 46, sessions: 26 };
+const CARD = { width: 264, base: 64, pool: 46, sessions: 26 };
 /** Room beside the one column, for links. */
 const MARGIN = 56;
+/** What a card is higher by where its buttons are for fingers. */
+const FOR_FINGERS = 10;
 /** Sessions of a node that are drawn one by one. */
 export const MAX_SHOWN = 12;
 
@@ -20,7 +22,7 @@ export function placed(nodes, width) {
   if (width < NARROW) {
     let y = 0;
     for (const node of nodes) {
-      const height = heightOf(node);
+      const height = heightOf(node) + FOR_FINGERS;
       cards.set(node.name, { x: 0, y, width: width - MARGIN, height });
       y += height + 20;
     }

@@ -26,6 +26,8 @@ export class Nodes {
   /** Origins, that of the page first; once another has answered, that one. */
   #origins = [location.origin];
   #names = new Map();
+  /** What asking by WebTransport has shown, as long as the page is open: that nothing answers, and how its certificate was trusted. */
+  #probed = { silent: false, byHash: false };
   facts = null;
 
   get key() {
@@ -137,7 +139,7 @@ export class Nodes {
 
   /**
    * Where a session is opened, the best first: WebTransport where the browser and the node have it, then WebSocket, here and at the
-   * other nodes. `how` is what the client needs besides.
+   * other nodes. `how` is what the client needs besides. UDP that something swallows is waited for once.
    */
   async servers(transport) {
     const sockets = this.#origins.map((origin) => origin.replace(/^http/, 'ws'));
@@ -145,27 +147,33 @@ export class Nodes {
     if (transport === 'websocket' || !offered || !globalThis.WebTransport) return { urls: sockets, how: {} };
     const url = `https://${location.hostname}:${offered.port}`;
     // One that somebody signed is trusted by itself; one that nobody did, by its hash.
-    for (const how of [{}, { certificateHash: offered.certificate_hash }]) {
-      if (await answers(`${url}/v1/stream`, how, this.key)) return { urls: [url, ...sockets], how };
+    const trusts = [{}, { certificateHash: offered.certificate_hash }];
+    if (this.#probed.byHash) trusts.reverse();
+    for (const how of this.#probed.silent ? [] : trusts) {
+      const answer = await probed(`${url}/v1/stream`, how, this.key);
+      this.#probed = { silent: answer === 'silent', byHash: answer === 'ready' ? Boolean(how.certificateHash) : this.#probed.byHash };
+      if (answer === 'ready') return { urls: [url, ...sockets], how };
+      if (answer === 'silent') break;
     }
     if (transport === 'webtransport') throw new Error(`${url} does not answer by WebTransport`);
     return { urls: sockets, how: {} };
   }
 }
 
-async function answers(url, { certificateHash }, key) {
+/** Whether there is WebTransport at an address: `ready`, `refused`, or `silent`. */
+async function probed(url, { certificateHash }, key) {
   const bytes = (hex) => Uint8Array.from(hex.match(/../g), (pair) => parseInt(pair, 16));
   const trust = certificateHash ? { serverCertificateHashes: [{ algorithm: 'sha-256', value: bytes(certificateHash) }] } : {};
-  let transport;
+  let [transport, timer] = [null, null];
   try {
     transport = new WebTransport(key ? `${url}?token=${encodeURIComponent(key)}` : url, trust);
     transport.closed.catch(() => {});
-    const late = new Promise((_, reject) => setTimeout(reject, PROBE_MS, new Error('no answer')));
-    await Promise.race([transport.ready, late]);
-    return true;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, PROBE_MS, 'silent')));
+    return await Promise.race([transport.ready.then(() => 'ready'), late]);
   } catch {
-    return false;
+    return 'refused';
   } finally {
+    clearTimeout(timer);
     try {
       transport?.close();
     } catch {

@@ -29,6 +29,11 @@ export class Recording {
     return this.to / this.rate;
   }
 
+  /** Where what is kept begins, in seconds: 0 until more was said than is kept. */
+  get fromSeconds() {
+    return this.from / this.rate;
+  }
+
   /** @param {Int16Array} samples */
   push(samples) {
     this.#pieces.push(samples);

@@ -3,8 +3,8 @@
 
 import { Component, createRef } from './vendor/preact.mjs';
 import { KINDS, wav, written } from './export.mjs';
-import { clock, count, span } from './format.mjs';
-import { UNSURE_BELOW, noteText, spoken, wordAt } from './transcript.mjs';
+import { clock, clockTenths, count, span } from './format.mjs';
+import { UNSURE_BELOW, noteText, saidAt, spoken, wordAt } from './transcript.mjs';
 import { Button, Icon, Pill, download, html } from './ui.mjs';
 import { Waveform } from './waveform.mjs';
 
@@ -32,6 +32,14 @@ export class TalkView extends Component {
 
   #lastTranscript = null;
 
+  /** The word that was focused or played last, as `segment/word`. */
+  #place = null;
+
+  #choose = (place) => {
+    this.#place = place;
+    this.setState({});
+  };
+
   #drop = (event) => {
     event.preventDefault();
     this.setState({ over: false });
@@ -40,21 +48,28 @@ export class TalkView extends Component {
   };
 
   render({ talk, models, options, facts, onSpeak, onFile, onOption }, { over }) {
-    const { transcript, phase } = talk;
+    const { transcript, phase, playing } = talk;
     const started = phase !== 'idle';
+    // Until the model's language is known nothing was said in it.
+    const language = models.find(({ name }) => name === talk.model)?.language;
+    const lang = language === 'und' ? undefined : language;
+    const now = playing === null ? null : wordAt(transcript, playing);
+    if (talk.live || !started) this.#place = null;
+    // Between two words the last one stays.
+    if (now && saidAt(transcript, now)) this.#place = now;
     return html`<div class=${`talk ${over ? 'over' : ''}`} onDragOver=${(event) => (event.preventDefault(), this.setState({ over: true }))}
       onDragLeave=${() => this.setState({ over: false })} onDrop=${this.#drop}>
       <h1 class="visually-hidden">Talk</h1>
       <${Banner} talk=${talk} />
-      ${started ? html`<${Transcript} talk=${talk} />` : html`<${Welcome} facts=${facts} onChoose=${() => this.#file.current.click()} />`}
+      ${started ? html`<${Transcript} talk=${talk} lang=${lang} now=${now} onWord=${this.#choose} />` : html`<${Welcome} facts=${facts} onChoose=${() => this.#file.current.click()} />`}
       ${phase === 'done' && html`<${After} talk=${talk} />`}
       <div ref=${this.#end} class="end"></div>
       <input ref=${this.#file} type="file" accept="audio/*,video/*" class="visually-hidden" tabindex="-1" aria-label="Audio file"
         onChange=${(event) => { const [file] = event.target.files; event.target.value = ''; if (file) onFile(file); }} />
-      <${Dock} talk=${talk} models=${models} options=${options} onSpeak=${onSpeak} onOption=${onOption}
+      <${Dock} talk=${talk} lang=${lang} said=${this.#place && saidAt(transcript, this.#place)} models=${models} options=${options} onSpeak=${onSpeak} onOption=${onOption}
         onChoose=${() => this.#file.current.click()} />
       <div class="visually-hidden" role="log" aria-live="polite" aria-label="What was said">
-        ${spoken(transcript).map(({ segment, text }) => html`<p key=${segment}>${text}</p>`)}
+        ${spoken(transcript).map(({ segment, text }) => html`<p key=${segment} lang=${lang}>${text}</p>`)}
       </div>
     </div>`;
   }
@@ -97,10 +112,9 @@ function Banner({ talk }) {
   </div>`;
 }
 
-function Transcript({ talk }) {
-  const { transcript, phase, playing } = talk;
+function Transcript({ talk, lang, now, onWord }) {
+  const { transcript, phase, recording } = talk;
   const said = spoken(transcript);
-  const now = playing === null ? null : wordAt(transcript, playing);
   const rows = [...said.map((segment) => ({ at: segment.start, segment })), ...transcript.gaps.map((gap) => ({ at: gap.start, gap }))];
   rows.sort((one, other) => one.at - other.at);
   const waiting = !rows.length && !transcript.partial;
@@ -108,11 +122,12 @@ function Transcript({ talk }) {
     ${waiting && html`<p class="hint">${hint(phase)}</p>`}
     ${rows.map(({ segment, gap }) =>
       segment
-        ? html`<${Segment} key=${`s${segment.segment}`} segment=${segment} now=${now} onPlay=${(at) => talk.playFrom(at)} playable=${!talk.live} />`
+        ? html`<${Segment} key=${`s${segment.segment}`} segment=${segment} lang=${lang} now=${now} onWord=${onWord} onPlay=${(at) => talk.playFrom(at)}
+            playableFrom=${talk.live ? Infinity : recording.fromSeconds} />`
         : html`<p key=${`g${gap.start}`} class="gap"><time>${clock(gap.start)}</time><span>${span(gap.end - gap.start)} of speech are missing here</span></p>`,
     )}
     ${transcript.partial?.text &&
-    html`<p class="line partial"><time>${clock(transcript.partial.start)}</time><span class="words">${transcript.partial.text}</span></p>`}
+    html`<p class="line partial"><time>${clock(transcript.partial.start)}</time><span class="words" lang=${lang}>${transcript.partial.text}</span></p>`}
   </section>`;
 }
 
@@ -125,15 +140,15 @@ function hint(phase) {
 
 /** One stop for the keyboard; the arrows go from word to word, Enter plays. */
 class Segment extends Component {
-  shouldComponentUpdate({ segment, now, playable }) {
+  shouldComponentUpdate({ segment, now, playableFrom }) {
     const own = (key) => key?.startsWith(`${segment.segment}/`);
-    return segment !== this.props.segment || playable !== this.props.playable || own(now) || own(this.props.now);
+    return segment !== this.props.segment || playableFrom !== this.props.playableFrom || own(now) || own(this.props.now);
   }
 
   #keys = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const words = [...event.currentTarget.querySelectorAll('button')];
+    const words = [...event.currentTarget.querySelectorAll('button:enabled')];
     const next = words[words.indexOf(document.activeElement) + step];
     if (!next) return;
     event.preventDefault();
@@ -141,22 +156,29 @@ class Segment extends Component {
     next.focus();
   };
 
-  render({ segment: { segment, start, end, text, words, error, confidence }, now, playable, onPlay }) {
+  render({ segment: { segment, start, end, text, words, error, confidence }, lang, now, playableFrom, onPlay, onWord }) {
     if (error && !text) return html`<p class="gap"><time>${clock(start)}</time><span>${span(end - start)} could not be decoded: ${error}</span></p>`;
     const parts = words.length ? words : [{ word: text, start, end, confidence, whole: true }];
-    const sure = (word) => (word.confidence == null ? '' : `, ${Math.round(word.confidence * 100)} % sure`);
-    const title = (word) => `${clock(word.start)}${sure(word)}`;
+    // What is not kept any more can't be heard; the first that can is where the keyboard stops.
+    const playable = (word) => word.start >= playableFrom;
+    const first = parts.findIndex(playable);
     return html`<p class="line final" data-segment=${segment}><time>${clock(start)}</time>
-      <span class="words" onKeyDown=${this.#keys}>
+      <span class="words" lang=${lang} onKeyDown=${this.#keys}>
         ${parts.map((word, index) => {
           const unsure = word.confidence != null && word.confidence < UNSURE_BELOW;
-          const playing = now === `${segment}/${word.whole ? -1 : index}`;
+          const place = `${segment}/${word.whole ? -1 : index}`;
+          const playing = now === place;
           const kind = `word ${unsure ? 'unsure' : ''} ${playing ? 'now' : ''}`;
-          return html`<button key=${index} type="button" class=${kind} tabindex=${index ? -1 : 0} title=${title(word)}
-            disabled=${!playable} onClick=${() => onPlay(word.start)}>${word.word}</button>${' '}`;
+          return html`<button key=${index} type="button" class=${kind} tabindex=${index === first ? 0 : -1} title=${factsOf(word)}
+            disabled=${!playable(word)} onFocus=${() => onWord(place)} onClick=${() => (onWord(place), onPlay(word.start))}>${word.word}</button>${' '}`;
         })}
       </span></p>`;
   }
+}
+
+/** When a word was said, and how sure the model is of it. */
+function factsOf({ start, end, confidence }) {
+  return `${clockTenths(start)}–${clockTenths(end)}${confidence == null ? '' : `, ${Math.round(confidence * 100)} % sure`}`;
 }
 
 function After({ talk }) {
@@ -171,18 +193,19 @@ function After({ talk }) {
     <div class="save">
       ${Object.entries(KINDS).map(([kind, { label, type }]) => html`<${Button} key=${kind} icon="save" label=${label} data-save=${kind}
         onClick=${() => download(`${name}.${kind}`, type, written(kind, transcript, facts))} />`)}
-      <${Button} icon="save" label="Audio" data-save="wav" onClick=${() => download(`${name}.wav`, 'audio/wav', wav(recording.samples(), recording.rate))} />
+      <${Button} icon="save" label=${recording.from > 0 ? `Audio (last ${span(recording.seconds - recording.fromSeconds)})` : 'Audio'} data-save="wav" onClick=${() => download(`${name}.wav`, 'audio/wav', wav(recording.samples(), recording.rate))} />
       <${Button} kind="quiet" icon="trash" label="Clear" onClick=${() => talk.clear()} />
     </div>
   </section>`;
 }
 
-function Dock({ talk, models, options, onSpeak, onOption, onChoose }) {
+function Dock({ talk, said, lang, models, options, onSpeak, onOption, onChoose }) {
   const { phase, live, playing, recording, transcript, transport } = talk;
   const stoppable = ['opening', 'live'].includes(phase);
   const label = stoppable ? 'Stop' : phase === 'ending' ? 'Finishing' : 'Talk';
   const level = phase === 'live' ? Math.min(1, Math.sqrt(recording.level)) : 0;
   return html`<div class="dock"><div class="dock-inner">
+    ${said && html`<p class="said-word"><b lang=${lang}>${said.word}</b> <span>${factsOf(said)}</span></p>`}
     <${Waveform} recording=${recording} live=${live} playing=${playing} onSeek=${(at) => talk.playFrom(at)} />
     <div class="controls">
       <div class="side">

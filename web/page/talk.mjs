@@ -17,6 +17,35 @@ const PIECE_SECONDS = 0.1;
 /** The last of what a microphone heard when it is closed: its pieces are on their way. */
 const LAST_PIECE_MS = 150;
 
+/** One session, from the wish for it to its end, and what was opened for it. */
+class Attempt {
+  /** Nobody waits any more for what comes of it. */
+  over = false;
+  /** Nothing more is to be heard. */
+  deaf = false;
+  session = null;
+  sending = Promise.resolve();
+  #closings = [];
+
+  /** How something is closed that hears: at once, if nothing is to be heard by now. */
+  closeBy(close) {
+    if (this.deaf) close();
+    else this.#closings.push(close);
+  }
+
+  /** Lets the microphone go: the browser shows that nobody listens. */
+  hush() {
+    this.deaf = true;
+    this.#closings.splice(0).forEach((close) => close());
+  }
+
+  end() {
+    this.over = true;
+    this.hush();
+    this.session?.close();
+  }
+}
+
 export class Talk {
   /** `idle`, `opening`, `live`, `ending`, `done` or `failed`. */
   phase = 'idle';
@@ -33,12 +62,9 @@ export class Talk {
 
   #nodes;
   #changed;
-  #session = null;
-  #context = null;
-  #stream = null;
+  /** The one that was begun last; another takes its place only once it is over. */
+  #attempt = null;
   #player = null;
-  #stopFile = null;
-  #sending = Promise.resolve();
 
   constructor(nodes, changed) {
     this.#nodes = nodes;
@@ -51,57 +77,59 @@ export class Talk {
 
   /** Seconds of audio that no node has acknowledged. */
   get behind() {
-    return this.#session?.behind ?? 0;
+    return this.#attempt?.session?.behind ?? 0;
   }
 
   /** Listens to the microphone until stopped. */
   async speak(options) {
-    await this.#begin('microphone', options, async () => {
+    let [stream, context] = [null, null];
+    const attempt = await this.#begin('microphone', options, async (begun) => {
       const constraints = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
       if (!navigator.mediaDevices) {
         throw new Error('this browser gives the microphone to pages over https:// and of this machine only');
       }
-      this.#stream = await navigator.mediaDevices.getUserMedia({ audio: constraints });
-      this.#context = await contextFor(this.#stream);
-      await this.#context.audioWorklet.addModule(new URL('./capture.mjs', import.meta.url));
-      return this.#context.sampleRate;
+      // Whoever is asked may take minutes, and may have changed their mind.
+      stream = await navigator.mediaDevices.getUserMedia({ audio: constraints });
+      begun.closeBy(() => stream.getTracks().forEach((track) => track.stop()));
+      if (begun.over) return null;
+      context = await contextFor(stream);
+      begun.closeBy(() => context.close());
+      if (begun.over) return null;
+      await context.audioWorklet.addModule(new URL('./capture.mjs', import.meta.url));
+      return context.sampleRate;
     });
-    if (this.phase !== 'live') return;
-    const [capture, context] = [new AudioWorkletNode(this.#context, 'capture', { numberOfOutputs: 0 }), this.#context];
-    capture.port.onmessage = ({ data }) => this.#hear(data);
-    context.createMediaStreamSource(this.#stream).connect(capture);
-    this.#stream.getAudioTracks()[0].onended = () => this.stop();
+    if (!attempt || attempt.deaf) return;
+    const capture = new AudioWorkletNode(context, 'capture', { numberOfOutputs: 0 });
+    capture.port.onmessage = ({ data }) => this.#hear(attempt, data);
+    context.createMediaStreamSource(stream).connect(capture);
+    stream.getAudioTracks()[0].onended = () => attempt === this.#attempt && this.stop();
   }
 
   /** Has a file transcribed as fast as it was spoken. */
   async play(file, options) {
     let samples;
-    await this.#begin(file.name, options, async () => {
+    const attempt = await this.#begin(file.name, options, async () => {
       samples = await decoded(file);
       return RATE;
     });
-    if (this.phase !== 'live') return;
+    if (!attempt) return;
     const piece = RATE * PIECE_SECONDS;
-    let stopped = false;
-    this.#stopFile = () => (stopped = true);
     const began = performance.now();
-    for (let at = 0; at < samples.length && !stopped && this.phase === 'live'; at += piece) {
-      this.#hear(samples.slice(at, at + piece));
+    for (let at = 0; at < samples.length && !attempt.deaf; at += piece) {
+      this.#hear(attempt, samples.slice(at, at + piece));
       const due = began + ((at + piece) / RATE) * 1_000;
       await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now())));
     }
-    this.#finish();
+    this.#finish(attempt);
   }
 
   /** Speaks no more; what was said is still written. */
   async stop() {
     if (this.phase === 'opening') return this.#over('idle');
     if (this.phase !== 'live') return;
-    this.#stopFile?.();
-    if (this.source === 'microphone') {
-      await new Promise((resolve) => setTimeout(resolve, LAST_PIECE_MS));
-      this.#finish();
-    }
+    const attempt = this.#attempt;
+    if (this.source === 'microphone') await new Promise((resolve) => setTimeout(resolve, LAST_PIECE_MS));
+    this.#finish(attempt);
   }
 
   /** Forgets all that was said. */
@@ -118,39 +146,45 @@ export class Talk {
     this.#take(event);
   }
 
+  /** The attempt, once it is live; `null` when nothing comes of it, or nobody waits for it any more. */
   async #begin(source, { model, words, transport }, prepare) {
-    if (this.live) return;
+    if (this.live) return null;
     this.clear();
+    const attempt = (this.#attempt = new Attempt());
     [this.phase, this.source] = ['opening', source];
     this.#changed();
     try {
       // Both take their time, and neither needs the other.
-      const [rate, { urls, how }] = await Promise.all([prepare(), this.#nodes.servers(transport)]);
+      const [rate, { urls, how }] = await Promise.all([prepare(attempt), this.#nodes.servers(transport)]);
+      if (attempt.over) return null;
       this.recording = new Recording(rate);
       const options = { words, partials: true };
       const session = new Session(urls, { ...how, key: this.#nodes.key || null, model, sampleRate: rate, options });
+      attempt.session = session;
       await session.open();
-      if (this.phase !== 'opening') return session.close();
-      this.#session = session;
+      if (attempt.over) return null;
       [this.phase, this.model, this.sessionId] = ['live', session.model, session.id];
       this.transport = session.server.startsWith('https:') ? 'WebTransport' : 'WebSocket';
       this.#take({ type: 'opened', node: session.node, durable: session.durable });
-      this.#listen(session);
+      this.#listen(attempt);
+      return attempt;
     } catch (error) {
-      this.#fail(error);
+      if (!attempt.over) this.#fail(error);
+      return null;
     }
   }
 
-  async #listen(session) {
+  async #listen(attempt) {
+    const { session } = attempt;
     try {
       for await (const event of session) {
-        if (session !== this.#session) return;
+        if (attempt.over) return;
         this.sessionId = session.id;
         this.#take(event);
       }
-      this.#over('done');
+      if (!attempt.over) this.#over('done');
     } catch (error) {
-      if (session === this.#session) this.#fail(error);
+      if (!attempt.over) this.#fail(error);
     }
   }
 
@@ -159,21 +193,20 @@ export class Talk {
     this.#changed();
   }
 
-  #hear(samples) {
-    if (this.phase !== 'live') return;
+  #hear(attempt, samples) {
+    if (attempt.deaf) return;
     this.recording.push(samples);
     // It waits for room while no node can be reached, and what is said meanwhile waits behind it. Why it fails, the events say.
-    const session = this.#session;
-    this.#sending = this.#sending.then(() => session.send(samples)).catch(() => {});
+    const { session } = attempt;
+    attempt.sending = attempt.sending.then(() => session.send(samples)).catch(() => {});
     this.#changed();
   }
 
-  #finish() {
-    if (this.phase !== 'live') return;
+  #finish(attempt) {
+    if (attempt.deaf) return;
     this.phase = 'ending';
-    this.#hush();
-    const session = this.#session;
-    this.#sending.then(() => session.finish());
+    attempt.hush();
+    attempt.sending.then(() => attempt.session.finish());
     this.#changed();
   }
 
@@ -184,17 +217,9 @@ export class Talk {
 
   #over(phase) {
     this.phase = phase;
-    this.#hush();
-    this.#session?.close();
-    this.#session = null;
+    this.#attempt?.end();
+    this.#attempt = null;
     this.#changed();
-  }
-
-  /** Lets the microphone go: the browser shows that nobody listens. */
-  #hush() {
-    this.#stream?.getTracks().forEach((track) => track.stop());
-    this.#context?.close();
-    this.#stream = this.#context = this.#stopFile = null;
   }
 
   /** Plays what was said, from a time in seconds on. */
@@ -255,7 +280,7 @@ async function decoded(file) {
   try {
     buffer = await context.decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new Error(`${file.name} is no audio that this browser can read`);
+    throw new Error(`the file ${file.name} is no audio that this browser can read`);
   }
   const channels = Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index));
   return Int16Array.from({ length: buffer.length }, (_, at) => {

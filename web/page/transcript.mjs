@@ -113,6 +113,14 @@ function decoderText({ node, cause, caughtUp }) {
   return caughtUp ? `${lost}, ${caughtUp.node ?? 'another'} has caught up, nothing missing` : `${lost}, another takes over`;
 }
 
+/** What a place of `wordAt` stands for, as `{word, start, end, confidence}`: a word, or all of a segment that has none; else null. */
+export function saidAt(state, place) {
+  const [segment, index] = place.split('/').map(Number);
+  const found = state.segments.find((one) => one.segment === segment);
+  if (!found) return null;
+  return found.words.length ? (found.words[index] ?? null) : { ...found, word: found.text };
+}
+
 /** The segment and word that are spoken at a time, as `segment/word`; null in between. */
 export function wordAt(state, seconds) {
   for (const { segment, start, end, words } of state.segments) {

@@ -61,7 +61,7 @@ export function Pill({ tone, children }) {
 export function OperatorsOnly({ what, keys, onKey }) {
   return html`<section class="empty" aria-labelledby="operators-only">
     <span class="empty-icon"><${Icon} name="key" /></span>
-    <h2 id="operators-only">For operators</h2>
+    <h1 id="operators-only">For operators</h1>
     <p>${what} ${keys ? 'An operator’s key shows it.' : 'It is shown on the node’s own machine, or with an operator’s key.'}</p>
     ${keys && html`<${Button} kind="primary" icon="key" label="Enter a key" onClick=${onKey} />`}
   </section>`;

@@ -50,7 +50,7 @@ export class Waveform extends Component {
     paint.setTransform(scale, 0, 0, scale, 0, 0);
     paint.clearRect(0, 0, width, height);
     const style = getComputedStyle(canvas);
-    const [from, to] = live ? [recording.seconds - WINDOW, recording.seconds] : [0, Math.max(recording.seconds, 0.1)];
+    const [from, to] = live ? [recording.seconds - WINDOW, recording.seconds] : [recording.fromSeconds, Math.max(recording.seconds, 0.1)];
     const count = Math.max(1, Math.floor(width / (BAR + GAP)));
     const peaks = recording.peaks(from, to, count);
     const colours = paint.createLinearGradient(0, 0, width, 0);
@@ -70,14 +70,15 @@ export class Waveform extends Component {
   }
 
   render({ recording, live, playing, onSeek }) {
-    const { seconds } = recording;
+    const { seconds, fromSeconds } = recording;
+    const at = playing ?? fromSeconds;
     const level = live ? `level ${decibels(recording.level)} dB`.replace('-', '−') : playing === null ? 'recorded' : `playing from ${clock(playing)}`;
     const seekable = !live && seconds > 0;
     return html`<div class="wave">
       <canvas ref=${this.#canvas} class="wave-canvas" aria-hidden="true"></canvas>
       ${seekable &&
-      html`<input type="range" class="wave-seek" aria-label="Play from" min="0" max=${seconds.toFixed(1)} step="0.1"
-        value=${playing ?? 0} aria-valuetext=${`${clock(playing ?? 0)} of ${clock(seconds)}`}
+      html`<input type="range" class="wave-seek" aria-label="Play from" min=${fromSeconds.toFixed(1)} max=${seconds.toFixed(1)} step="0.1"
+        value=${at} aria-valuetext=${`${clock(at)} of ${clock(seconds)}`}
         onChange=${(event) => onSeek(Number(event.target.value))} />`}
       <p class="wave-text"><b>${clock(playing ?? seconds)}</b> <span>${seconds > 0 || live ? level : ''}</span></p>
     </div>`;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { UNSEEN, figures, seen, told } from '../page/cluster.mjs';
+import { UNSEEN, figures, seen, squares, told } from '../page/cluster.mjs';
 import { links, path, placed } from '../page/layout.mjs';
 import { EventParser } from '../page/sse.mjs';
 
@@ -33,12 +33,34 @@ test('an event is taken in once, whichever node tells it', () => {
   state = seen(state, happened({ id: 9, sequence: 4, node: 'a', kind: 'caught_up', at_ms: 20, took_ms: 210 }));
   state = seen(state, happened({ id: 2, sequence: 3, node: 'a', kind: 'decoder_lost', at_ms: 10, cause: 'killed' }));
   assert.deepEqual(state.events.map(({ kind }) => kind), ['decoder_lost', 'caught_up']);
-  assert.equal(figures({ report: null, events: state.events }).survived, 1);
+});
+
+test('failovers are counted from the first look on, once, and never fewer', () => {
+  const caughtUp = (sequence) => happened({ id: sequence, sequence, node: 'a', kind: 'caught_up', at_ms: sequence });
+  let state = seen(UNSEEN, caughtUp(1));
+  assert.equal(figures(state).survived, 0, 'nobody looked yet');
+  state = seen(state, { type: 'cluster', data: JSON.stringify({ nodes: [], models: [], sessions: [] }) });
+  for (let sequence = 2; sequence <= 302; sequence += 1) {
+    state = seen(state, caughtUp(sequence));
+    assert.equal(figures(state).survived, sequence - 1);
+  }
+  assert.equal(state.events.length, 200);
+  // Another node tells what was let go here.
+  for (let sequence = 90; sequence <= 302; sequence += 1) state = seen(state, caughtUp(sequence));
+  assert.equal(figures(state).survived, 301);
+});
+
+test('squares show a share of many decoders, and neither the only busy one nor the only free one is lost', () => {
+  const busy = (total, busy) => squares({ total, busy });
+  assert.deepEqual(busy(8, 3), { shown: 8, busy: 3 });
+  assert.deepEqual(busy(16, 16), { shown: 16, busy: 16 });
+  assert.deepEqual([0, 1, 20, 32, 63, 64].map((some) => busy(64, some).busy), [0, 1, 5, 8, 15, 16]);
+  assert.deepEqual(busy(64, 20).shown, 16);
 });
 
 test('figures are of those that are there', () => {
   const report = { nodes: [node('a'), node('b', 'down'), node('c', 'left')], models: [model, model], sessions: [session('a', 'a', [])] };
-  assert.deepEqual(figures({ report, events: [] }), { nodes: 1, nodesKnown: 2, sessions: 1, busy: 6, total: 16, survived: 0 });
+  assert.deepEqual(figures({ ...UNSEEN, report }), { nodes: 1, nodesKnown: 2, sessions: 1, busy: 6, total: 16, survived: 0 });
 });
 
 test('whatever happens is told in words', () => {

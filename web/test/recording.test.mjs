@@ -18,7 +18,7 @@ test('what was kept is given back, across pieces', () => {
 test('no more is kept than may be, and what is left stays at its place', () => {
   const recording = new Recording(100, 1);
   for (let at = 0; at < 25; at += 1) recording.push(counting(at * 10, 10));
-  assert.deepEqual([recording.from, recording.to, recording.seconds], [150, 250, 2.5]);
+  assert.deepEqual([recording.from, recording.to, recording.fromSeconds, recording.seconds], [150, 250, 1.5, 2.5]);
   assert.deepEqual([...recording.samples(0, 152)], [150, 151]);
 });
 

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EMPTY, heard, noteText, spoken, textOf, wordAt } from '../page/transcript.mjs';
+import { EMPTY, heard, noteText, saidAt, spoken, textOf, wordAt } from '../page/transcript.mjs';
 
 const RATE = 16_000;
 const final = (segment, start, text, more = {}) => ({
@@ -61,4 +61,7 @@ test('the word that is heard is found, and none between words', () => {
   const words = [{ word: 'It', start: 0.1, end: 0.2 }, { word: 'was', start: 0.4, end: 0.6 }];
   const state = after([final(0, 0, 'It was', { words }), final(1, 2, 'whole')]);
   assert.deepEqual([0.15, 0.3, 0.5, 1.5, 2.5].map((at) => wordAt(state, at)), ['0/0', '0/-1', '0/1', null, '1/-1']);
+  assert.deepEqual(['0/1', '0/-1', '5/0'].map((place) => saidAt(state, place)), [words[1], null, null]);
+  const { word, start, end } = saidAt(state, '1/-1');
+  assert.deepEqual([word, start, end], ['whole', 2, 3]);
 });

@@ -1,26 +1,24 @@
 /**
  * The page that nodes serve, in Chromium: somebody speaks into a microphone that plays a recording, and looks at the cluster.
  *
- * Usage: node the-page.mjs [--kill | --calm] [--pictures DIR] [--key KEY] --audio OUT.wav URL FILE.wav
+ * Usage: node the-page.mjs [--kill] [--calm] [--pictures DIR] [--key KEY] --audio OUT.wav URL FILE.wav
  *
  *   --audio     where the page's own recording of what it sent is written
  *   --kill      has a decoder killed by the page's own button in the first third; the node itself is somebody else's to kill
- *   --calm      nothing is killed by anybody
+ *   --calm      no node is killed
  *   --pictures  a folder for screenshots
  *   --key       is entered where the page asks for one
  */
 
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { opened } from './chromium.mjs';
+import { WIDTHS, enter, look, lookEverywhere, painted } from './looking.mjs';
 
 /** Longer than a recording takes on a machine that is busy. */
 const PATIENCE_MS = 80_000;
-const WIDTHS = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -42,24 +40,13 @@ const browser = await opened([
   'autoplay-policy=no-user-gesture-required',
 ]);
 
-/** What is wrong for those who don't see, or see otherwise. */
-async function look(page, view) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-  for (const { id, nodes } of violations) {
-    told.violations.push({ view, id, where: nodes.map(({ target, any }) => `${target}: ${any[0]?.message ?? ''}`) });
-  }
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-  if (wide) told.violations.push({ view, id: 'wider than the window', where: [] });
-}
-
 async function picture(page, name) {
   if (values.pictures) await page.screenshot({ path: join(values.pictures, `${name}.png`) });
 }
 
 /** The page. Its rules stay in force. */
 async function begun() {
-  const page = await browser.newPage({ viewport: WIDTHS.desktop, colorScheme: 'light', acceptDownloads: true });
+  const page = await browser.newPage({ viewport: WIDTHS.desktop, colorScheme: 'light', acceptDownloads: true, ignoreHTTPSErrors: true });
   page.setDefaultTimeout(PATIENCE_MS);
   page.on('pageerror', (error) => told.errors.push(error.stack ?? error.message));
   page.on('console', (message) => {
@@ -68,11 +55,7 @@ async function begun() {
     if (message.type() === 'error' && !vain) told.errors.push(message.text());
   });
   await page.goto(url);
-  if (values.key) {
-    await page.getByRole('button', { name: 'Enter a key' }).click();
-    await page.getByLabel('Shown to the nodes').fill(values.key);
-    await page.getByRole('button', { name: 'Use' }).click();
-  }
+  if (values.key) await enter(page, values.key);
   await page.waitForSelector('.dock select option', { state: 'attached' });
   return page;
 }
@@ -105,8 +88,8 @@ async function talked(page) {
     const banner = page.locator('.banner[data-kind=replaced]');
     await banner.waitFor();
     told.banner = await banner.locator('b').textContent();
-    // The banner stays for a while.
-    if (values.pictures) await page.waitForSelector('.line.final');
+    // The banner stays for a while, and what is final has to have its colour.
+    if (values.pictures) await page.waitForSelector('.line.final').then(() => page.waitForTimeout(600));
     await picture(page, 'page-talk-survived');
   }
   // 16-bit mono at 16 kHz, behind the shortest head.
@@ -149,22 +132,15 @@ async function played(page) {
 async function looked(page) {
   for (const view of ['Talk', 'Cluster', 'Sessions']) {
     await go(page, view);
-    for (const [size, viewport] of Object.entries(WIDTHS)) {
-      await page.setViewportSize(viewport);
-      for (const colorScheme of ['light', 'dark']) {
-        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-        await settled(page, view);
-        await look(page, `${view}, ${size}, ${colorScheme}`);
-        await picture(page, `page-${view.toLowerCase()}-${size}-${colorScheme}`);
-      }
-    }
+    await page.waitForSelector({ Talk: '.after', Cluster: '.node', Sessions: '.table tbody tr' }[view]);
+    await lookEverywhere(page, view, told.violations, { seen: (size, theme) => picture(page, `page-${view.toLowerCase()}-${size}-${theme}`) });
     if (view === 'Sessions') told.sessions = await listed(page);
     if (view === 'Cluster') {
       await page.getByRole('button', { name: 'Table' }).click();
-      await look(page, 'Cluster, as tables');
+      await painted(page);
+      await look(page, 'Cluster, as tables', told.violations);
       await page.getByRole('button', { name: 'Map' }).click();
     }
-    await page.setViewportSize(WIDTHS.desktop);
   }
 }
 
@@ -175,12 +151,6 @@ function listed(page) {
     session: row.querySelector('th code').title,
     trace: row.querySelector('td[data-label=Trace] a')?.href ?? null,
   })));
-}
-
-/** Until there is something to be looked at, and it has its place. */
-async function settled(page, view) {
-  await page.waitForSelector({ Talk: '.after', Cluster: '.node', Sessions: '.table tbody tr' }[view]);
-  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 }
 
 try {

@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use rust_embed::Embed;
 use serde::Serialize;
 use starling_protocol::native::ErrorBody;
@@ -29,8 +29,11 @@ struct Files;
 const CLIENT: (&str, &[u8]) =
     ("starling-client.mjs", include_bytes!("../../../clients/javascript/starling-client.mjs"));
 
-/// What the page may do: run what came from here, and speak with nodes. Those are reached at addresses of their own, which change
-/// while the page is open, so connections are let through by their schemes.
+/// Where nodes are reached: at addresses of their own, which change while the page is open, so connections are let through by their
+/// schemes.
+const ANY_NODE: &str = "http: https: ws: wss:";
+
+/// What the page may do: run what came from here, and speak with nodes.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' http: https: ws: wss:; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
@@ -59,6 +62,12 @@ pub struct PageSettings {
     pub viewer_url: String,
 }
 
+impl PageSettings {
+    fn webtransport_port(&self) -> Option<u16> {
+        self.quic_port.filter(|_| cfg!(feature = "webtransport"))
+    }
+}
+
 pub(super) fn router() -> Router<GatewayState> {
     Router::new().route("/", get(index)).route("/page/{*path}", get(file)).route("/v1/page", get(facts))
 }
@@ -68,8 +77,35 @@ pub(super) fn is_page(path: &str) -> bool {
     path == "/" || path.starts_with("/page/") || path == "/v1/page"
 }
 
-async fn index(headers: HeaderMap) -> Response {
-    found("index.html", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+/// A request came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverTls;
+
+async fn index(
+    State(state): State<GatewayState>,
+    tls: Option<Extension<OverTls>>,
+    headers: HeaderMap,
+) -> Response {
+    let mut response = found("index.html", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if let Some(policy) = tls.and(host).and_then(|host| policy_at(host, state.page.webtransport_port())) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// The policy of a page that was served over TLS: it knows of no node but this one. `None` where the host is none that a policy
+/// can name (CSP 3, 2.3.1 has no IPv6 addresses).
+fn policy_at(host: &str, webtransport: Option<u16>) -> Option<HeaderValue> {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, "443"));
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if name.is_empty() || !name.chars().all(named) || port.parse::<u16>().is_err() {
+        return None;
+    }
+    let webtransport = webtransport.map(|port| format!(" https://{name}:{port}")).unwrap_or_default();
+    // Not every browser takes 'self' for WebSockets too.
+    let here = format!("wss://{name}:{port}{webtransport}");
+    HeaderValue::from_str(&POLICY.replace(ANY_NODE, &here)).ok()
 }
 
 async fn file(Path(path): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
@@ -172,8 +208,7 @@ async fn facts(
         nodes: if known.is_some() { nodes.collect() } else { Vec::new() },
         webtransport: state
             .page
-            .quic_port
-            .filter(|_| cfg!(feature = "webtransport"))
+            .webtransport_port()
             .zip(hash)
             .map(|(port, certificate_hash)| WebTransportFacts { port, certificate_hash }),
         chaos: role == "operator" && state.page.chaos,

@@ -14,7 +14,9 @@ use crate::cluster;
 use crate::config::Settings;
 use crate::config::load::variable_of;
 use crate::exit::{Exit, Failure};
-use crate::gateway::{GatewayState, audiosocket_service, http_service, quic, vosk_router, wyoming_service};
+use crate::gateway::{
+    GatewayState, audiosocket_service, http_service, https_service, quic, vosk_router, wyoming_service,
+};
 use crate::net::{Places, Service, Serving, accept, listen};
 
 /// Each holds a place for the connection that it waits for.
@@ -89,16 +91,15 @@ impl Sockets {
             thin_accepting: CancellationToken::new(),
         };
         let (http, thin) = (&listening.http_accepting, &listening.thin_accepting);
-        let over_http = || http_service(gateway.clone());
         let vosk = || Service::from(vosk_router(gateway.clone()));
         let audiosocket = || audiosocket_service(gateway.clone());
         let wyoming = || wyoming_service(gateway.clone());
         let listeners = [
-            (self.http, None, over_http(), http, "http"),
+            (self.http, None, http_service(gateway.clone()), http, "http"),
             (self.vosk, None, vosk(), thin, "vosk"),
             (self.audiosocket, None, audiosocket(), thin, "audiosocket"),
             (self.wyoming, None, wyoming(), thin, "wyoming"),
-            (self.https, tls, over_http(), http, "https"),
+            (self.https, tls, https_service(gateway.clone()), http, "https"),
             (self.vosk_tls, tls, vosk(), thin, "vosk over TLS"),
             (self.audiosocket_tls, tls, audiosocket(), thin, "audiosocket over TLS"),
             (self.wyoming_tls, tls, wyoming(), thin, "wyoming over TLS"),

@@ -71,6 +71,26 @@ fn the_policy_lets_nothing_run_that_did_not_come_from_here() {
 }
 
 #[test]
+fn over_tls_a_page_speaks_with_its_own_node_alone() {
+    let connects = |host: &str, webtransport| {
+        let policy = policy_at(host, webtransport)?;
+        let policy = policy.to_str().expect("text");
+        Some(policy.split_once("connect-src ")?.1.split_once(';')?.0.to_owned())
+    };
+    assert!(POLICY.contains(ANY_NODE));
+    for (host, webtransport, expected) in [
+        ("node.example:8443", None, "'self' wss://node.example:8443"),
+        ("node.example", Some(4433), "'self' wss://node.example:443 https://node.example:4433"),
+        ("10.0.0.7:8443", Some(4433), "'self' wss://10.0.0.7:8443 https://10.0.0.7:4433"),
+    ] {
+        assert_eq!(connects(host, webtransport).as_deref(), Some(expected));
+    }
+    for wrong in ["", ":8443", "[::1]:8443", "a b", "a;script-src *", "a,b", "a:b", "a:99999", "*"] {
+        assert_eq!(connects(wrong, None), None, "{wrong}");
+    }
+}
+
+#[test]
 fn a_file_that_the_browser_has_is_not_sent_again() {
     let first = found("index.html", &HeaderMap::new()).expect("is there");
     assert_eq!(first.status(), StatusCode::OK);
