@@ -80,16 +80,23 @@ def formats():
     return [said] if code else []
 
 
+def tests():
+    for name in ("sizing", "release"):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / name
+            shutil.copytree(TERRAFORM / name, folder, ignore=shutil.ignore_patterns(".terraform*"))
+            for arguments in (["init", "-no-color", "-input=false"], ["validate", "-no-color"], ["test", "-no-color"]):
+                code, said = terraform(folder, *arguments)
+                if code:
+                    return [f"{name}: terraform {arguments[0]}: {said}"]
+            passed = re.search(r"(\d+) passed, 0 failed", said)
+            if not passed or int(passed[1]) == 0:
+                return [f"{name}: terraform test ran no test: {said}"]
+    return []
+
+
 def sizing():
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "sizing"
-        shutil.copytree(TERRAFORM / "sizing", folder, ignore=shutil.ignore_patterns(".terraform*"))
-        for arguments in (["init", "-no-color", "-input=false"], ["validate", "-no-color"], ["test", "-no-color"]):
-            code, said = terraform(folder, *arguments)
-            if code:
-                return [f"terraform {arguments[0]}: {said}"]
-        passed = re.search(r"(\d+) passed, 0 failed", said)
-        return costs() if passed and int(passed[1]) > 0 else [f"terraform test ran no test: {said}"]
+    return tests() or costs()
 
 
 def worked_out():

@@ -41,6 +41,14 @@ resource "kubernetes_secret_v1" "keys" {
   data_wo_revision = 2
 }
 
+# A warning: a certificate of one's own may be in values.
+check "in_clear" {
+  assert {
+    condition     = var.internal || var.certificate_arn != ""
+    error_message = "internal is false and certificate_arn is empty: keys and audio at 8080 and 2700 go over the internet in clear. Give certificate_arn, or tls.secretName in values and have callers come to 8443 and 2743."
+  }
+}
+
 module "release" {
   source = "../release"
 
