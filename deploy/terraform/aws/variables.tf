@@ -32,6 +32,12 @@ variable "callers" {
   default     = 50
 }
 
+variable "decoders_at_least" {
+  description = "Nodes that decode when nobody speaks. Beyond them there are as many as the cluster says it needs, up to those for all callers."
+  type        = number
+  default     = 2
+}
+
 variable "model" {
   description = "Model that is served: one that ../sizing knows the figures of. Further ones go into values."
   type        = string
@@ -44,10 +50,16 @@ variable "image_tag" {
   default     = "0.1.0"
 }
 
-variable "kubernetes_version" {
-  description = "Kubernetes of the cluster. The chart asks for 1.30 or newer."
+variable "image" {
+  description = "A ready image of Starling, as REGISTRY/REPOSITORY:TAG, with another of the same tag and \"-fetch\" beside it; \"\" for that in the registry that is made here. Machines have to be able to pull both without a secret."
   type        = string
-  default     = "1.33"
+  default     = ""
+}
+
+variable "kubernetes_version" {
+  description = "Kubernetes of the cluster. The chart asks for 1.30 or newer; from 1.35 on pods know their zone. EKS's standard support of 1.35 ends on 27 March 2027 (that of 1.33 did on 29 July 2026); an hour of the cluster costs more after it."
+  type        = string
+  default     = "1.35"
 }
 
 variable "cidr" {
@@ -68,19 +80,25 @@ variable "api_from" {
 }
 
 variable "internal" {
-  description = "Whether callers come from inside the network alone."
+  description = "Whether callers come from inside the network alone. Set to false together with certificate_arn: without one keys and audio go over the internet in clear."
   type        = bool
-  default     = false
+  default     = true
+}
+
+variable "certificate_arn" {
+  description = "Certificate in ACM that the balancer shows to callers, at 8080 and 2700, which are wss:// and https:// then; \"\" for none."
+  type        = string
+  default     = ""
 }
 
 variable "charts" {
-  description = "Where charts of others come from, and their versions."
+  description = "Where charts of others come from, and their versions. Karpenter supports Kubernetes 1.35 from 1.9 on."
   type = object({
     karpenter     = object({ repository = string, version = string })
     load_balancer = object({ repository = string, version = string })
   })
   default = {
-    karpenter     = { repository = "oci://public.ecr.aws/karpenter", version = "1.6.0" }
+    karpenter     = { repository = "oci://public.ecr.aws/karpenter", version = "1.11.1" }
     load_balancer = { repository = "https://aws.github.io/eks-charts", version = "1.13.0" }
   }
 }

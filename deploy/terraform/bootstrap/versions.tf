@@ -7,6 +7,9 @@ terraform {
       version = "~> 6.0"
     }
   }
+
+  # A file for each bucket; ../starling says which.
+  backend "local" {}
 }
 
 provider "aws" {

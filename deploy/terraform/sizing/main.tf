@@ -63,7 +63,8 @@ locals {
 
   gateway_vcpu         = var.callers * local.gateway_vcpu_per_caller
   gateway_memory_mib   = var.callers * local.session_memory_mib
-  gateway_nodes_cpu    = ceil(local.gateway_vcpu / ((var.gateway_machine.vcpu - local.system_vcpu) * var.utilization))
+  vcpu_of_a_gateway    = (var.gateway_machine.vcpu - local.system_vcpu) * var.utilization
+  gateway_nodes_cpu    = ceil(local.gateway_vcpu / local.vcpu_of_a_gateway)
   gateway_nodes_memory = ceil(local.gateway_memory_mib / (var.gateway_machine.memory_mib / 2))
   gateway_nodes_links  = ceil(var.callers / local.connections_per_gateway)
   gateway_nodes        = max(local.gateways_at_least, 1 + max(local.gateway_nodes_cpu, local.gateway_nodes_memory, local.gateway_nodes_links))

@@ -2,6 +2,7 @@ output "sizing" {
   description = "What so many callers take."
   value = {
     model            = "${var.model} (${local.of_model.engine}, ${local.of_model.language})"
+    language         = local.of_model.language
     callers          = var.callers
     slots            = local.slots
     decoding_vcpu    = local.decoding_vcpu
@@ -18,6 +19,8 @@ output "sizing" {
     decoder_vcpu       = var.decoder_machine.vcpu
     gateway_nodes      = local.gateway_nodes
     gateway_machine    = var.gateway_machine.name
+    gateway_vcpu       = var.gateway_machine.vcpu
+    vcpu_of_a_gateway  = local.vcpu_of_a_gateway
     dollars_per_month  = floor(local.dollars_per_month + 0.5)
   }
 

@@ -11,6 +11,10 @@ use super::{CHART, KUBERNETES};
 use crate::command::{self, root, target};
 use crate::setup::deploy::{Tools, tools};
 
+/// The chart that Terraform installs beside it on EKS, and the values that it is checked with.
+const POOLS: &str = "deploy/terraform/aws/charts/pools";
+const POOLS_VALUES: &str = "deploy/terraform/aws/charts/pools/ci/values.yaml";
+
 /// Files of values for which the chart says in a sentence what is wrong with them.
 const REFUSED: &str = "k8s/helm/starling/ci/refused";
 
@@ -27,6 +31,7 @@ pub(crate) fn check() -> Result<()> {
     let charts = charts(&tools, &scratch)?;
     refusals(&tools)?;
     let mut manifests = charts.clone();
+    manifests.push(pools(&tools, &scratch)?);
     manifests.extend(kustomized(&tools, &scratch)?);
     manifests.extend(files_in("k8s/chaos", "yaml")?);
     let mut validate = python(&tools, "k8s/checks/validate.py");
@@ -70,6 +75,17 @@ fn with_rules(tools: &Tools, scratch: &Path) -> Result<PathBuf> {
     }
     let path = scratch.join("chart-rules.yaml");
     fs::write(&path, command::output(&mut helm)?)?;
+    Ok(path)
+}
+
+/// Machines and the volume of models on EKS.
+fn pools(tools: &Tools, scratch: &Path) -> Result<PathBuf> {
+    let values = ["--values", POOLS_VALUES];
+    command::output(helm(tools, "lint").args(["--quiet", POOLS]).args(values))?;
+    let mut template = helm(tools, "template");
+    let text = command::output(template.args(["pools", POOLS, "--namespace", "starling"]).args(values))?;
+    let path = scratch.join("pools.yaml");
+    fs::write(&path, text)?;
     Ok(path)
 }
 
