@@ -32,6 +32,7 @@ pub(crate) fn check() -> Result<()> {
     let mut validate = python(&tools, "k8s/checks/validate.py");
     command::quiet(validate.arg(KUBERNETES).args(&manifests))?;
     command::quiet(python(&tools, "k8s/checks/validate_fails.py").arg(KUBERNETES))?;
+    command::quiet(python(&tools, "k8s/checks/renders.py").arg(&tools.helm).arg(CHART))?;
     // What a pod is given, as the program itself reads it.
     command::build_programs()?;
     let mut settings = python(&tools, "k8s/checks/settings.py");

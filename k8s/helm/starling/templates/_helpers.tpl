@@ -25,6 +25,26 @@
 {{- if eq $kind "node" -}}{{ $name }}{{- else -}}{{ $name }}-{{ $kind }}{{- end -}}
 {{- end -}}
 
+{{/* Whether something else than the chart says how many pods of a kind there are. */}}
+{{- define "starling.scaled" -}}
+{{- if or .hpa.enabled .keda.enabled .actuator.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/*
+How many pods of a kind there are to be; "" to leave that to its scaler. What was said once and is left out the next time becomes 1 at
+the API server, and all pods but one would go at once: so a scaled set that is there is told the number that it has.
+*/}}
+{{- define "starling.replicas" -}}
+{{- $root := index . 0 -}}{{- $kind := index . 1 -}}
+{{- $pods := index $root.Values $kind -}}
+{{- if include "starling.scaled" $pods -}}
+{{- $there := lookup "apps/v1" "StatefulSet" $root.Release.Namespace (include "starling.workload" .) | default dict -}}
+{{- with dig "spec" "replicas" "" $there -}}{{ int . }}{{- end -}}
+{{- else -}}
+{{ int $pods.replicas }}
+{{- end -}}
+{{- end -}}
+
 {{/* The kind that callers are sent to. */}}
 {{- define "starling.callersKind" -}}
 {{- if eq .Values.mode "split" -}}gateway{{- else -}}node{{- end -}}
