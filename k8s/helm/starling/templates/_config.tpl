@@ -87,8 +87,15 @@ dry_run = {{ $actuator.dryRun }}
 {{- range $model := .Values.models.serve }}
 
 [[model]]
-{{- range $key, $value := $model }}
+{{- range $key, $value := omit $model "scaling" }}
 {{ $key }} = {{ include "starling.toml" $value }}
+{{- end }}
+{{- with $model.scaling }}
+
+[model.scaling]
+{{- range $key, $value := . }}
+{{ $key }} = {{ include "starling.toml" $value }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

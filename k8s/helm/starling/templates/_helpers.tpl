@@ -128,9 +128,10 @@ matchLabels:
 {{- .Values.models.pvc.existingClaim | default (printf "%s-models" (include "starling.fullname" .)) -}}
 {{- end -}}
 
-{{/* Slots of one pod for a model. */}}
+{{/* Slots that one pod has for a model, or may have. */}}
 {{- define "starling.slots" -}}
-{{- mul (.hosts | default 2 | int) (.slots | default 4 | int) -}}
+{{- $scaling := .scaling | default dict -}}
+{{- if $scaling.enabled -}}{{ int $scaling.max }}{{- else -}}{{ mul (.hosts | default 2 | int) (.slots | default 4 | int) }}{{- end -}}
 {{- end -}}
 
 {{/* What every container is allowed: Kubernetes' "restricted" level, and no writing to its root. */}}
