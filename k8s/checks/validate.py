@@ -25,6 +25,10 @@ RIGHTS = {
     ("", "pods"): {"get"},
 }
 
+# The longest that the API server takes in an HPA's behavior (HPAScalingRules, HPAScalingPolicy).
+LONGEST_WINDOW_S = 3600
+LONGEST_PERIOD_S = 1800
+
 
 def main(version, paths):
     """Prints every fault; the exit code says whether there was one."""
@@ -115,6 +119,9 @@ def reference_faults(document, templates, names):
         yield "its selector is not that of its own pods"
     if kind == "StatefulSet" and ("Service", None, spec["serviceName"]) not in names:
         yield f"the service {spec['serviceName']} is not there"
+    if kind == "NetworkPolicy":
+        yield from policy_faults(spec, templates)
+    yield from behavior_faults(spec)
     target = spec.get("scaleTargetRef")
     if target and (target["kind"], None, target["name"]) not in names:
         yield f"there is no {target['kind']} {target['name']} to scale"
@@ -127,6 +134,29 @@ def reference_faults(document, templates, names):
             for path in rule["http"]["paths"]:
                 if ("Service", None, path["backend"]["service"]["name"]) not in names:
                     yield f"the service {path['backend']['service']['name']} is not there"
+
+
+def policy_faults(spec, templates):
+    """Whether a pod that tests the release is kept from it."""
+    for name, pod in templates.items():
+        if "helm.sh/hook" not in pod["metadata"].get("annotations", {}) or "Ingress" not in spec["policyTypes"]:
+            continue
+        rules = [rule for rule in spec.get("ingress", []) if any(port["port"] == 8080 for port in rule.get("ports", []))]
+        peers = [peer.get("podSelector", {}).get("matchLabels") for rule in rules for peer in rule.get("from", [])]
+        if all("from" in rule for rule in rules) and not any(matches(labels, pod) for labels in peers):
+            yield f"{name} may not come to 8080"
+
+
+def behavior_faults(spec):
+    """What the API server refuses in how a workload is scaled, though its schema does not say so."""
+    advanced = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {})
+    for way, rules in {**spec.get("behavior", {}), **advanced.get("behavior", {})}.items():
+        window = rules.get("stabilizationWindowSeconds", 0)
+        if not 0 <= window <= LONGEST_WINDOW_S:
+            yield f"{way}: stabilizationWindowSeconds is {window}; it must be 0 to {LONGEST_WINDOW_S}"
+        for period in (policy["periodSeconds"] for policy in rules.get("policies", [])):
+            if not 0 < period <= LONGEST_PERIOD_S:
+                yield f"{way}: periodSeconds is {period}; it must be 1 to {LONGEST_PERIOD_S}"
 
 
 def role_faults(rules, names):

@@ -32,6 +32,24 @@ def role(verb, names):
     return {**kind, "metadata": {"name": "scaler"}, "rules": [rule]}
 
 
+def scaler(period, window):
+    """What scales the nodes."""
+    rules = {"stabilizationWindowSeconds": window, "policies": [{"type": "Pods", "value": 1, "periodSeconds": period}]}
+    target = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "starling"}
+    spec = {"scaleTargetRef": target, "maxReplicas": 3, "behavior": {"scaleDown": rules}}
+    kind = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
+    return {**kind, "metadata": {"name": "starling"}, "spec": spec}
+
+
+def tested(objects):
+    """A release with a test and named callers alone."""
+    test = {"apiVersion": "v1", "kind": "Pod", "spec": copy.deepcopy(pod(objects))}
+    test["metadata"] = {"name": "test", "annotations": {"helm.sh/hook": "test"}, "labels": {"a": "test"}}
+    callers = {"ports": [{"port": 8080}], "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+    objects[("NetworkPolicy", "starling")]["spec"]["ingress"] = [callers]
+    objects["test"] = test
+
+
 # What is done to the base, and words of the sentence that has to come of it.
 WRONG = [
     (lambda o: o[NODE]["spec"].update(replica=3), "Additional properties are not allowed"),
@@ -64,6 +82,9 @@ WRONG = [
         "no pod has the labels",
     ),
     (lambda o: o.pop(("ConfigMap", "starling")), "the config map starling is not there"),
+    (lambda o: o.update(hpa=scaler(3620, 300)), "scaleDown: periodSeconds is 3620; it must be 1 to 1800"),
+    (lambda o: o.update(hpa=scaler(60, 3601)), "scaleDown: stabilizationWindowSeconds is 3601; it must be 0 to 3600"),
+    (tested, "Pod test may not come to 8080"),
     (lambda o: o.update(more=copy.deepcopy(o[NODE])), "StatefulSet starling: comes twice"),
 ]
 
