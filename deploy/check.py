@@ -118,6 +118,19 @@ def modules():
     return wrong
 
 
+def planned():
+    """The workflow that plans gives what has no default: of the variables, and of where the state is."""
+    aws, workflow = TERRAFORM / "aws", DEPLOY.parent / ".github" / "workflows" / "plan.yaml"
+    text = workflow.read_text()
+    variables = re.findall(r'(?ms)^variable "(\w+)" \{\n(.*?)^\}', (aws / "variables.tf").read_text())
+    wanted = [f"TF_VAR_{name}: " for name, block in variables if not re.search(r"(?m)^  default\s*=", block)]
+    state = re.search(r'(?ms)^  backend "s3" \{\n(.*?)^  \}', (aws / "versions.tf").read_text())[1]
+    wanted += [f'-backend-config="{name}=' for name in ("bucket", "region") if not re.search(rf"(?m)^    {name}\s*=", state)]
+    if not (aws / ".terraform.lock.hcl").exists() and "-lockfile=readonly" in text:
+        return [f"{workflow}: the lock file may not be written, and there is none"]
+    return [f"{workflow}: there is no {name}" for name in wanted if name not in text] if wanted else ["nothing is looked for in the plan"]
+
+
 def scripts():
     code, said = run(["bash", "-n", "starling"], TERRAFORM)
     return [said] if code else []
@@ -159,7 +172,7 @@ def unit():
 
 def main():
     failed = 0
-    for check in (formats, sizing, measured, modules, scripts, ansible, unit):
+    for check in (formats, sizing, measured, modules, planned, scripts, ansible, unit):
         wrong = check()
         failed += bool(wrong)
         print(f"{'FAIL' if wrong else 'ok':4} {check.__name__}")
