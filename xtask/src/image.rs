@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Build an image of the models alone as well, to be mounted as a volume
     #[arg(long, requires = "models")]
     models_image: bool,
+    /// What builds and pushes [default: the first that can]
+    #[arg(long, value_name = "NAME", value_parser = ["docker", "buildah", "podman"])]
+    builder: Option<String>,
     /// Build from a Debian made of packages, with programs of the debug profile, and try the image in place of all that
     #[arg(long, exclusive = true)]
     check: bool,
@@ -46,29 +49,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.check {
         return check();
     }
-    let tool =
-        builder()?.context("there is nothing that builds images; install buildah, docker or podman")?;
-    let mut images = vec![RUNTIME, FETCH];
-    if options.models_image {
-        images.push(MODELS);
-    }
-    let names: Vec<String> =
-        images.iter().map(|(_, end)| format!("{}:{}{end}", options.repository, options.tag)).collect();
-    for ((stage, _), name) in images.iter().zip(&names) {
+    let images = images(options)?;
+    let tool = match &options.builder {
+        Some(name) => name.as_str(),
+        None => {
+            builder()?.context("there is nothing that builds images; install docker, buildah or podman")?
+        }
+    };
+    for (stage, name) in &images {
         command::run(build(tool, stage, name).args(arguments(options)).arg("."))?;
     }
     if options.push {
-        if !options.repository.contains('/') {
-            bail!(
-                "--repository is {}, which names no registry: it has to be like HOST/NAME",
-                options.repository
-            );
-        }
-        for name in &names {
+        for (_, name) in &images {
             command::run(Command::new(tool).args(["push", name]))?;
         }
     }
     Ok(())
+}
+
+/// Stages and the names of what they make. A name that nothing can be pushed under is refused before anything is built.
+fn images(options: &Options) -> Result<Vec<(&'static str, String)>> {
+    if options.push && !options.repository.contains('/') {
+        bail!("--repository is {}, which names no registry: it has to be like HOST/NAME", options.repository);
+    }
+    let mut images = vec![RUNTIME, FETCH];
+    if options.models_image {
+        images.push(MODELS);
+    }
+    let name = |end: &str| format!("{}:{}{end}", options.repository, options.tag);
+    Ok(images.into_iter().map(|(stage, end)| (stage, name(end))).collect())
 }
 
 /// Builds a stage. What the build is given, and the folder, follow.
@@ -118,16 +127,33 @@ mod tests {
         assert!(read("Dockerfile").contains(&format!("RUST_IMAGE=rust:{channel}-")), "{channel}");
     }
 
-    #[test]
-    fn models_are_one_argument_and_absent_ones_none() {
-        let mut options = Options {
+    fn plain() -> Options {
+        Options {
             push: false,
             repository: "starling".into(),
             tag: "1".into(),
             models: Vec::new(),
             models_image: false,
+            builder: None,
             check: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_registry_is_built_and_not_pushed() {
+        let mut options = plain();
+        let names = ["starling:1", "starling:1-fetch"];
+        assert_eq!(images(&options).unwrap().iter().map(|(_, name)| name).collect::<Vec<_>>(), names);
+        options.push = true;
+        let refused = images(&options).unwrap_err().to_string();
+        assert!(refused.contains("--repository is starling"), "{refused}");
+        options.repository = "registry.example/starling".into();
+        assert_eq!(images(&options).unwrap()[0], ("runtime", "registry.example/starling:1".to_owned()));
+    }
+
+    #[test]
+    fn models_are_one_argument_and_absent_ones_none() {
+        let mut options = plain();
         assert!(!arguments(&options).iter().any(|argument| argument.starts_with("MODELS")));
         options.models = vec!["a".into(), "b".into()];
         assert!(arguments(&options).contains(&"MODELS=a b".to_owned()));

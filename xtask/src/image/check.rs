@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{RUNTIME, build};
 use crate::command::{self, output_of, root, target};
@@ -24,9 +24,17 @@ const RELEASE: &str = "bookworm";
 /// The model that the recording is for.
 const MODEL: &str = "moonshine-tiny-en";
 
+/// What the image may hold beside Debian, the programs and models: the libraries are 48 MB, all else is less than one. Of the 200 MB that the
+/// image may have without models, Debian's slim image takes 75: so this leaves 65 to the programs. Debian and programs here are others.
+const ADDED_MAX_BYTES: u64 = 60_000_000;
+
+/// What of the image is not counted as such.
+const COUNTED_APART: [&str; 3] =
+    ["usr/local/bin/starling", "usr/local/bin/starling-decoder", "var/lib/starling/models"];
+
 /// Builds and tries it, or says what that would take.
 pub(crate) fn check() -> Result<()> {
-    if !setup::is_root() || deploy::builder()? != Some("buildah") {
+    if !setup::is_root() || !deploy::buildah()? {
         eprintln!("the image is not tried: that takes root and buildah");
         return Ok(());
     }
@@ -49,7 +57,7 @@ pub(crate) fn check() -> Result<()> {
     let mut image = build("buildah", RUNTIME.0, IMAGE);
     image.args(["--pull=never", "--build-arg", &debian, "--build-arg", &programs, "--build-arg", &models]);
     command::run(here(&mut image).arg("."))?;
-    let tried = in_container();
+    let tried = adds_little().and_then(|()| in_container());
     for name in [IMAGE, PROGRAMS, DEBIAN] {
         // What is left over costs disk and nothing else.
         let _ = output_of(here(Command::new("buildah").args(["rmi", "--force", name])));
@@ -57,21 +65,54 @@ pub(crate) fn check() -> Result<()> {
     tried
 }
 
+/// Nothing that was only needed for building is left in it.
+fn adds_little() -> Result<()> {
+    let debian = with_files(DEBIAN, bytes)?;
+    let (whole, apart) = with_files(IMAGE, |files| {
+        let apart = COUNTED_APART.iter().map(|path| bytes(&files.join(path))).sum::<Result<u64>>()?;
+        Ok((bytes(files)?, apart))
+    })?;
+    let added = whole.saturating_sub(debian + apart);
+    if added > ADDED_MAX_BYTES {
+        bail!(
+            "the image holds {} MB beside Debian, programs and models; it must be {} MB at most, or it is above 200 MB as a whole",
+            added / 1_000_000,
+            ADDED_MAX_BYTES / 1_000_000
+        );
+    }
+    eprintln!("the image holds {} MB beside Debian, programs and models", added / 1_000_000);
+    Ok(())
+}
+
+/// What a folder's files come to.
+fn bytes(folder: &Path) -> Result<u64> {
+    let told = command::output(Command::new("du").args(["--summarize", "--bytes"]).arg(folder))?;
+    let count = told.split_whitespace().next().unwrap_or_default();
+    count.parse().with_context(|| format!("du said of {}: {told}", folder.display()))
+}
+
 /// Serves from the image's files, read-only and as the user it names, and transcribes its recording with `helm test`'s own script.
 fn in_container() -> Result<()> {
-    let container = output_of(here(Command::new("buildah").args(["from", "--pull-never", IMAGE])));
-    let container = container.context("the image that was built is not there")?;
-    let container = container.trim();
-    let mounted = output_of(here(Command::new("buildah").args(["mount", container])));
-    let tried = mounted.context("the container's files cannot be mounted").and_then(|files| {
+    with_files(IMAGE, |files| {
         let mut tried = Command::new("unshare");
         // Nothing that is started in there outlives the script.
         tried.args(["--mount", "--net", "--pid", "--fork", "--kill-child"]);
         tried.current_dir(root()).args(["sh", "-eu", "k8s/checks/in-image.sh"]);
-        command::quiet(tried.arg(files.trim()).arg("k8s/helm/starling/files/transcript.sh"))
-    });
+        command::quiet(tried.arg(files).arg("k8s/helm/starling/files/transcript.sh"))
+    })
+}
+
+/// Does something with an image's files, in a container that is gone afterwards.
+fn with_files<T>(image: &str, what: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let container = output_of(here(Command::new("buildah").args(["from", "--pull-never", image])));
+    let container = container.with_context(|| format!("{image}, which was built, is not there"))?;
+    let container = container.trim();
+    let mounted = output_of(here(Command::new("buildah").args(["mount", container])));
+    let done = mounted
+        .context("the container's files cannot be mounted")
+        .and_then(|files| what(Path::new(files.trim())));
     let _ = output_of(here(Command::new("buildah").args(["rm", container])));
-    tried
+    done
 }
 
 /// A Debian as an archive, made once.
@@ -113,4 +154,20 @@ fn from_scratch(folder: &Path, lines: &str, name: &str) -> Result<()> {
 /// Steps run in a changed root only: in a container there may be no right to make another.
 fn here(command: &mut Command) -> &mut Command {
     command.env("BUILDAH_ISOLATION", "chroot")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_as_large_as_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = bytes(folder.path()).unwrap();
+        fs::create_dir(folder.path().join("in")).unwrap();
+        fs::write(folder.path().join("in/a"), vec![0; 70_000]).unwrap();
+        let filled = bytes(folder.path()).unwrap();
+        assert!((70_000..80_000).contains(&(filled - empty)), "{empty}, {filled}");
+        assert!(bytes(&folder.path().join("absent")).is_err());
+    }
 }

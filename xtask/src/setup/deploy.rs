@@ -37,7 +37,7 @@ pub(crate) fn plans() -> Result<PathBuf> {
 pub(crate) fn everything() -> Result<()> {
     tools()?;
     plans()?;
-    if builder()? == Some("buildah") && is_root() {
+    if buildah()? && is_root() {
         mmdebstrap()?;
     }
     Ok(())
@@ -52,21 +52,29 @@ pub(crate) fn tools() -> Result<Tools> {
     Ok(Tools { helm: programs.join("helm/helm"), kubectl: programs.join("kubectl/kubectl"), python })
 }
 
-/// What builds images here: the first that is there of buildah, docker and podman; root on Debian gets buildah.
+/// What builds images here: docker, buildah or podman, the first that can; root on Debian gets buildah.
+///
+/// Docker comes first, since its own store is where minikube, kind and `docker push` look for an image: the others have one of their own. It
+/// builds nothing without its daemon.
 pub(crate) fn builder() -> Result<Option<&'static str>> {
-    for name in ["buildah", "docker", "podman"] {
-        if output_of(Command::new(name).arg("--version")).is_some() {
+    for (name, asked) in [("docker", "info"), ("buildah", "--version"), ("podman", "--version")] {
+        if output_of(Command::new(name).arg(asked)).is_some() {
             return Ok(Some(name));
         }
     }
     if !is_root() || output_of(Command::new("apt-get").arg("--version")).is_none() {
         eprintln!(
-            "images can't be built here: there is no buildah, docker or podman, and only root can install one"
+            "images can't be built here: there is no docker with its daemon, buildah or podman, and only root can install one"
         );
         return Ok(None);
     }
     apt("buildah")?;
     Ok(Some("buildah"))
+}
+
+/// Whether images can be built by buildah in particular, whatever else is here.
+pub(crate) fn buildah() -> Result<bool> {
+    Ok(output_of(Command::new("buildah").arg("--version")).is_some() || builder()? == Some("buildah"))
 }
 
 /// Makes sure that a Debian can be made out of packages.
