@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let images = images(options)?;
     let tool = match &options.builder {
-        Some(name) => name,
+        Some(name) => name.as_str(),
         None => {
             builder()?.context("there is nothing that builds images; install docker, buildah or podman")?
         }
@@ -76,7 +76,7 @@ fn images(options: &Options) -> Result<Vec<(&'static str, String)>> {
     if options.models_image {
         images.push(MODELS);
     }
-    let name = |end| format!("{}:{}{end}", options.repository, options.tag);
+    let name = |end: &str| format!("{}:{}{end}", options.repository, options.tag);
     Ok(images.into_iter().map(|(stage, end)| (stage, name(end))).collect())
 }
 
