@@ -28,13 +28,27 @@ pub(crate) struct Told {
     /// Each time that new text came.
     pub(crate) texts_s: Vec<f64>,
     pub(crate) finals: Vec<Final>,
-    /// When a connection had taken the place of a lost one, how long that took, and whether the session was begun anew.
-    pub(crate) reconnects: Vec<(f64, f64, bool)>,
+    /// Connections that took the place of lost ones.
+    pub(crate) reconnects: Vec<Reconnect>,
+    /// Whether it was ever said that what is acknowledged is in two copies.
+    pub(crate) durable: bool,
     pub(crate) gap_frames: u64,
     /// Segments and frames, as the last message has them.
     pub(crate) done: Option<(u64, u64)>,
     pub(crate) ended_s: f64,
     pub(crate) error: Option<String>,
+}
+
+/// A connection that took the place of a lost one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reconnect {
+    /// When, in seconds since the load began.
+    pub(crate) at_s: f64,
+    pub(crate) took_s: f64,
+    /// No node went on with the session: it was begun anew with what the client holds.
+    pub(crate) anew: bool,
+    /// When the connection was lost, the session was said to be in two copies.
+    pub(crate) was_durable: bool,
 }
 
 /// How a caller speaks.
@@ -88,6 +102,7 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let config = SessionConfig { model: manner.model.clone(), options, ..SessionConfig::default() };
     let session = client.open(config).await.context("opening a session")?;
+    told.durable = session.opened().durable;
     let opened = Instant::now();
     told.opened_s = Some((opened - manner.origin).as_secs_f64());
     let (sender, events) = session.split();
@@ -116,6 +131,7 @@ async fn speak(mut sender: AudioSender, audio: &[u8], manner: &Manner, mut start
 }
 
 async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<()> {
+    let (mut durable, mut changed_s) = (told.durable, 0.0);
     while let Some(event) = events.next().await {
         let now = (Instant::now() - origin).as_secs_f64();
         match event? {
@@ -125,8 +141,15 @@ async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<
                 told.finals.push(last);
             }
             Event::Gap { from, to } => told.gap_frames += to.0.saturating_sub(from.0),
+            Event::Durable(is_durable) => {
+                told.durable |= is_durable;
+                (durable, changed_s) = (is_durable, now);
+            }
             Event::Reconnected { gap, restarted } => {
-                told.reconnects.push((now, gap.as_secs_f64(), restarted));
+                let took_s = gap.as_secs_f64();
+                // What changed since the loss, the new connection has said.
+                let was_durable = durable != (changed_s > now - took_s);
+                told.reconnects.push(Reconnect { at_s: now, took_s, anew: restarted, was_durable });
             }
             Event::Done { segments, frames } => {
                 told.done = Some((segments, frames.0));

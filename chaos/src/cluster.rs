@@ -156,6 +156,13 @@ impl Cluster {
         }
     }
 
+    /// SIGKILL to all of these at once, so that none lives on while another is reaped. They are still to be [killed](Self::kill).
+    pub(crate) fn strike(&mut self, names: &[&str]) -> Result<()> {
+        let Self::Ours(ours) = self else { return Ok(()) };
+        let struck = ours.nodes.iter().filter(|node| names.contains(&&*node.plan.name));
+        struck.filter_map(Node::pid).try_for_each(|pid| process::signal(pid, Signal::KILL))
+    }
+
     pub(crate) async fn launch(&mut self, name: &str) -> Result<()> {
         match self.node(name)? {
             Some(node) => node.launch(),

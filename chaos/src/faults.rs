@@ -71,6 +71,9 @@ pub(crate) async fn inflict(
         sleep_until(at).await;
         let what = || format!("{} {}", fault.deed.name(), fault.whom);
         let victims = victims(cluster, fault).await.with_context(what)?;
+        if fault.deed == Deed::Kill {
+            cluster.strike(&victims.iter().map(|victim| &*victim.node).collect::<Vec<_>>())?;
+        }
         for victim in &victims {
             let from = victim.from.as_ref().map_or("", Far::word);
             let (label, mark) = (fault.told(&victim.node, from), marks.len());

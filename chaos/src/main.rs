@@ -107,8 +107,7 @@ async fn main() -> Result<()> {
     let mut scenarios = Scenario::load(&folder, &cli.scenarios)?;
     for scenario in &mut scenarios {
         if let Some(callers) = cli.callers {
-            scenario.load.callers = callers as usize;
-            scenario.check()?;
+            scenario.with_callers(callers as usize)?;
         }
     }
     if cli.list {

@@ -60,6 +60,8 @@ pub(crate) struct Report {
     words_twice: u64,
     reconnects: u64,
     begun_anew: u64,
+    /// Of these, sessions that were said to be in two copies.
+    begun_anew_though_durable: u64,
     /// By cause. Not known of nodes whose logs are elsewhere.
     decoders_lost: Option<Losses>,
     longest_gap_s: f64,
@@ -108,11 +110,13 @@ impl Report {
             words_lost: callers.iter().map(|caller| caller.judged.lost).sum(),
             words_twice: callers.iter().map(|caller| caller.judged.twice).sum(),
             reconnects: reconnects.clone().count() as u64,
-            begun_anew: reconnects.clone().filter(|(_, _, anew)| *anew).count() as u64,
+            begun_anew: reconnects.clone().filter(|back| back.anew).count() as u64,
+            begun_anew_though_durable: reconnects.clone().filter(|back| back.anew && back.was_durable).count()
+                as u64,
             decoders_lost,
             longest_gap_s: gaps.last().copied().unwrap_or(0.0),
             median_gap_s: gaps.get(gaps.len() / 2).copied().unwrap_or(0.0),
-            longest_reconnect_s: reconnects.map(|(_, gap, _)| *gap).fold(0.0, f64::max),
+            longest_reconnect_s: reconnects.map(|back| back.took_s).fold(0.0, f64::max),
             faults,
             load: None,
             failures,
@@ -147,6 +151,15 @@ impl Report {
             wrong(
                 reconnects > most,
                 format!("{reconnects} connections were replaced; at most {most} may be"),
+            );
+        }
+        let (anew, least) = (self.begun_anew, expect.anew_at_least);
+        wrong(anew < least, format!("{anew} sessions were begun anew; at least {least} had to be"));
+        if let Some(most) = expect.anew_at_most {
+            let durable = self.begun_anew_though_durable;
+            wrong(
+                anew > most,
+                format!("{anew} sessions were begun anew, {durable} of them though in two copies; at most {most} may be"),
             );
         }
         if let Some(lost) = lost {

@@ -166,6 +166,10 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) reconnects_at_least: u64,
     pub(crate) reconnects_at_most: Option<u64>,
+    /// Sessions with which no node went on, so that the SDK began them anew with what it held. Where a copy outlives the fault there are none.
+    #[serde(default)]
+    pub(crate) anew_at_least: u64,
+    pub(crate) anew_at_most: Option<u64>,
     /// Decoders that nodes noticed to be lost.
     #[serde(default)]
     pub(crate) decoders_lost_at_least: u64,
@@ -229,6 +233,18 @@ impl Scenario {
         scenario.name = name.to_owned();
         scenario.check()?;
         Ok(scenario)
+    }
+
+    /// The same with another number of callers, and what is expected of so many.
+    pub(crate) fn with_callers(&mut self, callers: usize) -> Result<()> {
+        let before = std::mem::replace(&mut self.load.callers, callers).max(1) as u64;
+        let Expect { reconnects_at_least, anew_at_least, decoders_lost_at_least, .. } = &mut self.expect;
+        for least in [reconnects_at_least, anew_at_least, decoders_lost_at_least] {
+            // More callers than it was written for are not told to meet more.
+            let share = (*least * callers as u64 / before).max(1);
+            *least = share.min(*least);
+        }
+        self.check()
     }
 
     /// Whether it is done in namespaces of its own.
@@ -300,6 +316,17 @@ mod tests {
         ] {
             let error = Scenario::parse("a", &(HEAD.to_owned() + more)).expect_err(more);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn fewer_callers_have_to_notice_less() {
+        let text = format!("{HEAD}[expect]\nreconnects_at_least = 2\ndecoders_lost_at_least = 6\n");
+        for (callers, expected) in [(1, (1, 0, 3)), (2, (2, 0, 6)), (20, (2, 0, 6))] {
+            let mut scenario = Scenario::parse("a", &text).expect("right");
+            scenario.with_callers(callers).expect("right");
+            let Expect { reconnects_at_least, anew_at_least, decoders_lost_at_least, .. } = scenario.expect;
+            assert_eq!((reconnects_at_least, anew_at_least, decoders_lost_at_least), expected, "{callers}");
         }
     }
 

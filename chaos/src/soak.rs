@@ -183,6 +183,9 @@ async fn soak(
     if counts.sum(|kind| kind.whole) == 0 {
         failures.push("nobody was heard".to_owned());
     }
+    if counts.sum(|kind| kind.durable) == 0 {
+        failures.push("no session was ever in two copies".to_owned());
+    }
     if troubles.all().is_empty() {
         failures.push("nothing went wrong".to_owned());
     }

@@ -37,11 +37,13 @@ pub enum Bug {
     SlotLeaked,
     /// An owner that hears of the next one lets go of all that it had.
     FencedOwnerForgets,
+    /// Who has a copy says that it knows of no such session.
+    ResumeUnknown,
 }
 
 impl Bug {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeReplica,
         Self::PublishBeforeCommit,
         Self::NoEpochCheck,
@@ -57,6 +59,7 @@ impl Bug {
         Self::WorstCopyChosen,
         Self::SlotLeaked,
         Self::FencedOwnerForgets,
+        Self::ResumeUnknown,
     ];
 
     /// The word for it.
@@ -78,6 +81,7 @@ impl Bug {
             Self::WorstCopyChosen => "worst-copy-chosen",
             Self::SlotLeaked => "slot-leaked",
             Self::FencedOwnerForgets => "fenced-owner-forgets",
+            Self::ResumeUnknown => "resume-unknown",
         }
     }
 }

@@ -281,21 +281,36 @@ impl World {
         match step {
             Step::Start(node) => {
                 self.oracle.log(&format!("n{node} starts again"));
+                self.oracle.unrest(node, 0);
                 self.start(node);
             }
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
                 self.disturbed |= fault.kind.is_to_nodes();
+                let lasts = matches!(
+                    fault.kind,
+                    Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall
+                );
+                self.unrest(&fault, i32::from(lasts));
                 self.perform(&fault);
-                if matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall) {
+                if lasts {
                     let until = self.now + Duration::from_millis(fault.for_ms);
                     self.due.push((until, Step::Undo(fault)));
                 }
             }
             Step::Undo(fault) => {
                 self.oracle.log(&format!("over {fault}"));
+                self.unrest(&fault, -1);
                 self.undo(&fault);
             }
+        }
+    }
+
+    /// What keeps others from a node or a client is known to the oracle; what befalls decoder hosts does not.
+    fn unrest(&self, fault: &Fault, lasts: i32) {
+        if fault.kind.is_to_nodes() || lasts != 0 {
+            let places = std::iter::once(fault.place).chain(fault.other);
+            places.for_each(|place| self.oracle.unrest(self.host(place), lasts));
         }
     }
 
