@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
+use crate::alarms;
 use crate::forge::{self, Ear};
 use crate::http::{self, Session};
 use crate::losses::Losses;
@@ -384,6 +385,11 @@ impl Cluster {
         let mut losses = Losses::default();
         nodes.iter().for_each(|node| losses.count(&node.log()));
         Some(losses)
+    }
+
+    /// What the nodes that were started here logged and had no reason to.
+    pub(crate) fn alarms(&self, allowed: &[String]) -> Vec<String> {
+        self.own().iter().flat_map(|node| alarms::of(&node.plan.name, &node.log(), allowed)).collect()
     }
 
     /// Writes all logs to `NAME-NODE.log` in a folder.

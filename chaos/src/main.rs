@@ -4,6 +4,7 @@
 //! Must never: link to the node that it judges, judge by what nodes say of themselves alone, or harm a cluster that is not its
 //! own without having been told so twice.
 
+mod alarms;
 mod apart;
 mod budget;
 mod callers;

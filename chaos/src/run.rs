@@ -143,6 +143,7 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
     {
         failures.push(format!("all callers have gone, and the cluster is not as before: {error:#}"));
     }
+    failures.extend(cluster.alarms(&scenario.expect.may_log));
     let course = Course {
         model: bench.model(),
         took_s,

@@ -174,6 +174,9 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) decoders_lost_at_least: u64,
     pub(crate) decoders_lost_at_most: Option<u64>,
+    /// Parts of errors that nodes may log. Any other, and any panic, is a failure though no caller noticed.
+    #[serde(default)]
+    pub(crate) may_log: Vec<String>,
     /// The longest time that a caller may be without new text.
     pub(crate) longest_gap_s: Option<f64>,
 }

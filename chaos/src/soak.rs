@@ -41,6 +41,10 @@ const REST: Duration = Duration::from_secs(100);
 /// Idle threads and first connections are over by then.
 const SETTLE: Duration = Duration::from_secs(12);
 
+/// Of a client that can't go on elsewhere, and that does not read or stays beyond a drain's deadline, the node says so. What such clients were
+/// told is judged by what they heard.
+const MAY_LOG: &str = "a session ended with words that its client can get from nobody";
+
 /// Callers of a real engine: a machine holds so many beside the nodes.
 const REAL_CALLERS: usize = 4;
 
@@ -189,6 +193,7 @@ async fn soak(
     if troubles.all().is_empty() {
         failures.push("nothing went wrong".to_owned());
     }
+    failures.extend(cluster.alarms(&[MAY_LOG.to_owned()]));
     // Processes warm up: allocators, pools, caches.
     let warm_up_s = (load.as_secs_f64() / 4.0).min(600.0);
     let growths = report::growths(&lives, warm_up_s);

@@ -265,6 +265,9 @@ impl World {
         self.last_look(node);
         self.net.fall(node, silent);
         self.oracle.node_lost(node);
+        if self.nodes[node].back_after.is_some() {
+            self.oracle.unrest(node, -1);
+        }
         (self.nodes[node].back_after, self.nodes[node].pauses) = (None, 0);
         drop(self.nodes[node].running.take());
         self.nodes[node].down = true;
@@ -272,7 +275,7 @@ impl World {
     }
 
     fn stopped(&mut self, node: HostId) {
-        let down_for = self.nodes[node].back_after.take().unwrap_or_default();
+        let down_for = self.nodes[node].back_after.unwrap_or_default();
         self.oracle.log(&format!("n{node} has stopped"));
         self.fall(node, false, down_for);
     }
@@ -377,6 +380,7 @@ impl World {
         self.look(node);
         if let (Some(running), false) = (&self.nodes[node].running, stops) {
             running.begin_to_stop(within);
+            self.oracle.unrest(node, 1);
             self.nodes[node].back_after = Some(down_for);
             if within < DRAIN {
                 self.oracle.excuse(node);
