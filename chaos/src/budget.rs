@@ -24,6 +24,16 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
             fault.deed.name()
         );
     }
+    for fault in &scenario.faults {
+        for which in fault.deed.commands() {
+            ensure!(
+                theirs.command(which).is_some(),
+                "scenario {} does {}, which takes commands.{which}; it is missing",
+                scenario.name,
+                fault.deed.name()
+            );
+        }
+    }
     ensure!(
         scenario.load.requests.is_none(),
         "scenario {} is for nodes that were started for it; use `starling load` on a cluster of your own",

@@ -150,11 +150,7 @@ async fn main() -> Result<()> {
     if let Some(Long::Soak(options)) = &cli.long {
         return soak::run(bench, options).await;
     }
-    tokio::select! {
-        result = all(&bench, &scenarios, !cli.scenarios.is_empty()) => result,
-        // Nodes that were started end with this.
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-    }
+    all(&bench, &scenarios, !cli.scenarios.is_empty()).await
 }
 
 /// Does them one after the other. Each that was `named` has to be done.
@@ -172,7 +168,11 @@ async fn all(bench: &Bench, scenarios: &[Scenario], named: bool) -> Result<()> {
             continue;
         }
         let well = if scenario.is_apart() && !bench.apart {
-            apart::again(bench, scenario).await?
+            tokio::select! {
+                well = apart::again(bench, scenario) => well?,
+                // What was started in there ends with it.
+                signal = run::interrupted() => bail!("interrupted by {signal}"),
+            }
         } else {
             one(bench, scenario).await?
         };

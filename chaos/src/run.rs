@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::callers::{Manner, Told, call, stuck};
 use crate::cluster::Cluster;
-use crate::faults::{Mark, inflict};
+use crate::faults::{Mark, Undos, inflict};
 use crate::report::{Caller, Course, Report};
 use crate::scenario::{Load, Scenario};
 use crate::script::Script;
@@ -54,7 +55,17 @@ impl Bench {
 
 pub(crate) async fn run(bench: &Bench, scenario: &Scenario) -> Result<Report> {
     let mut cluster = Cluster::start(bench, scenario)?;
-    let told = under_load(bench, scenario, &mut cluster).await;
+    let mut undos = Undos::default();
+    let mut told = tokio::select! {
+        told = under_load(bench, scenario, &mut cluster, &mut undos) => told,
+        signal = interrupted() => Err(anyhow!("interrupted by {signal}")),
+    };
+    // However it ended: nodes of somebody's own outlive this program.
+    let left = undos.all(&mut cluster).await;
+    match &mut told {
+        Ok(report) => report.failures.extend(left),
+        Err(_) => left.iter().for_each(|what| eprintln!("{what}")),
+    }
     if told.as_ref().is_ok_and(|report| !report.failures.is_empty()) {
         cluster.keep_logs(&bench.out, &scenario.name)?;
     }
@@ -62,7 +73,26 @@ pub(crate) async fn run(bench: &Bench, scenario: &Scenario) -> Result<Report> {
     told.with_context(|| format!("the nodes' logs end with\n{}", cluster.log_tails()))
 }
 
-async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -> Result<Report> {
+/// Waits until this program is told to end. From then on it is not ended by that.
+pub(crate) async fn interrupted() -> &'static str {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "SIGINT",
+        () = terminated => "SIGTERM",
+    }
+}
+
+async fn under_load(
+    bench: &Bench,
+    scenario: &Scenario,
+    cluster: &mut Cluster,
+    undos: &mut Undos,
+) -> Result<Report> {
     cluster.whole().await.context("the nodes did not become one cluster")?;
     let model = bench.theirs.is_none().then(|| bench.model().to_owned());
     let gateways = cluster.gateways();
@@ -119,10 +149,11 @@ async fn under_load(bench: &Bench, scenario: &Scenario, cluster: &mut Cluster) -
         }
     };
     let mut marks: Vec<Mark> = Vec::new();
-    let inflicting = timeout(FAULTS_PATIENCE, inflict(cluster, &scenario.faults, origin, &mut marks));
+    let inflicting = timeout(FAULTS_PATIENCE, inflict(cluster, &scenario.faults, origin, &mut marks, undos));
     let (loaded, inflicted) = tokio::join!(loading, inflicting);
     let loaded = loaded?;
-    let mut failures = Vec::new();
+    // Whatever came to no end is undone before callers are waited for.
+    let mut failures = undos.all(cluster).await;
     match inflicted {
         Ok(Ok(())) => {}
         Ok(Err(error)) => failures.push(format!("a fault: {error:#}")),

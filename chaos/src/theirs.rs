@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -56,12 +56,18 @@ impl Theirs {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let theirs: Self = toml::from_str(text)?;
         ensure!(
             !theirs.nodes.is_empty(),
             "it names no [[node]]; every node that may be harmed has to be named"
         );
+        for (deed, undo) in [("pause", "resume"), ("pause_hosts", "resume_hosts")] {
+            ensure!(
+                theirs.command(deed).is_none() || theirs.command(undo).is_some(),
+                "commands.{deed} is given and commands.{undo} is not; what is stopped has to go on again"
+            );
+        }
         let most = theirs.nodes.len();
         ensure!(
             (1..most.max(2)).contains(&theirs.budget),
@@ -71,25 +77,32 @@ impl Theirs {
         Ok(theirs)
     }
 
-    /// Runs one of the commands for a node; `which` names it.
-    pub(crate) async fn run(&self, which: &str, node: &str) -> Result<()> {
-        ensure!(
-            self.nodes.iter().any(|known| known.name == node),
-            "node {node} is not one that may be harmed"
-        );
+    /// The command of this name, if the file has it.
+    pub(crate) fn command(&self, which: &str) -> Option<&str> {
         let command = match which {
             "kill" => &self.commands.kill,
-            // Whoever watches over the node does it.
-            "start" if self.commands.start.is_none() => return Ok(()),
             "start" => &self.commands.start,
             "pause" => &self.commands.pause,
             "resume" => &self.commands.resume,
             "kill_hosts" => &self.commands.kill_hosts,
             "pause_hosts" => &self.commands.pause_hosts,
             "resume_hosts" => &self.commands.resume_hosts,
-            other => bail!("there is no command {other}"),
+            _ => return None,
         };
-        let line = command.as_ref().with_context(|| format!("commands.{which} is missing"))?;
+        command.as_deref()
+    }
+
+    /// Runs one of the commands for a node; `which` names it.
+    pub(crate) async fn run(&self, which: &str, node: &str) -> Result<()> {
+        ensure!(
+            self.nodes.iter().any(|known| known.name == node),
+            "node {node} is not one that may be harmed"
+        );
+        let line = match (which, self.command(which)) {
+            // Whoever watches over the node does it.
+            ("start", None) => return Ok(()),
+            (_, line) => line.with_context(|| format!("commands.{which} is missing"))?,
+        };
         let mut shell = Command::new("sh");
         shell
             .args(["-c", line])
@@ -122,6 +135,15 @@ mod tests {
         let missing = theirs.run("pause", "a").await.expect_err("missing");
         assert!(missing.to_string().contains("commands.pause"), "{missing}");
         theirs.run("start", "a").await.expect("left to others");
+    }
+
+    #[test]
+    fn what_is_stopped_can_go_on() {
+        let parse = |commands: &str| Theirs::parse(&format!("budget = 1\n{NODES}[commands]\n{commands}"));
+        let why = parse("pause = \"true\"\n").expect_err("no resume").to_string();
+        assert!(why.contains("commands.resume is not"), "{why}");
+        assert!(parse("pause_hosts = \"true\"\n").is_err());
+        assert!(parse("pause = \"true\"\nresume = \"true\"\n").is_ok());
     }
 
     #[test]

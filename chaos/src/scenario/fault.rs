@@ -104,6 +104,32 @@ impl Deed {
         )
     }
 
+    /// Whether nothing is left to undo once it is done.
+    pub(crate) const fn ends_by_itself(self) -> bool {
+        matches!(
+            self,
+            Self::KillHosts
+                | Self::Drain
+                | Self::RollingRestart
+                | Self::Upgrade
+                | Self::HogCpu
+                | Self::LimitMemory
+                | Self::Forge
+        )
+    }
+
+    /// The commands that it takes on a cluster of somebody's own: what does it, and what undoes it. Who starts a node again may be
+    /// somebody else, and a drain is asked for over HTTP where there is no command.
+    pub(crate) const fn commands(self) -> &'static [&'static str] {
+        match self {
+            Self::Kill => &["kill"],
+            Self::Pause => &["pause", "resume"],
+            Self::KillHosts => &["kill_hosts"],
+            Self::PauseHosts => &["pause_hosts", "resume_hosts"],
+            _ => &[],
+        }
+    }
+
     const fn has_to_end(self) -> bool {
         matches!(
             self,
