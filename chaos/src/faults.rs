@@ -75,10 +75,17 @@ pub(crate) async fn inflict(
         sleep_until(at).await;
         let what = || format!("{} {}", fault.deed.name(), fault.whom);
         let victims = victims(cluster, fault).await.with_context(what)?;
+        // Of those that it takes one after the other, each is looked at in its turn.
+        if fault.deed.harms_nodes() && !fault.deed.goes_round() {
+            undos.afford(cluster, &victims).await.with_context(what)?;
+        }
         if fault.deed == Deed::Kill {
             cluster.strike(&victims.iter().map(|victim| &*victim.node).collect::<Vec<_>>())?;
         }
         for victim in &victims {
+            if fault.deed.goes_round() {
+                undos.afford(cluster, std::slice::from_ref(victim)).await.with_context(what)?;
+            }
             let from = victim.from.as_ref().map_or("", Far::word);
             let (label, mark) = (fault.told(&victim.node, from), marks.len());
             marks.push(Mark { at_s: since(), until_s: None, what: label.clone() });
@@ -121,6 +128,13 @@ impl Undos {
             marks.extend(done.map(|what| Mark { at_s, until_s: None, what }));
         }
         Ok(())
+    }
+
+    /// Waits until these can be harmed, beside those that still are.
+    async fn afford(&self, cluster: &Cluster, victims: &[Victim]) -> Result<()> {
+        let harmed = self.0.iter().filter(|undo| undo.deed.harms_nodes()).map(|undo| &undo.victim);
+        let names: Vec<&str> = harmed.chain(victims).map(|victim| &*victim.node).collect();
+        cluster.afford(&names).await
     }
 
     /// Undoes all that is left, now, the last first. What could not be undone, in sentences.
@@ -285,7 +299,11 @@ fn hog(time: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::theirs::Theirs;
 
     #[test]
     fn victims_are_those_of_most_sessions() {
@@ -305,5 +323,47 @@ mod tests {
         let pair = most(&all[1..2], "owner-and-replica");
         assert_eq!(pair, Some(vec!["a".to_owned(), "c".to_owned()]));
         assert_eq!(most(&[], "owner"), None);
+    }
+
+    /// A node of somebody's own that is always well.
+    async fn node() -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 1_024];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"nodes\":[],\"sessions\":[]}").await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_was_done_is_undone_on_every_way_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = folder.path().join("trace");
+        let (a, b) = (node().await, node().await);
+        let command = |name: &str| format!("{name} = 'echo {name} \"$NODE\" >> {}'\n", trace.display());
+        let text = format!(
+            "budget = 1\n[[node]]\nname = \"a\"\nhttp = \"{a}\"\n[[node]]\nname = \"b\"\nhttp = \"{b}\"\n[commands]\n{}{}",
+            command("pause"),
+            command("resume")
+        );
+        let fault = |text: &str| toml::from_str::<Fault>(text).expect("right");
+        let pause = fault("at_s = 0.0\ndo = \"pause\"\nwhom = \"a\"\nfor_s = 600.0");
+        let unknown = fault("at_s = 0.0\ndo = \"pause\"\nwhom = \"c\"\nfor_s = 1.0");
+        // Something fails while a node stands still; and whoever does it is stopped.
+        for faults in [vec![pause.clone(), unknown], vec![pause]] {
+            let mut cluster = Cluster::Theirs(Theirs::parse(&text).expect("right"));
+            let (mut marks, mut undos) = (Vec::new(), Undos::default());
+            let time = Duration::from_secs(2);
+            let ended =
+                timeout(time, inflict(&mut cluster, &faults, Instant::now(), &mut marks, &mut undos)).await;
+            assert!(!matches!(ended, Ok(Ok(()))), "{ended:?}");
+            assert_eq!(undos.all(&mut cluster).await, Vec::<String>::new());
+            assert_eq!(std::fs::read_to_string(&trace).expect("written"), "pause a\nresume a\n");
+            std::fs::remove_file(&trace).expect("there");
+        }
     }
 }

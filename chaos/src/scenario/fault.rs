@@ -86,9 +86,18 @@ impl Deed {
         }
     }
 
-    /// Whether it befalls a node as a whole, which then counts as down.
-    pub(crate) const fn takes_nodes(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::Drain | Self::RollingRestart | Self::Upgrade)
+    /// Whether a node that it befalls counts as down: as a whole, or because it decodes nothing.
+    pub(crate) const fn harms_nodes(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::Pause
+                | Self::KillHosts
+                | Self::PauseHosts
+                | Self::Drain
+                | Self::RollingRestart
+                | Self::Upgrade
+        )
     }
 
     /// Whether it goes through all nodes by itself.
