@@ -11,6 +11,10 @@ mod fault;
 
 pub(crate) use self::fault::{Deed, Fault, Way};
 
+/// The invariants of ARCHITECTURE.md that a run can look at: by what callers are told, and by what is left. Epochs (I5) and memory (I6) it
+/// can't.
+const OBSERVED: [&str; 9] = ["I1", "I2", "I3", "I4", "I7", "I8", "I9", "I10", "I11"];
+
 /// What is done to which nodes under which load, and what callers may notice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,9 +280,30 @@ impl Scenario {
         ensure!(self.nodes.iter().any(NodePlan::takes_callers), "no node has the role \"gateway\"");
         ensure!(self.nodes.iter().any(NodePlan::decodes), "no node has the role \"decoder\"");
         ensure!(self.disk_mib != Some(0), "disk_mib is 0; it must be at least 1");
+        self.check_invariants()?;
         for (index, fault) in self.faults.iter().enumerate() {
             fault.check(index, self)?;
         }
+        Ok(())
+    }
+}
+
+impl Scenario {
+    /// Nothing is claimed that is not looked at.
+    fn check_invariants(&self) -> Result<()> {
+        let claims = |name: &str| self.invariants.iter().any(|claimed| claimed == name);
+        ensure!(!self.invariants.is_empty(), "invariants is []; a scenario puts something to the test");
+        if let Some(unseen) = self.invariants.iter().find(|name| !OBSERVED.contains(&&***name)) {
+            bail!("invariants has {unseen:?}, at which no run looks; it must be of {}", OBSERVED.join(", "));
+        }
+        ensure!(
+            !claims("I4") || self.expect.anew_at_most == Some(0),
+            "invariants has \"I4\", which takes expect.anew_at_most = 0: what is in a copy is not begun anew"
+        );
+        ensure!(
+            !claims("I8") || self.expect.longest_gap_s.is_some(),
+            "invariants has \"I8\", which takes expect.longest_gap_s"
+        );
         Ok(())
     }
 }
@@ -320,6 +345,26 @@ mod tests {
             let error = Scenario::parse("a", &(HEAD.to_owned() + more)).expect_err(more);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
+    }
+
+    #[test]
+    fn what_is_claimed_is_looked_at() {
+        let claims = |names: &str, more: &str| {
+            let text = HEAD.replace("[\"I2\"]", names) + more;
+            Scenario::parse("a", &text).map(drop).map_err(|error| error.to_string())
+        };
+        for (names, why) in [
+            ("[]", "invariants is []"),
+            ("[\"I12\"]", "has \"I12\""),
+            ("[\"I2\", \"I5\"]", "has \"I5\""),
+            ("[\"I4\"]", "anew_at_most"),
+            ("[\"I8\"]", "longest_gap_s"),
+        ] {
+            let error = claims(names, "").expect_err(names);
+            assert!(error.contains(why), "{error}");
+        }
+        assert_eq!(claims("[\"I4\", \"I8\"]", "[expect]\nanew_at_most = 0\nlongest_gap_s = 5\n"), Ok(()));
+        assert!(claims("[\"I4\"]", "[expect]\nanew_at_most = 1\n").is_err());
     }
 
     #[test]
