@@ -18,6 +18,7 @@ use crate::losses::Losses;
 use crate::memory;
 use crate::network::{Network, Place};
 use crate::node::{Common, Node};
+use crate::noticed::Noticed;
 use crate::port::free_address;
 use crate::process;
 use crate::run::Bench;
@@ -428,6 +429,20 @@ impl Cluster {
         let mut losses = Losses::default();
         nodes.iter().for_each(|node| losses.count(&node.log()));
         Some(losses)
+    }
+
+    /// What nodes say they have noticed so far; nothing of nodes whose logs are elsewhere.
+    pub(crate) fn noticed(&self) -> Option<Noticed> {
+        let Self::Ours(Ours { nodes, .. }) = self else { return None };
+        let mut noticed = Noticed::default();
+        nodes.iter().for_each(|node| noticed.count(&node.log()));
+        Some(noticed)
+    }
+
+    /// Packets that the network lost on purpose, if it is ours.
+    pub(crate) fn packets_dropped(&self) -> Option<u64> {
+        let Self::Ours(Ours { network: Some(network), .. }) = self else { return None };
+        Some(network.dropped())
     }
 
     /// What the nodes that were started here logged and had no reason to.

@@ -17,6 +17,7 @@ mod losses;
 mod memory;
 mod network;
 mod node;
+mod noticed;
 #[path = "../../bench/src/port.rs"]
 mod port;
 mod process;

@@ -129,7 +129,7 @@ async fn under_load(
     for _ in 0..scenario.load.stuck {
         stuck_clients.push(stuck(gateways[0].clone()).await?);
     }
-    let before = cluster.losses();
+    let (before, noticed_before) = (cluster.losses(), cluster.noticed());
     let origin = Instant::now();
     let chunk = Duration::from_millis(scenario.load.chunk_ms);
     let mut calling = Vec::new();
@@ -167,6 +167,8 @@ async fn under_load(
     }
     let took_s = (Instant::now() - origin).as_secs_f64();
     let decoders_lost = cluster.losses().zip(before).map(|(after, before)| after.since(&before));
+    let noticed = cluster.noticed().zip(noticed_before).map(|(after, before)| after.since(before));
+    let packets_dropped = cluster.packets_dropped().filter(|_| scenario.drops_packets());
     drop(stuck_clients);
     // Whoever was left behind, a client that is stuck too, is let go by its node's linger, which is not waited for here.
     if scenario.load.stuck == 0
@@ -180,6 +182,8 @@ async fn under_load(
         took_s,
         faults: marks,
         decoders_lost,
+        noticed,
+        packets_dropped,
         delays_by: cluster.delays_by(),
         loaded,
     };

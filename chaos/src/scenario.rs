@@ -178,6 +178,13 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) decoders_lost_at_least: u64,
     pub(crate) decoders_lost_at_most: Option<u64>,
+    /// Sessions whose owner made another copy in the place of one that was lost.
+    #[serde(default)]
+    pub(crate) copies_moved_at_least: u64,
+    /// How often a node takes another for dead.
+    pub(crate) downs_at_most: Option<u64>,
+    /// The longest time from the loss of a connection to its replacement.
+    pub(crate) longest_reconnect_s: Option<f64>,
     /// Parts of errors that nodes may log. Any other, and any panic, is a failure though no caller noticed.
     #[serde(default)]
     pub(crate) may_log: Vec<String>,
@@ -245,8 +252,14 @@ impl Scenario {
     /// The same with another number of callers, and what is expected of so many.
     pub(crate) fn with_callers(&mut self, callers: usize) -> Result<()> {
         let before = std::mem::replace(&mut self.load.callers, callers).max(1) as u64;
-        let Expect { reconnects_at_least, anew_at_least, decoders_lost_at_least, .. } = &mut self.expect;
-        for least in [reconnects_at_least, anew_at_least, decoders_lost_at_least] {
+        let Expect {
+            reconnects_at_least,
+            anew_at_least,
+            decoders_lost_at_least,
+            copies_moved_at_least,
+            ..
+        } = &mut self.expect;
+        for least in [reconnects_at_least, anew_at_least, decoders_lost_at_least, copies_moved_at_least] {
             // More callers than it was written for are not told to meet more.
             let share = (*least * callers as u64 / before).max(1);
             *least = share.min(*least);
@@ -261,6 +274,11 @@ impl Scenario {
 
     pub(crate) fn does(&self, deed: Deed) -> bool {
         self.faults.iter().any(|fault| fault.deed == deed)
+    }
+
+    /// Whether a fault of it loses packets.
+    pub(crate) fn drops_packets(&self) -> bool {
+        self.faults.iter().any(|fault| fault.deed == Deed::Cut || fault.loss_percent > 0)
     }
 
     /// Says what it must not.
