@@ -304,30 +304,51 @@ impl Cluster {
 
     /// Tells a node to go, waits for its end, and starts it again.
     pub(crate) async fn drain(&mut self, name: &str) -> Result<()> {
-        let running = self.running();
-        let other = running.iter().find(|(other, _)| other != name).or(running.first());
-        let (_, address) = other.context("no node runs")?;
-        let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
-        let (status, body) = http::ask(address, "POST", &path).await?;
-        ensure!(status == 202, "{name} was not told to drain: {status} {body}");
-        let deadline = Instant::now() + DRAIN_DEADLINE + DRAIN_MARGIN;
-        while !self.has_ended(name).await? {
-            ensure!(
-                Instant::now() < deadline,
-                "{name} was told to drain in {DRAIN_DEADLINE:?} and did not end"
-            );
+        let before = self.generation(name).await;
+        let mut patience = DRAIN_DEADLINE + DRAIN_MARGIN;
+        if let Self::Theirs(theirs) = self
+            && theirs.command("drain").is_some()
+        {
+            theirs.run("drain", name).await?;
+            patience = BACK_TIMEOUT;
+        } else {
+            let running = self.running();
+            let other = running.iter().find(|(other, _)| other != name).or(running.first());
+            let (_, address) = other.context("no node runs")?;
+            let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
+            let (status, body) = http::ask(address, "POST", &path).await?;
+            ensure!(status == 202, "{name} was not told to drain: {status} {body}");
+        }
+        let deadline = Instant::now() + patience;
+        while !self.has_ended(name, before).await? {
+            ensure!(Instant::now() < deadline, "{name} was told to drain and did not end within {patience:?}");
             sleep(LOOK_EVERY).await;
         }
-        self.launch(name).await
+        self.undrain(name).await
     }
 
-    async fn has_ended(&mut self, name: &str) -> Result<bool> {
+    /// Has a node that was drained come back.
+    pub(crate) async fn undrain(&mut self, name: &str) -> Result<()> {
+        match self {
+            Self::Theirs(theirs) if theirs.command("undrain").is_some() => theirs.run("undrain", name).await,
+            _ => self.launch(name).await,
+        }
+    }
+
+    /// Of somebody's own a node may be back before it was seen to be away: then it is another run of it.
+    async fn has_ended(&mut self, name: &str, before: Option<u64>) -> Result<bool> {
         if let Some(node) = self.node(name)? {
             return node.ended();
         }
-        let running = self.running();
-        let (_, address) = running.iter().find(|(other, _)| other == name).context("no such node")?;
-        Ok(http::ask(address, "GET", "/healthz").await.is_err())
+        let now = self.generation(name).await;
+        Ok(now.is_none() || now != before)
+    }
+
+    /// Which run of a node answers, if one does.
+    async fn generation(&self, name: &str) -> Option<u64> {
+        let (_, address) = self.running().into_iter().find(|(other, _)| other == name)?;
+        let seen = http::cluster(&address).await.ok()?.nodes;
+        seen.into_iter().find(|seen| seen.name == name).map(|seen| seen.generation)
     }
 
     /// All sessions, by the first node that can be asked.

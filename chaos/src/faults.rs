@@ -156,8 +156,12 @@ impl Undo {
     async fn undo(&self, cluster: &mut Cluster) -> Result<Option<String>> {
         let Self { deed, victim: Victim { node, .. }, label, .. } = self;
         Ok(Some(match deed {
-            Deed::Kill | Deed::Drain | Deed::RollingRestart | Deed::Upgrade => {
+            Deed::Kill => {
                 cluster.launch(node).await?;
+                format!("start {node}")
+            }
+            Deed::Drain | Deed::RollingRestart | Deed::Upgrade => {
+                cluster.undrain(node).await?;
                 format!("start {node}")
             }
             Deed::Pause => {

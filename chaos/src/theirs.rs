@@ -42,6 +42,10 @@ pub(crate) struct Commands {
     pub(crate) kill: Option<String>,
     /// Left out where something else starts a node that is gone.
     pub(crate) start: Option<String>,
+    /// Has the node go in order. Left out, it is told to over HTTP.
+    pub(crate) drain: Option<String>,
+    /// Has it come back after that; left out, `start` does it.
+    pub(crate) undrain: Option<String>,
     pub(crate) pause: Option<String>,
     pub(crate) resume: Option<String>,
     pub(crate) kill_hosts: Option<String>,
@@ -68,6 +72,10 @@ impl Theirs {
                 "commands.{deed} is given and commands.{undo} is not; what is stopped has to go on again"
             );
         }
+        ensure!(
+            theirs.command("undrain").is_none() || theirs.command("drain").is_some(),
+            "commands.undrain is given and commands.drain is not"
+        );
         let most = theirs.nodes.len();
         ensure!(
             (1..most.max(2)).contains(&theirs.budget),
@@ -82,6 +90,8 @@ impl Theirs {
         let command = match which {
             "kill" => &self.commands.kill,
             "start" => &self.commands.start,
+            "drain" => &self.commands.drain,
+            "undrain" => &self.commands.undrain,
             "pause" => &self.commands.pause,
             "resume" => &self.commands.resume,
             "kill_hosts" => &self.commands.kill_hosts,
@@ -142,6 +152,7 @@ mod tests {
         let parse = |commands: &str| Theirs::parse(&format!("budget = 1\n{NODES}[commands]\n{commands}"));
         let why = parse("pause = \"true\"\n").expect_err("no resume").to_string();
         assert!(why.contains("commands.resume is not"), "{why}");
+        assert!(parse("undrain = \"true\"\n").is_err() && parse("drain = \"true\"\n").is_ok());
         assert!(parse("pause_hosts = \"true\"\n").is_err());
         assert!(parse("pause = \"true\"\nresume = \"true\"\n").is_ok());
     }
