@@ -44,8 +44,8 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
         scenario.name
     );
     ensure!(
-        scenario.load.poisoned == 0,
-        "scenario {} speaks what only the scripted engine understands; it is not for a cluster of your own",
+        scenario.load.poisoned == 0 && scenario.load.stuck == 0,
+        "scenario {} has callers who do harm, or never leave; it is not for a cluster of your own",
         scenario.name
     );
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use starling_client::{
-    AudioSender, Client, ClientConfig, Event, Events, Final, SessionConfig, SessionOptions,
+    ApiKey, AudioSender, Client, ClientConfig, Event, Events, Final, SessionConfig, SessionOptions,
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
@@ -25,6 +25,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     pub(crate) opened_s: Option<f64>,
+    /// The session that was opened; one that was begun anew in its place has another name.
+    pub(crate) session: Option<String>,
     /// Each time that new text came.
     pub(crate) texts_s: Vec<f64>,
     pub(crate) finals: Vec<Final>,
@@ -58,6 +60,7 @@ pub(crate) struct Manner {
     pub(crate) servers: Vec<String>,
     /// Whose certificates are trusted, where the transport has them.
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) api_key: Option<String>,
     pub(crate) model: Option<String>,
     /// Sent at once; `None` for all of it.
     pub(crate) chunk: Option<Duration>,
@@ -91,6 +94,7 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let mut config = ClientConfig::new(manner.servers.iter().map(address));
     config.ca_file.clone_from(&manner.ca_file);
+    config.api_key = manner.api_key.clone().map(ApiKey::from);
     config.open_deadline = OPEN_DEADLINE;
     config.wait_when_busy = true;
     config.liveness = manner.liveness.unwrap_or(config.liveness);
@@ -102,6 +106,7 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let config = SessionConfig { model: manner.model.clone(), options, ..SessionConfig::default() };
     let session = client.open(config).await.context("opening a session")?;
+    told.session = Some(session.opened().session.to_string());
     told.durable = session.opened().durable;
     let opened = Instant::now();
     told.opened_s = Some((opened - manner.origin).as_secs_f64());

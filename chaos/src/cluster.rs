@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::alarms;
 use crate::forge::{self, Ear};
-use crate::http::{self, Session};
+use crate::http::{self, Access, Session};
 use crate::losses::Losses;
 use crate::memory;
 use crate::network::{Network, Place};
@@ -23,7 +23,7 @@ use crate::port::free_address;
 use crate::process;
 use crate::run::Bench;
 use crate::scenario::{Deed, Ground, Scenario};
-use crate::theirs::Theirs;
+use crate::theirs::{TheirNode, Theirs};
 
 /// Starting nodes, loading models, and their noticing each other takes seconds; this is far beyond.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -120,7 +120,22 @@ impl Cluster {
                 let gateways = ours.nodes.iter().filter(|node| node.plan.takes_callers());
                 gateways.map(|node| node.place.http.to_string()).collect()
             }
-            Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.http.clone()).collect(),
+            // A WebSocket's address is told by the same word for TLS.
+            Self::Theirs(theirs) => {
+                let address = |node: &TheirNode| match node.http.strip_prefix("http") {
+                    Some(rest) if rest.contains("://") => format!("ws{rest}"),
+                    _ => node.http.clone(),
+                };
+                theirs.nodes.iter().map(address).collect()
+            }
+        }
+    }
+
+    /// How nodes let somebody in.
+    pub(crate) fn access(&self) -> Access {
+        match self {
+            Self::Ours(_) => Access::default(),
+            Self::Theirs(theirs) => theirs.access.clone(),
         }
     }
 
@@ -170,8 +185,8 @@ impl Cluster {
     async fn down<'a>(&self, theirs: &'a Theirs) -> BTreeSet<&'a str> {
         let mut down = BTreeSet::new();
         for node in &theirs.nodes {
-            let ready = http::ask(&node.http, "GET", "/readyz").await;
-            let seen = http::cluster(&node.http).await;
+            let ready = theirs.access.ask(&node.http, "GET", "/readyz").await;
+            let seen = theirs.access.cluster(&node.http).await;
             let (Ok((200, _)), Ok(seen)) = (ready, seen) else {
                 down.insert(&*node.name);
                 continue;
@@ -316,7 +331,7 @@ impl Cluster {
             let other = running.iter().find(|(other, _)| other != name).or(running.first());
             let (_, address) = other.context("no node runs")?;
             let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
-            let (status, body) = http::ask(address, "POST", &path).await?;
+            let (status, body) = self.access().ask(address, "POST", &path).await?;
             ensure!(status == 202, "{name} was not told to drain: {status} {body}");
         }
         let deadline = Instant::now() + patience;
@@ -347,7 +362,7 @@ impl Cluster {
     /// Which run of a node answers, if one does.
     async fn generation(&self, name: &str) -> Option<u64> {
         let (_, address) = self.running().into_iter().find(|(other, _)| other == name)?;
-        let seen = http::cluster(&address).await.ok()?.nodes;
+        let seen = self.access().cluster(&address).await.ok()?.nodes;
         seen.into_iter().find(|seen| seen.name == name).map(|seen| seen.generation)
     }
 
@@ -355,7 +370,7 @@ impl Cluster {
     pub(crate) async fn sessions(&self) -> Result<Vec<Session>> {
         let mut last = None;
         for (_, address) in self.running() {
-            match http::cluster(&address).await {
+            match self.access().cluster(&address).await {
                 Ok(cluster) => return Ok(cluster.sessions),
                 Err(error) => last = Some(error),
             }
@@ -365,15 +380,16 @@ impl Cluster {
 
     /// Waits until every node is ready and sees all others as they are, with slots free where there are any.
     pub(crate) async fn whole(&mut self) -> Result<()> {
-        self.wait(WHOLE_TIMEOUT, false).await
+        self.wait(WHOLE_TIMEOUT, None).await
     }
 
-    /// The same, and until nothing is left of any session.
-    pub(crate) async fn clean(&mut self) -> Result<()> {
-        self.wait(CLEAN_TIMEOUT, true).await
+    /// The same, and until nothing is left of any session; on a cluster of somebody's own, which others call too, of `sessions`.
+    pub(crate) async fn clean(&mut self, sessions: &[String]) -> Result<()> {
+        let patience = if matches!(self, Self::Theirs(_)) { BACK_TIMEOUT } else { CLEAN_TIMEOUT };
+        self.wait(patience, Some(sessions)).await
     }
 
-    async fn wait(&mut self, patience: Duration, clean: bool) -> Result<()> {
+    async fn wait(&mut self, patience: Duration, clean: Option<&[String]>) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
             if let Self::Ours(ours) = self {
@@ -394,15 +410,16 @@ impl Cluster {
     }
 
     /// What is not as it should be.
-    async fn missing(&self, clean: bool) -> Result<Option<String>> {
-        let running = self.running();
+    async fn missing(&self, clean: Option<&[String]>) -> Result<Option<String>> {
+        let (running, access) = (self.running(), self.access());
+        let ours = matches!(self, Self::Ours(_));
         let mut reports = Vec::new();
         for (name, address) in &running {
-            let (status, body) = http::ask(address, "GET", "/readyz").await?;
+            let (status, body) = access.ask(address, "GET", "/readyz").await?;
             if status != 200 {
                 return Ok(Some(format!("{name} is not ready: {body}")));
             }
-            reports.push((name, http::cluster(address).await?));
+            reports.push((name, access.cluster(address).await?));
         }
         // Each knows best which run of it this is.
         let own = |(name, report): &(&String, http::Cluster)| {
@@ -425,12 +442,14 @@ impl Cluster {
                 if self.decodes(name) && idle == 0 {
                     return Ok(Some(format!("{me} sees no idle slot of {name}")));
                 }
-                if clean && busy > 0 {
+                if clean.is_some() && ours && busy > 0 {
                     return Ok(Some(format!("{me} sees {busy} slots of {name} in use")));
                 }
             }
-            if clean && !report.sessions.is_empty() {
-                return Ok(Some(format!("{me} knows of {} sessions", report.sessions.len())));
+            let Some(gone) = clean else { continue };
+            let left = report.sessions.iter().filter(|session| ours || gone.contains(&session.session)).count();
+            if left > 0 {
+                return Ok(Some(format!("{me} knows of {left} sessions")));
             }
         }
         Ok(None)

@@ -1,12 +1,18 @@
 //! One request to a node, with nothing kept open.
 
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use starling_client::tls::Trust;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// A node that is paused takes connections and never answers.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -49,28 +55,81 @@ pub(crate) struct Session {
     pub(crate) decoder: Option<String>,
 }
 
-/// Status and body.
+/// What nodes want to see of whoever asks.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    key: Option<String>,
+    /// Whom to trust, at addresses that begin with `https://`.
+    tls: Option<TlsConnector>,
+}
+
+impl Access {
+    /// `trust_file` has the certificates to trust, and no others; without it those that this machine trusts are.
+    pub(crate) fn new(key: Option<String>, tls: bool, trust_file: Option<&Path>) -> Result<Self> {
+        let connector = || {
+            let trust = trust_file.map_or_else(Trust::platform, Trust::file);
+            let config = trust.context("no node can be trusted over TLS")?.for_http()?;
+            anyhow::Ok(TlsConnector::from(Arc::new(config)))
+        };
+        Ok(Self { key, tls: tls.then(connector).transpose()? })
+    }
+
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Status and body.
+    pub(crate) async fn ask(&self, address: &str, method: &str, path: &str) -> Result<(u16, String)> {
+        let answer = timeout(PATIENCE, self.exchange(address, method, path)).await;
+        answer.with_context(|| format!("{address} does not answer within {PATIENCE:?}"))?
+    }
+
+    pub(crate) async fn cluster(&self, address: &str) -> Result<Cluster> {
+        let (status, body) = self.ask(address, "GET", "/v1/cluster").await?;
+        let hint = if matches!(status, 401 | 403) { "; it takes an operator's key" } else { "" };
+        anyhow::ensure!(status == 200, "/v1/cluster of {address} answered {status}{hint}");
+        serde_json::from_str(&body).with_context(|| format!("/v1/cluster of {address}"))
+    }
+
+    async fn exchange(&self, address: &str, method: &str, path: &str) -> Result<(u16, String)> {
+        let Some(authority) = address.strip_prefix("https://") else {
+            let authority = address.strip_prefix("http://").unwrap_or(address);
+            return self.over(TcpStream::connect(authority).await?, authority, method, path).await;
+        };
+        let connector = self.tls.as_ref().context("nothing is trusted over TLS")?;
+        let (host, _) = authority.rsplit_once(':').context("an address is HOST:PORT")?;
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
+        let stream = connector.connect(name, TcpStream::connect(authority).await?).await?;
+        self.over(stream, authority, method, path).await
+    }
+
+    async fn over<S>(&self, mut stream: S, host: &str, method: &str, path: &str) -> Result<(u16, String)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let key =
+            self.key.as_ref().map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.context("no HTTP status")?, body.to_owned()))
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key is for nobody's eyes.
+        f.debug_struct("Access").field("key", &self.key.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Asks a node that was started here, which wants to see nothing.
 pub(crate) async fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String)> {
-    let answer = timeout(PATIENCE, exchange(address, method, path)).await;
-    answer.with_context(|| format!("{address} does not answer within {PATIENCE:?}"))?
-}
-
-pub(crate) async fn cluster(address: &str) -> Result<Cluster> {
-    let (status, body) = ask(address, "GET", "/v1/cluster").await?;
-    anyhow::ensure!(status == 200, "/v1/cluster of {address} answered {status}");
-    serde_json::from_str(&body).with_context(|| format!("/v1/cluster of {address}"))
-}
-
-async fn exchange(address: &str, method: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.context("no HTTP status")?, body.to_owned()))
+    Access::default().ask(address, method, path).await
 }

@@ -56,9 +56,9 @@ struct Cli {
     /// Print what would be done and when, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording
-    #[arg(long, value_enum, default_value_t = Engine::Scripted, global = true)]
-    engine: Engine,
+    /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording [default: scripted; with --cluster real]
+    #[arg(long, value_enum, global = true)]
+    engine: Option<Engine>,
     /// So many callers rather than the scenarios' own numbers
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     callers: Option<u32>,
@@ -107,10 +107,12 @@ async fn main() -> Result<()> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = cli.from.clone().unwrap_or_else(|| checkout.join("scenarios"));
     let mut scenarios = Scenario::load(&folder, &cli.scenarios)?;
+    // A cluster of somebody's own has a real engine, unless it was made to try this program.
+    let real = cli.engine.map_or(cli.cluster.is_some(), |engine| engine == Engine::Real);
     for scenario in &mut scenarios {
-        if let Some(callers) = cli.callers {
-            scenario.with_callers(callers as usize)?;
-        }
+        let callers = cli.callers.map_or(scenario.load.callers, |callers| callers as usize);
+        // As many as there will be: what is expected is expected of so many.
+        scenario.with_callers(if real { callers.min(run::REAL_CALLERS) } else { callers })?;
     }
     if cli.list {
         for scenario in &scenarios {
@@ -140,8 +142,7 @@ async fn main() -> Result<()> {
     let bench = Bench {
         programs,
         home: cli.home.unwrap_or_else(|| checkout.join("../.starling")),
-        // A cluster of somebody's own has a real engine.
-        real: cli.engine == Engine::Real || theirs.is_some(),
+        real,
         theirs,
         out: cli.out.unwrap_or_else(|| checkout.join("results")),
         scenarios: folder,

@@ -19,7 +19,7 @@ use crate::tool;
 use crate::verdict::{Shape, judge, text};
 
 /// Callers of a real engine: a machine holds so many beside the nodes.
-const REAL_CALLERS: usize = 4;
+pub(crate) const REAL_CALLERS: usize = 4;
 
 /// Callers beyond these say what others say: thousands of recordings would not fit into memory.
 const MOST_SCRIPTS: usize = 200;
@@ -96,13 +96,15 @@ async fn under_load(
     cluster.whole().await.context("the nodes did not become one cluster")?;
     let model = bench.theirs.is_none().then(|| bench.model().to_owned());
     let gateways = cluster.gateways();
+    let api_key = cluster.access().key().map(str::to_owned);
     let hold = Duration::from_secs_f64(scenario.load.hold_s);
     let manner = |number: usize, chunk: Option<Duration>, origin: Instant, start: Instant| {
         let first = if scenario.load.at_first { 0 } else { number % gateways.len() };
         let turned = gateways.iter().cycle().skip(first).take(gateways.len());
         Manner {
             servers: turned.cloned().collect(),
-            ca_file: None,
+            ca_file: bench.theirs.as_ref().and_then(|theirs| theirs.ca_file.clone()),
+            api_key: api_key.clone(),
             hold: if chunk.is_some() { hold } else { Duration::ZERO },
             model: model.clone(),
             chunk,
@@ -171,8 +173,9 @@ async fn under_load(
     let packets_dropped = cluster.packets_dropped().filter(|_| scenario.drops_packets());
     drop(stuck_clients);
     // Whoever was left behind, a client that is stuck too, is let go by its node's linger, which is not waited for here.
+    let sessions: Vec<String> = told.iter().filter_map(|caller| caller.told.session.clone()).collect();
     if scenario.load.stuck == 0
-        && let Err(error) = cluster.clean().await
+        && let Err(error) = cluster.clean(&sessions).await
     {
         failures.push(format!("all callers have gone, and the cluster is not as before: {error:#}"));
     }

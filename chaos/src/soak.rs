@@ -123,7 +123,7 @@ async fn soak(
         number: AtomicUsize::new(0),
     };
     floor.listen_undisturbed().await?;
-    cluster.clean().await.context("after undisturbed callers")?;
+    cluster.clean(&[]).await.context("after undisturbed callers")?;
     sleep(SETTLE).await;
     trouble::list(cluster, &roster);
     let before = measure(&roster).await;
@@ -260,7 +260,7 @@ async fn rest(
             left.push(format!("decoder hosts without a node: {orphans:?}"));
         }
         if left.is_empty()
-            && let Err(error) = cluster.clean().await
+            && let Err(error) = cluster.clean(&[]).await
         {
             left.push(format!("{error:#}"));
         }

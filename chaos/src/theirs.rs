@@ -2,7 +2,7 @@
 //!
 //! Owns: the file that names them, and running its commands. Must never: touch a node that the file does not name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use crate::http::Access;
 
 /// Deleting a pod or asking a service manager takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Theirs {
     /// How many nodes may be down at a time.
     pub(crate) budget: usize,
+    /// A file with an operator's key, for nodes that ask for one; otherwise it is that of the variable `STARLING_API_KEY`.
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// PEM file with the certificates to trust, and no others, of nodes over TLS; otherwise those that this machine trusts.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What follows of these two.
+    #[serde(skip)]
+    pub(crate) access: Access,
     #[serde(rename = "node")]
     pub(crate) nodes: Vec<TheirNode>,
     #[serde(default)]
@@ -31,7 +40,7 @@ pub(crate) struct Theirs {
 pub(crate) struct TheirNode {
     /// As `starling status` shows it.
     pub(crate) name: String,
-    /// `HOST:PORT` of its native protocol and HTTP.
+    /// `HOST:PORT` of its native protocol and HTTP, or `https://HOST:PORT`.
     pub(crate) http: String,
 }
 
@@ -57,7 +66,21 @@ impl Theirs {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        let mut theirs = Self::parse(&text).with_context(|| path.display().to_string())?;
+        // As seen from the file.
+        let beside = |file: &PathBuf| path.parent().map_or_else(|| file.clone(), |folder| folder.join(file));
+        theirs.ca_file = theirs.ca_file.as_ref().map(beside);
+        let key = match theirs.api_key_file.as_ref().map(beside) {
+            Some(file) => {
+                let text = std::fs::read_to_string(&file);
+                Some(text.with_context(|| format!("cannot read api_key_file {}", file.display()))?)
+            }
+            None => std::env::var("STARLING_API_KEY").ok(),
+        };
+        let tls = theirs.nodes.iter().any(|node| node.http.starts_with("https://"));
+        let key = key.map(|key| key.trim().to_owned());
+        theirs.access = Access::new(key, tls, theirs.ca_file.as_deref())?;
+        Ok(theirs)
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self> {

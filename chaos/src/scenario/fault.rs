@@ -105,11 +105,17 @@ impl Deed {
         matches!(self, Self::RollingRestart | Self::Upgrade)
     }
 
-    /// Whether it takes nodes that were started for it: there is no command of others for it.
+    /// Whether it takes nodes that were started for it: there is no command of others for it, and the cores are those of whoever runs it.
     pub(crate) const fn is_for_own_nodes(self) -> bool {
         matches!(
             self,
-            Self::Upgrade | Self::Cut | Self::Disturb | Self::FillDisk | Self::LimitMemory | Self::Forge
+            Self::Upgrade
+                | Self::HogCpu
+                | Self::Cut
+                | Self::Disturb
+                | Self::FillDisk
+                | Self::LimitMemory
+                | Self::Forge
         )
     }
 
