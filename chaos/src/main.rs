@@ -59,7 +59,7 @@ struct Cli {
     /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording [default: scripted; with --cluster real]
     #[arg(long, value_enum, global = true)]
     engine: Option<Engine>,
-    /// So many callers rather than the scenarios' own numbers
+    /// So many callers rather than the scenarios' own numbers, or the four of a real engine
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     callers: Option<u32>,
     /// Folder of the built programs [default: the one that this program is in]
@@ -110,9 +110,10 @@ async fn main() -> Result<()> {
     // A cluster of somebody's own has a real engine, unless it was made to try this program.
     let real = cli.engine.map_or(cli.cluster.is_some(), |engine| engine == Engine::Real);
     for scenario in &mut scenarios {
-        let callers = cli.callers.map_or(scenario.load.callers, |callers| callers as usize);
+        let most = if real { run::REAL_CALLERS } else { usize::MAX };
+        let callers = cli.callers.map_or(scenario.load.callers.min(most), |callers| callers as usize);
         // As many as there will be: what is expected is expected of so many.
-        scenario.with_callers(if real { callers.min(run::REAL_CALLERS) } else { callers })?;
+        scenario.with_callers(callers)?;
     }
     if cli.list {
         for scenario in &scenarios {

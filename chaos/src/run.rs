@@ -18,7 +18,7 @@ use crate::theirs::Theirs;
 use crate::tool;
 use crate::verdict::{Shape, judge, text};
 
-/// Callers of a real engine: a machine holds so many beside the nodes.
+/// Callers of a real engine, unless `--callers` says otherwise: a machine holds so many beside the nodes.
 pub(crate) const REAL_CALLERS: usize = 4;
 
 /// Callers beyond these say what others say: thousands of recordings would not fit into memory.
@@ -116,7 +116,7 @@ async fn under_load(
     };
 
     // The last caller is an innocent one.
-    let callers = if bench.real { scenario.load.callers.min(REAL_CALLERS) } else { scenario.load.callers };
+    let callers = scenario.load.callers;
     let scripts: Vec<Arc<Script>> = (0..callers.min(MOST_SCRIPTS))
         .map(|number| bench.script(number, &scenario.load).map(Arc::new))
         .collect::<Result<_>>()?;
@@ -146,7 +146,9 @@ async fn under_load(
     }
     let loading = async {
         match scenario.load.requests {
-            Some(requests) => tool::load(bench, &scenario.load, requests, &gateways, script).await.map(Some),
+            Some(requests) => {
+                tool::load(bench, &scenario.load, requests, &gateways, script, &calm_text).await.map(Some)
+            }
             None => Ok(None),
         }
     };
