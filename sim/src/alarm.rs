@@ -54,7 +54,28 @@ impl Visit for Text {
         use std::fmt::Write as _;
         let name = field.name();
         // Writing into a String does not fail.
-        let _ =
-            if name == "message" { write!(self.0, " {value:?}") } else { write!(self.0, " {name}={value:?}") };
+        let _ = if name == "message" {
+            write!(self.0, " {value:?}")
+        } else {
+            write!(self.0, " {name}={value:?}")
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_and_errors_are_heard() {
+        set();
+        tracing::error!(node = 1, "it broke");
+        tracing::warn!("it did not");
+        let nothing: Option<u8> = None;
+        let panicked = std::thread::spawn(move || nothing.expect("something")).join();
+        assert!(panicked.is_err());
+        let heard = heard();
+        assert_eq!((heard.len(), heard[0].as_str()), (2, "error: it broke node=1"), "{heard:?}");
+        assert!(heard[1].starts_with("panic: ") && !heard[1].contains('\n'), "{heard:?}");
     }
 }

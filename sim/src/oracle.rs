@@ -6,6 +6,8 @@
 //! for them at the end.
 
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -94,7 +96,10 @@ impl SharedOracle {
             echo,
             hash: DefaultHasher::new(),
             violations: Vec::new(),
-            clients: (0..).zip(speeches).map(|(index, speech)| Seen::of(net.host_of(index), speech)).collect(),
+            clients: (0..)
+                .zip(speeches)
+                .map(|(index, speech)| Seen::of(net.host_of(index), speech))
+                .collect(),
             stored: BTreeMap::new(),
             claims: Vec::new(),
             forsaken: Vec::new(),
@@ -458,9 +463,8 @@ impl Oracle {
                 *of == session && copy.is_some_and(|(_, _, audio)| audio >= acked) && at_peace(*node)
             },
         )?;
-        at_peace(self.clients[client].host).then(|| {
-            format!("I4: client {client} began {session} anew, and n{node} has a copy of all of it")
-        })
+        at_peace(self.clients[client].host)
+            .then(|| format!("I4: client {client} began {session} anew, and n{node} has a copy of all of it"))
     }
 
     fn holds(&self, claim: &Claim) -> bool {

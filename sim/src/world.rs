@@ -290,10 +290,8 @@ impl World {
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
                 self.disturbed |= fault.kind.is_to_nodes();
-                let lasts = matches!(
-                    fault.kind,
-                    Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall
-                );
+                let lasts =
+                    matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall);
                 self.unrest(&fault, i32::from(lasts));
                 self.perform(&fault);
                 if lasts {
