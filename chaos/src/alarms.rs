@@ -45,6 +45,9 @@ mod tests {
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told.iter().all(|line| line.starts_with("a logged: ")), "{told:?}");
         assert_eq!(of("a", log, &["cannot load".to_owned()]).len(), 2);
-        assert_eq!(of("a", &log.repeat(3), &[]).last().map(String::as_str), Some("a logged 5 such lines more"));
+        assert_eq!(
+            of("a", &log.repeat(3), &[]).last().map(String::as_str),
+            Some("a logged 5 such lines more")
+        );
     }
 }

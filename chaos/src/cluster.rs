@@ -2,7 +2,7 @@
 //!
 //! Owns: which of them run, and when the cluster is whole. Must never: choose whom a fault befalls.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::port::free_address;
 use crate::process;
 use crate::run::Bench;
 use crate::scenario::{Deed, Ground, Scenario};
-use crate::theirs::{TheirNode, Theirs};
+use crate::theirs::{BACK_TIMEOUT, TheirNode, Theirs};
 
 /// Starting nodes, loading models, and their noticing each other takes seconds; this is far beyond.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -37,9 +37,6 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 /// Enough for a node that was just started again to be known to all. Shorter than the minute that a session outlives its client by:
 /// what is left after this was forgotten.
 const CLEAN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Whoever watches over a node of somebody's own has started it again within this: a pod that is deleted takes tens of seconds.
-const BACK_TIMEOUT: Duration = Duration::from_secs(120);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -162,44 +159,12 @@ impl Cluster {
         }
     }
 
-    /// Of somebody's own nodes: waits until these and all others that are down are no more than may be.
+    /// Waits until these nodes can be harmed: of somebody's own, when all that are down are no more than may be.
     pub(crate) async fn afford(&self, names: &[&str]) -> Result<()> {
-        let Self::Theirs(theirs) = self else { return Ok(()) };
-        let deadline = Instant::now() + BACK_TIMEOUT;
-        loop {
-            let mut down = self.down(theirs).await;
-            down.extend(names.iter().copied());
-            if down.len() <= theirs.budget {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "for {BACK_TIMEOUT:?}, {down:?} would have been down at a time; budget allows {}",
-                theirs.budget
-            );
-            sleep(LOOK_EVERY * 4).await;
+        match self {
+            Self::Theirs(theirs) => theirs.afford(names).await,
+            Self::Ours(_) => Ok(()),
         }
-    }
-
-    /// Who is not ready, is not taken for alive by another, or has no decoder host left.
-    async fn down<'a>(&self, theirs: &'a Theirs) -> BTreeSet<&'a str> {
-        let mut down = BTreeSet::new();
-        for node in &theirs.nodes {
-            let ready = theirs.access.ask(&node.http, "GET", "/readyz").await;
-            let seen = theirs.access.cluster(&node.http).await;
-            let (Ok((200, _)), Ok(seen)) = (ready, seen) else {
-                down.insert(&*node.name);
-                continue;
-            };
-            for other in seen.nodes {
-                let slots = other.models.iter().map(|model| model.slots.busy + model.slots.idle).sum::<u64>();
-                let decodes = other.models.is_empty() || slots > 0;
-                if other.state != "alive" || !decodes {
-                    down.extend(theirs.nodes.iter().map(|node| &*node.name).filter(|name| *name == other.name));
-                }
-            }
-        }
-        down
     }
 
     async fn command(&self, which: &str, name: &str) -> Result<()> {
@@ -336,7 +301,10 @@ impl Cluster {
         }
         let deadline = Instant::now() + patience;
         while !self.has_ended(name, before).await? {
-            ensure!(Instant::now() < deadline, "{name} was told to drain and did not end within {patience:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "{name} was told to drain and did not end within {patience:?}"
+            );
             sleep(LOOK_EVERY).await;
         }
         self.undrain(name).await
@@ -447,7 +415,8 @@ impl Cluster {
                 }
             }
             let Some(gone) = clean else { continue };
-            let left = report.sessions.iter().filter(|session| ours || gone.contains(&session.session)).count();
+            let left =
+                report.sessions.iter().filter(|session| ours || gone.contains(&session.session)).count();
             if left > 0 {
                 return Ok(Some(format!("{me} knows of {left} sessions")));
             }

@@ -74,6 +74,9 @@ mod tests {
         assert_eq!(noticed, Noticed { copies_moved: 1, downs: 1 });
         // Another node that goes on with the session.
         noticed.count(&copies("2", true, "c"));
-        assert_eq!(noticed.since(Noticed { copies_moved: 1, downs: 0 }), Noticed { copies_moved: 0, downs: 1 });
+        assert_eq!(
+            noticed.since(Noticed { copies_moved: 1, downs: 0 }),
+            Noticed { copies_moved: 0, downs: 1 }
+        );
     }
 }

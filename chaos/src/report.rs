@@ -93,7 +93,8 @@ impl Report {
         callers: Vec<Caller>,
         mut failures: Vec<String>,
     ) -> Self {
-        let Course { model, took_s, faults, decoders_lost, noticed, packets_dropped, delays_by, loaded } = course;
+        let Course { model, took_s, faults, decoders_lost, noticed, packets_dropped, delays_by, loaded } =
+            course;
         let wrong: Vec<(usize, &Caller)> =
             callers.iter().enumerate().filter(|(_, caller)| !caller.judged.faults.is_empty()).collect();
         let say = |(number, caller): &(usize, &Caller)| {
@@ -167,11 +168,11 @@ impl Report {
         let (anew, least) = (self.begun_anew, expect.anew_at_least);
         wrong(anew < least, format!("{anew} sessions were begun anew; at least {least} had to be"));
         if let Some(most) = expect.anew_at_most {
-            let durable = self.begun_anew_though_durable;
-            wrong(
-                anew > most,
-                format!("{anew} sessions were begun anew, {durable} of them though in two copies; at most {most} may be"),
-            );
+            let durable = match self.begun_anew_though_durable {
+                0 => String::new(),
+                durable => format!(", {durable} of them though in two copies"),
+            };
+            wrong(anew > most, format!("{anew} sessions were begun anew{durable}; at most {most} may be"));
         }
         if let Some(lost) = lost {
             let (count, causes) = (lost.total(), lost.in_words());

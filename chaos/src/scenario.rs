@@ -253,11 +253,7 @@ impl Scenario {
     pub(crate) fn with_callers(&mut self, callers: usize) -> Result<()> {
         let before = std::mem::replace(&mut self.load.callers, callers).max(1) as u64;
         let Expect {
-            reconnects_at_least,
-            anew_at_least,
-            decoders_lost_at_least,
-            copies_moved_at_least,
-            ..
+            reconnects_at_least, anew_at_least, decoders_lost_at_least, copies_moved_at_least, ..
         } = &mut self.expect;
         for least in [reconnects_at_least, anew_at_least, decoders_lost_at_least, copies_moved_at_least] {
             // More callers than it was written for are not told to meet more.

@@ -1,7 +1,9 @@
 //! A cluster that was not started for the scenario: its nodes by name, and the commands that harm and mend them.
 //!
-//! Owns: the file that names them, and running its commands. Must never: touch a node that the file does not name.
+//! Owns: the file that names them, running its commands, and how many of them may be down now. Must never: touch a node that the file
+//! does not name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,12 +11,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Access;
 
 /// Deleting a pod or asking a service manager takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whoever watches over a node has started it again within this: a pod that is deleted takes tens of seconds.
+pub(crate) const BACK_TIMEOUT: Duration = Duration::from_secs(120);
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// As it stands in the file.
 #[derive(Debug, Clone, Deserialize)]
@@ -106,6 +113,46 @@ impl Theirs {
             theirs.budget
         );
         Ok(theirs)
+    }
+
+    /// Waits until these and all others that are down are no more than may be.
+    pub(crate) async fn afford(&self, names: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + BACK_TIMEOUT;
+        loop {
+            let mut down = self.down().await;
+            down.extend(names.iter().map(|name| (*name).to_owned()));
+            if down.len() <= self.budget {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "for {BACK_TIMEOUT:?}, {down:?} would have been down at a time; budget allows {}",
+                self.budget
+            );
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Who is not ready, is not taken for alive by another, or has no decoder host left.
+    async fn down(&self) -> BTreeSet<String> {
+        let mut down = BTreeSet::new();
+        for node in &self.nodes {
+            let ready = self.access.ask(&node.http, "GET", "/readyz").await;
+            let seen = self.access.cluster(&node.http).await;
+            let (Ok((200, _)), Ok(seen)) = (ready, seen) else {
+                down.insert(node.name.clone());
+                continue;
+            };
+            for other in seen.nodes {
+                let slots = other.models.iter().map(|model| model.slots.busy + model.slots.idle).sum::<u64>();
+                let decodes = other.models.is_empty() || slots > 0;
+                let is_named = self.nodes.iter().any(|node| node.name == other.name);
+                if is_named && (other.state != "alive" || !decodes) {
+                    down.insert(other.name);
+                }
+            }
+        }
+        down
     }
 
     /// The command of this name, if the file has it.
