@@ -1,11 +1,15 @@
-//! How many nodes are down at a time, known before anything is done.
+//! How many nodes are down at a time, as a scenario has it, before anything is done. What is really down is looked at before each deed
+//! (`cluster.rs`).
 
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{Deed, Fault, Scenario};
 use crate::theirs::Theirs;
+
+/// A node whose decoder hosts are gone has started others after that, in seconds.
+const HOSTS_BACK_S: f64 = 3.0;
 
 /// Refuses what a cluster of somebody's own is not to suffer.
 pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> {
@@ -24,14 +28,24 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
             fault.deed.name()
         );
     }
+    for fault in &scenario.faults {
+        for which in fault.deed.commands() {
+            ensure!(
+                theirs.command(which).is_some(),
+                "scenario {} does {}, which takes commands.{which}; it is missing",
+                scenario.name,
+                fault.deed.name()
+            );
+        }
+    }
     ensure!(
         scenario.load.requests.is_none(),
         "scenario {} is for nodes that were started for it; use `starling load` on a cluster of your own",
         scenario.name
     );
     ensure!(
-        scenario.load.poisoned == 0,
-        "scenario {} speaks what only the scripted engine understands; it is not for a cluster of your own",
+        scenario.load.poisoned == 0 && scenario.load.stuck == 0,
+        "scenario {} has callers who do harm, or never leave; it is not for a cluster of your own",
         scenario.name
     );
     Ok(())
@@ -40,7 +54,7 @@ pub(crate) fn check(scenario: &Scenario, theirs: Option<&Theirs>) -> Result<()> 
 /// The most nodes that are down at once. What is not undone stays.
 fn most_down(faults: &[Fault], nodes: usize) -> usize {
     let count = |fault: &Fault| match (&*fault.whom, fault.deed) {
-        (_, deed) if !deed.takes_nodes() => 0,
+        (_, deed) if !deed.harms_nodes() => 0,
         (_, deed) if deed.goes_round() => 1,
         ("all", _) => nodes,
         ("owner-and-replica", _) => 2,
@@ -48,7 +62,11 @@ fn most_down(faults: &[Fault], nodes: usize) -> usize {
     };
     let down_at = |at: f64| {
         let hits = |fault: &&Fault| {
-            let end = fault.for_s.map_or(f64::INFINITY, |time| fault.at_s + time);
+            let time = match fault.deed {
+                Deed::KillHosts => Some(HOSTS_BACK_S),
+                _ => fault.for_s,
+            };
+            let end = time.map_or(f64::INFINITY, |time| fault.at_s + time);
             fault.at_s <= at && at <= end
         };
         faults.iter().filter(hits).map(count).sum::<usize>()
@@ -107,6 +125,9 @@ mod tests {
         assert_eq!(most_down(&[forever, later], 3), 2);
         assert_eq!(most_down(&[fault(1.0, "kill", "owner-and-replica", None)], 3), 2);
         assert_eq!(most_down(&[fault(1.0, "kill", "all", Some(1.0)), one], 3), 4);
-        assert_eq!(most_down(&[fault(1.0, "kill-hosts", "all", None)], 3), 0);
+        assert_eq!(most_down(&[fault(1.0, "kill-hosts", "all", None)], 3), 3);
+        let hosts = fault(1.0, "kill-hosts", "decoder", None);
+        assert_eq!(most_down(&[hosts.clone(), fault(2.0, "kill", "owner", None)], 3), 2);
+        assert_eq!(most_down(&[hosts, fault(5.0, "kill", "owner", None)], 3), 1);
     }
 }

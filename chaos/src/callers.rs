@@ -12,9 +12,7 @@ use starling_client::{
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::http;
 use crate::script::{RATE, Script};
 
 /// Beyond the speech itself: whatever is done to nodes, sessions go on within a minute or are given up.
@@ -27,16 +25,32 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     pub(crate) opened_s: Option<f64>,
+    /// The session that was opened; one that was begun anew in its place has another name.
+    pub(crate) session: Option<String>,
     /// Each time that new text came.
     pub(crate) texts_s: Vec<f64>,
     pub(crate) finals: Vec<Final>,
-    /// When a connection had taken the place of a lost one, how long that took, and whether the session was begun anew.
-    pub(crate) reconnects: Vec<(f64, f64, bool)>,
+    /// Connections that took the place of lost ones.
+    pub(crate) reconnects: Vec<Reconnect>,
+    /// Whether it was ever said that what is acknowledged is in two copies.
+    pub(crate) durable: bool,
     pub(crate) gap_frames: u64,
     /// Segments and frames, as the last message has them.
     pub(crate) done: Option<(u64, u64)>,
     pub(crate) ended_s: f64,
     pub(crate) error: Option<String>,
+}
+
+/// A connection that took the place of a lost one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reconnect {
+    /// When, in seconds since the load began.
+    pub(crate) at_s: f64,
+    pub(crate) took_s: f64,
+    /// No node went on with the session: it was begun anew with what the client holds.
+    pub(crate) anew: bool,
+    /// When the connection was lost, the session was said to be in two copies.
+    pub(crate) was_durable: bool,
 }
 
 /// How a caller speaks.
@@ -46,6 +60,7 @@ pub(crate) struct Manner {
     pub(crate) servers: Vec<String>,
     /// Whose certificates are trusted, where the transport has them.
     pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) api_key: Option<String>,
     pub(crate) model: Option<String>,
     /// Sent at once; `None` for all of it.
     pub(crate) chunk: Option<Duration>,
@@ -79,7 +94,7 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let mut config = ClientConfig::new(manner.servers.iter().map(address));
     config.ca_file.clone_from(&manner.ca_file);
-    config.api_key = http::key().map(ApiKey::from);
+    config.api_key = manner.api_key.clone().map(ApiKey::from);
     config.open_deadline = OPEN_DEADLINE;
     config.wait_when_busy = true;
     config.liveness = manner.liveness.unwrap_or(config.liveness);
@@ -91,6 +106,8 @@ async fn speak_and_listen(manner: &Manner, script: &Script, told: &mut Told) -> 
     };
     let config = SessionConfig { model: manner.model.clone(), options, ..SessionConfig::default() };
     let session = client.open(config).await.context("opening a session")?;
+    told.session = Some(session.opened().session.to_string());
+    told.durable = session.opened().durable;
     let opened = Instant::now();
     told.opened_s = Some((opened - manner.origin).as_secs_f64());
     let (sender, events) = session.split();
@@ -119,6 +136,7 @@ async fn speak(mut sender: AudioSender, audio: &[u8], manner: &Manner, mut start
 }
 
 async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<()> {
+    let (mut durable, mut changed_s) = (told.durable, 0.0);
     while let Some(event) = events.next().await {
         let now = (Instant::now() - origin).as_secs_f64();
         match event? {
@@ -128,8 +146,15 @@ async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<
                 told.finals.push(last);
             }
             Event::Gap { from, to } => told.gap_frames += to.0.saturating_sub(from.0),
+            Event::Durable(is_durable) => {
+                told.durable |= is_durable;
+                (durable, changed_s) = (is_durable, now);
+            }
             Event::Reconnected { gap, restarted } => {
-                told.reconnects.push((now, gap.as_secs_f64(), restarted));
+                let took_s = gap.as_secs_f64();
+                // What changed since the loss, the new connection has said.
+                let was_durable = durable != (changed_s > now - took_s);
+                told.reconnects.push(Reconnect { at_s: now, took_s, anew: restarted, was_durable });
             }
             Event::Done { segments, frames } => {
                 told.done = Some((segments, frames.0));
@@ -143,11 +168,7 @@ async fn listen(mut events: Events, origin: Instant, told: &mut Told) -> Result<
 
 /// Opens a session and does nothing more with it, until it is dropped.
 pub(crate) async fn stuck(server: String) -> Result<impl Sized> {
-    let mut request = format!("ws://{server}/v1/stream").into_client_request()?;
-    if let Some(key) = http::key() {
-        request.headers_mut().insert("authorization", format!("Bearer {key}").parse()?);
-    }
-    let connecting = tokio_tungstenite::connect_async(request);
+    let connecting = tokio_tungstenite::connect_async(format!("ws://{server}/v1/stream"));
     let (mut socket, _) = timeout(OPEN_DEADLINE, connecting).await??;
     socket.send(Message::text(r#"{"type":"hello"}"#)).await?;
     let answer = timeout(OPEN_DEADLINE, socket.next()).await?.context("the connection was closed")??;

@@ -11,17 +11,19 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
+use crate::alarms;
 use crate::forge::{self, Ear};
-use crate::http::{self, Door, Session};
+use crate::http::{self, Access, Door, Session};
 use crate::losses::Losses;
 use crate::memory;
 use crate::network::{Network, Place};
 use crate::node::{Common, Node};
+use crate::noticed::Noticed;
 use crate::port::free_address;
 use crate::process;
 use crate::run::Bench;
 use crate::scenario::{Deed, Ground, Scenario};
-use crate::theirs::Theirs;
+use crate::theirs::{BACK_TIMEOUT, TheirNode, Theirs};
 
 /// Starting nodes, loading models, and their noticing each other takes seconds; this is far beyond.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -115,11 +117,26 @@ impl Cluster {
                 let gateways = ours.nodes.iter().filter(|node| node.plan.takes_callers());
                 gateways.map(|node| node.place.http.to_string()).collect()
             }
-            Self::Theirs(theirs) => theirs.nodes.iter().map(|node| node.http.clone()).collect(),
+            // A WebSocket's address is told by the same word for TLS.
+            Self::Theirs(theirs) => {
+                let address = |node: &TheirNode| match node.http.strip_prefix("http") {
+                    Some(rest) if rest.contains("://") => format!("ws{rest}"),
+                    _ => node.http.clone(),
+                };
+                theirs.nodes.iter().map(address).collect()
+            }
         }
     }
 
-    /// Names and addresses of the nodes that can be asked, as far as it is known here.
+    /// How nodes let somebody in.
+    pub(crate) fn access(&self) -> Access {
+        match self {
+            Self::Ours(_) => Access::default(),
+            Self::Theirs(theirs) => theirs.access.clone(),
+        }
+    }
+
+    /// Names of the nodes that can be asked and where, as far as it is known here.
     fn running(&self) -> Vec<(String, Door)> {
         match self {
             Self::Ours(ours) => {
@@ -127,8 +144,7 @@ impl Cluster {
                 running.map(|node| (node.plan.name.clone(), node.place.door())).collect()
             }
             Self::Theirs(theirs) => {
-                let door = |http: &String| Door::Address(http.clone());
-                theirs.nodes.iter().map(|node| (node.name.clone(), door(&node.http))).collect()
+                theirs.nodes.iter().map(|node| (node.name.clone(), node.door())).collect()
             }
         }
     }
@@ -140,6 +156,14 @@ impl Cluster {
                 Ok(Some(node.with_context(|| format!("there is no node {name}"))?))
             }
             Self::Theirs(_) => Ok(None),
+        }
+    }
+
+    /// Waits until these nodes can be harmed: of somebody's own, when all that are down are no more than may be.
+    pub(crate) async fn afford(&self, names: &[&str]) -> Result<()> {
+        match self {
+            Self::Theirs(theirs) => theirs.afford(names).await,
+            Self::Ours(_) => Ok(()),
         }
     }
 
@@ -155,6 +179,13 @@ impl Cluster {
             Some(node) => node.kill(),
             None => self.command("kill", name).await,
         }
+    }
+
+    /// SIGKILL to all of these at once, so that none lives on while another is reaped. They are still to be [killed](Self::kill).
+    pub(crate) fn strike(&mut self, names: &[&str]) -> Result<()> {
+        let Self::Ours(ours) = self else { return Ok(()) };
+        let struck = ours.nodes.iter().filter(|node| names.contains(&&*node.plan.name));
+        struck.filter_map(Node::pid).try_for_each(|pid| process::signal(pid, Signal::KILL))
     }
 
     pub(crate) async fn launch(&mut self, name: &str) -> Result<()> {
@@ -253,37 +284,61 @@ impl Cluster {
 
     /// Tells a node to go, waits for its end, and starts it again.
     pub(crate) async fn drain(&mut self, name: &str) -> Result<()> {
-        let running = self.running();
-        let other = running.iter().find(|(other, _)| other != name).or(running.first());
-        let (_, address) = other.context("no node runs")?;
-        let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
-        let (status, body) = http::ask(address, "POST", &path).await?;
-        ensure!(status == 202, "{name} was not told to drain: {status} {body}");
-        let deadline = Instant::now() + DRAIN_DEADLINE + DRAIN_MARGIN;
-        while !self.has_ended(name).await? {
+        let before = self.generation(name).await;
+        let mut patience = DRAIN_DEADLINE + DRAIN_MARGIN;
+        if let Self::Theirs(theirs) = self
+            && theirs.command("drain").is_some()
+        {
+            theirs.run("drain", name).await?;
+            patience = BACK_TIMEOUT;
+        } else {
+            let running = self.running();
+            let other = running.iter().find(|(other, _)| other != name).or(running.first());
+            let (_, address) = other.context("no node runs")?;
+            let path = format!("/v1/cluster/drain?node={name}&deadline_ms={}", DRAIN_DEADLINE.as_millis());
+            let (status, body) = self.access().ask(address, "POST", &path).await?;
+            ensure!(status == 202, "{name} was not told to drain: {status} {body}");
+        }
+        let deadline = Instant::now() + patience;
+        while !self.has_ended(name, before).await? {
             ensure!(
                 Instant::now() < deadline,
-                "{name} was told to drain in {DRAIN_DEADLINE:?} and did not end"
+                "{name} was told to drain and did not end within {patience:?}"
             );
             sleep(LOOK_EVERY).await;
         }
-        self.launch(name).await
+        self.undrain(name).await
     }
 
-    async fn has_ended(&mut self, name: &str) -> Result<bool> {
+    /// Has a node that was drained come back.
+    pub(crate) async fn undrain(&mut self, name: &str) -> Result<()> {
+        match self {
+            Self::Theirs(theirs) if theirs.command("undrain").is_some() => theirs.run("undrain", name).await,
+            _ => self.launch(name).await,
+        }
+    }
+
+    /// Of somebody's own a node may be back before it was seen to be away: then it is another run of it.
+    async fn has_ended(&mut self, name: &str, before: Option<u64>) -> Result<bool> {
         if let Some(node) = self.node(name)? {
             return node.ended();
         }
-        let running = self.running();
-        let (_, address) = running.iter().find(|(other, _)| other == name).context("no such node")?;
-        Ok(http::ask(address, "GET", "/healthz").await.is_err())
+        let now = self.generation(name).await;
+        Ok(now.is_none() || now != before)
+    }
+
+    /// Which run of a node answers, if one does.
+    async fn generation(&self, name: &str) -> Option<u64> {
+        let (_, address) = self.running().into_iter().find(|(other, _)| other == name)?;
+        let seen = self.access().cluster(&address).await.ok()?.nodes;
+        seen.into_iter().find(|seen| seen.name == name).map(|seen| seen.generation)
     }
 
     /// All sessions, by the first node that can be asked.
     pub(crate) async fn sessions(&self) -> Result<Vec<Session>> {
         let mut last = None;
         for (_, address) in self.running() {
-            match http::cluster(&address).await {
+            match self.access().cluster(&address).await {
                 Ok(cluster) => return Ok(cluster.sessions),
                 Err(error) => last = Some(error),
             }
@@ -293,15 +348,16 @@ impl Cluster {
 
     /// Waits until every node is ready and sees all others as they are, with slots free where there are any.
     pub(crate) async fn whole(&mut self) -> Result<()> {
-        self.wait(WHOLE_TIMEOUT, false).await
+        self.wait(WHOLE_TIMEOUT, None).await
     }
 
-    /// The same, and until nothing is left of any session.
-    pub(crate) async fn clean(&mut self) -> Result<()> {
-        self.wait(CLEAN_TIMEOUT, true).await
+    /// The same, and until nothing is left of any session; on a cluster of somebody's own, which others call too, of `sessions`.
+    pub(crate) async fn clean(&mut self, sessions: &[String]) -> Result<()> {
+        let patience = if matches!(self, Self::Theirs(_)) { BACK_TIMEOUT } else { CLEAN_TIMEOUT };
+        self.wait(patience, Some(sessions)).await
     }
 
-    async fn wait(&mut self, patience: Duration, clean: bool) -> Result<()> {
+    async fn wait(&mut self, patience: Duration, clean: Option<&[String]>) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
             if let Self::Ours(ours) = self {
@@ -322,15 +378,16 @@ impl Cluster {
     }
 
     /// What is not as it should be.
-    async fn missing(&self, clean: bool) -> Result<Option<String>> {
-        let running = self.running();
+    async fn missing(&self, clean: Option<&[String]>) -> Result<Option<String>> {
+        let (running, access) = (self.running(), self.access());
+        let ours = matches!(self, Self::Ours(_));
         let mut reports = Vec::new();
         for (name, address) in &running {
-            let (status, body) = http::ask(address, "GET", "/readyz").await?;
+            let (status, body) = access.ask(address, "GET", "/readyz").await?;
             if status != 200 {
                 return Ok(Some(format!("{name} is not ready: {body}")));
             }
-            reports.push((name, http::cluster(address).await?));
+            reports.push((name, access.cluster(address).await?));
         }
         // Each knows best which run of it this is.
         let own = |(name, report): &(&String, http::Cluster)| {
@@ -353,12 +410,15 @@ impl Cluster {
                 if self.decodes(name) && idle == 0 {
                     return Ok(Some(format!("{me} sees no idle slot of {name}")));
                 }
-                if clean && busy > 0 {
+                if clean.is_some() && ours && busy > 0 {
                     return Ok(Some(format!("{me} sees {busy} slots of {name} in use")));
                 }
             }
-            if clean && !report.sessions.is_empty() {
-                return Ok(Some(format!("{me} knows of {} sessions", report.sessions.len())));
+            let Some(gone) = clean else { continue };
+            let left =
+                report.sessions.iter().filter(|session| ours || gone.contains(&session.session)).count();
+            if left > 0 {
+                return Ok(Some(format!("{me} knows of {left} sessions")));
             }
         }
         Ok(None)
@@ -378,6 +438,25 @@ impl Cluster {
         let mut losses = Losses::default();
         nodes.iter().for_each(|node| losses.count(&node.log()));
         Some(losses)
+    }
+
+    /// What nodes say they have noticed so far; nothing of nodes whose logs are elsewhere.
+    pub(crate) fn noticed(&self) -> Option<Noticed> {
+        let Self::Ours(Ours { nodes, .. }) = self else { return None };
+        let mut noticed = Noticed::default();
+        nodes.iter().for_each(|node| noticed.count(&node.log()));
+        Some(noticed)
+    }
+
+    /// Packets that the network lost on purpose, if it is ours.
+    pub(crate) fn packets_dropped(&self) -> Option<u64> {
+        let Self::Ours(Ours { network: Some(network), .. }) = self else { return None };
+        Some(network.dropped())
+    }
+
+    /// What the nodes that were started here logged and had no reason to.
+    pub(crate) fn alarms(&self, allowed: &[String]) -> Vec<String> {
+        self.own().iter().flat_map(|node| alarms::of(&node.plan.name, &node.log(), allowed)).collect()
     }
 
     /// Writes all logs to `NAME-NODE.log` in a folder.

@@ -44,6 +44,10 @@ impl Victim {
     }
 }
 
+/// What was done and is still to be undone. It outlives who does the faults: nothing is left as it is on any way out.
+#[derive(Default)]
+pub(crate) struct Undos(Vec<Undo>);
+
 /// What has to be undone, and when.
 struct Undo {
     at: Instant,
@@ -54,87 +58,131 @@ struct Undo {
     mark: usize,
 }
 
-/// Does all faults in their time, and undoes them.
+/// Does all faults in their time, and undoes them. What is left to undo if it comes to no end is in `undos`.
 pub(crate) async fn inflict(
     cluster: &mut Cluster,
     faults: &[Fault],
     origin: Instant,
     marks: &mut Vec<Mark>,
+    undos: &mut Undos,
 ) -> Result<()> {
     let since = || (Instant::now() - origin).as_secs_f64();
     let mut due: Vec<&Fault> = faults.iter().collect();
     due.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
-    let mut undos: Vec<Undo> = Vec::new();
     for fault in due {
         let at = origin + Duration::from_secs_f64(fault.at_s);
-        undo_until(cluster, &mut undos, Some(at), origin, marks).await?;
+        undos.until(cluster, Some(at), origin, marks).await?;
         sleep_until(at).await;
         let what = || format!("{} {}", fault.deed.name(), fault.whom);
         let victims = victims(cluster, fault).await.with_context(what)?;
+        // Of those that it takes one after the other, each is looked at in its turn.
+        if fault.deed.harms_nodes() && !fault.deed.goes_round() {
+            undos.afford(cluster, &victims).await.with_context(what)?;
+        }
+        if fault.deed == Deed::Kill {
+            cluster.strike(&victims.iter().map(|victim| &*victim.node).collect::<Vec<_>>())?;
+        }
         for victim in &victims {
+            if fault.deed.goes_round() {
+                undos.afford(cluster, std::slice::from_ref(victim)).await.with_context(what)?;
+            }
             let from = victim.from.as_ref().map_or("", Far::word);
             let (label, mark) = (fault.told(&victim.node, from), marks.len());
             marks.push(Mark { at_s: since(), until_s: None, what: label.clone() });
-            if let Some(found) = act(cluster, fault, victim, &label).await.with_context(what)? {
+            let time = fault.for_s.map(Duration::from_secs_f64);
+            // Noted before it is done: one that fails may have been done in part.
+            let undo = Undo { at: Instant::now(), deed: fault.deed, victim: victim.clone(), label, mark };
+            undos.0.push(undo);
+            let label = marks[mark].what.clone();
+            let found = act(cluster, fault, victim, &label).await.with_context(what)?;
+            if let Some(found) = found {
                 marks[mark].what = format!("{label}: {found}");
             }
-            if let Some(time) = fault.for_s.map(Duration::from_secs_f64) {
-                let (deed, victim) = (fault.deed, victim.clone());
-                undos.push(Undo { at: Instant::now() + time, deed, victim, label, mark });
+            match (undos.0.pop(), time) {
+                (Some(undo), Some(time)) if !fault.deed.ends_by_itself() => {
+                    undos.0.push(Undo { at: Instant::now() + time, ..undo });
+                }
+                _ => {}
             }
         }
     }
-    undo_until(cluster, &mut undos, None, origin, marks).await
+    undos.until(cluster, None, origin, marks).await
 }
 
-/// Undoes what is due before this, or all.
-async fn undo_until(
-    cluster: &mut Cluster,
-    undos: &mut Vec<Undo>,
-    until: Option<Instant>,
-    origin: Instant,
-    marks: &mut Vec<Mark>,
-) -> Result<()> {
-    undos.sort_by_key(|undo| undo.at);
-    while undos.first().is_some_and(|undo| until.is_none_or(|until| undo.at <= until)) {
-        let Undo { at, deed, victim, label, mark } = undos.remove(0);
-        let victim = victim.node;
-        sleep_until(at).await;
-        let what = match deed {
+impl Undos {
+    /// Undoes what is due before this, or all.
+    async fn until(
+        &mut self,
+        cluster: &mut Cluster,
+        until: Option<Instant>,
+        origin: Instant,
+        marks: &mut Vec<Mark>,
+    ) -> Result<()> {
+        self.0.sort_by_key(|undo| undo.at);
+        while let Some(undo) = self.0.first().filter(|undo| until.is_none_or(|until| undo.at <= until)) {
+            sleep_until(undo.at).await;
+            let done = undo.undo(cluster).await?;
+            let at_s = (Instant::now() - origin).as_secs_f64();
+            marks[undo.mark].until_s = Some(at_s);
+            self.0.remove(0);
+            marks.extend(done.map(|what| Mark { at_s, until_s: None, what }));
+        }
+        Ok(())
+    }
+
+    /// Waits until these can be harmed, beside those that still are.
+    async fn afford(&self, cluster: &Cluster, victims: &[Victim]) -> Result<()> {
+        let harmed = self.0.iter().filter(|undo| undo.deed.harms_nodes()).map(|undo| &undo.victim);
+        let names: Vec<&str> = harmed.chain(victims).map(|victim| &*victim.node).collect();
+        cluster.afford(&names).await
+    }
+
+    /// Undoes all that is left, now, the last first. What could not be undone, in sentences.
+    pub(crate) async fn all(&mut self, cluster: &mut Cluster) -> Vec<String> {
+        let mut failed = Vec::new();
+        while let Some(undo) = self.0.pop() {
+            match undo.undo(cluster).await {
+                Ok(None) => {}
+                Ok(Some(what)) => eprintln!("undone: {what}"),
+                Err(error) => failed.push(format!("{} was not undone: {error:#}", undo.label)),
+            }
+        }
+        failed
+    }
+}
+
+impl Undo {
+    /// What was done for it, if there was anything to do.
+    async fn undo(&self, cluster: &mut Cluster) -> Result<Option<String>> {
+        let Self { deed, victim: Victim { node, .. }, label, .. } = self;
+        Ok(Some(match deed {
             Deed::Kill => {
-                cluster.launch(&victim).await?;
-                format!("start {victim}")
+                cluster.launch(node).await?;
+                format!("start {node}")
+            }
+            Deed::Drain | Deed::RollingRestart | Deed::Upgrade => {
+                cluster.undrain(node).await?;
+                format!("start {node}")
             }
             Deed::Pause => {
-                cluster.pause(&victim, false).await?;
-                format!("SIGCONT {victim}")
+                cluster.pause(node, false).await?;
+                format!("SIGCONT {node}")
             }
             Deed::PauseHosts => {
-                cluster.signal_hosts(&victim, Signal::CONT).await?;
-                format!("SIGCONT to the hosts of {victim}")
+                cluster.signal_hosts(node, Signal::CONT).await?;
+                format!("SIGCONT to the hosts of {node}")
             }
             Deed::Cut | Deed::Disturb => {
-                cluster.network()?.mend(&label)?;
-                format!("mend {victim}'s ways")
+                cluster.network()?.mend(label)?;
+                format!("mend {node}'s ways")
             }
             Deed::FillDisk => {
-                cluster.fill_disk(&victim, false)?;
-                format!("empty the disk of {victim}")
+                cluster.fill_disk(node, false)?;
+                format!("empty the disk of {node}")
             }
-            // These end by themselves.
-            Deed::KillHosts
-            | Deed::Drain
-            | Deed::RollingRestart
-            | Deed::Upgrade
-            | Deed::HogCpu
-            | Deed::LimitMemory
-            | Deed::Forge => continue,
-        };
-        let at_s = (Instant::now() - origin).as_secs_f64();
-        marks[mark].until_s = Some(at_s);
-        marks.push(Mark { at_s, until_s: None, what });
+            Deed::KillHosts | Deed::HogCpu | Deed::LimitMemory | Deed::Forge => return Ok(None),
+        }))
     }
-    Ok(())
 }
 
 /// Does it. What is to be told of it, beyond that it was done.
@@ -255,7 +303,11 @@ fn hog(time: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::theirs::Theirs;
 
     #[test]
     fn victims_are_those_of_most_sessions() {
@@ -275,5 +327,47 @@ mod tests {
         let pair = most(&all[1..2], "owner-and-replica");
         assert_eq!(pair, Some(vec!["a".to_owned(), "c".to_owned()]));
         assert_eq!(most(&[], "owner"), None);
+    }
+
+    /// A node of somebody's own that is always well.
+    async fn node() -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 1_024];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"nodes\":[],\"sessions\":[]}").await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn what_was_done_is_undone_on_every_way_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = folder.path().join("trace");
+        let (a, b) = (node().await, node().await);
+        let command = |name: &str| format!("{name} = 'echo {name} \"$NODE\" >> {}'\n", trace.display());
+        let text = format!(
+            "budget = 1\n[[node]]\nname = \"a\"\nhttp = \"{a}\"\n[[node]]\nname = \"b\"\nhttp = \"{b}\"\n[commands]\n{}{}",
+            command("pause"),
+            command("resume")
+        );
+        let fault = |text: &str| toml::from_str::<Fault>(text).expect("right");
+        let pause = fault("at_s = 0.0\ndo = \"pause\"\nwhom = \"a\"\nfor_s = 600.0");
+        let unknown = fault("at_s = 0.0\ndo = \"pause\"\nwhom = \"c\"\nfor_s = 1.0");
+        // Something fails while a node stands still; and whoever does it is stopped.
+        for faults in [vec![pause.clone(), unknown], vec![pause]] {
+            let mut cluster = Cluster::Theirs(Theirs::parse(&text).expect("right"));
+            let (mut marks, mut undos) = (Vec::new(), Undos::default());
+            let time = Duration::from_secs(2);
+            let ended =
+                timeout(time, inflict(&mut cluster, &faults, Instant::now(), &mut marks, &mut undos)).await;
+            assert!(!matches!(ended, Ok(Ok(()))), "{ended:?}");
+            assert_eq!(undos.all(&mut cluster).await, Vec::<String>::new());
+            assert_eq!(std::fs::read_to_string(&trace).expect("written"), "pause a\nresume a\n");
+            std::fs::remove_file(&trace).expect("there");
+        }
     }
 }

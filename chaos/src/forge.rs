@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
 
-use crate::http::{self, Door};
+use crate::http;
 
 pub(crate) use self::tokens::show_tokens;
 
@@ -153,7 +153,7 @@ fn sender(packet: &[u8]) -> Option<&str> {
 
 /// What a node has counted so far as refused for one of these reasons.
 async fn count(http: &str, what: &str, reasons: &[&str]) -> Result<u64> {
-    let (status, body) = http::ask(&Door::Address(http.to_owned()), "GET", "/metrics").await?;
+    let (status, body) = http::ask(http, "GET", "/metrics").await?;
     ensure!(status == 200, "/metrics of {http} answered {status}");
     Ok(reasons.iter().map(|reason| value(&body, what, reason)).sum())
 }

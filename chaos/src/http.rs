@@ -7,70 +7,29 @@ use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use starling_client::tls::Trust;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// A node that is paused takes connections and never answers.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// An operator's key, for clusters that ask for one.
-const KEY: &str = "STARLING_API_KEY";
-
-/// The key that there is to be shown.
-pub(crate) fn key() -> Option<String> {
-    std::env::var(KEY).ok().filter(|key| !key.is_empty())
-}
-
-/// Where a node is asked and told what an operator may.
-#[derive(Debug, Clone)]
-pub(crate) enum Door {
-    /// At an address that this process reaches.
-    Address(String),
-    /// Within a network namespace.
-    Within { namespace: String, address: SocketAddr },
-}
-
-impl fmt::Display for Door {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => f.write_str(address),
-            Self::Within { namespace, address } => write!(f, "{address} of {namespace}"),
-        }
-    }
-}
-
-impl Door {
-    async fn connect(&self) -> Result<TcpStream> {
-        Ok(match self {
-            Self::Address(address) => TcpStream::connect(address).await?,
-            Self::Within { namespace, address } => socket_within(namespace)?.connect(*address).await?,
-        })
-    }
-}
-
-/// A socket is of the namespace that its thread is in when it is made, and stays so wherever it is used.
-fn socket_within(namespace: &str) -> Result<TcpSocket> {
-    let make = || -> Result<TcpSocket> {
-        let space = File::open(format!("/run/netns/{namespace}"))?;
-        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(TcpSocket::new_v4()?)
-    };
-    let made = thread::scope(|scope| scope.spawn(make).join());
-    let made = made.map_err(|_| anyhow::anyhow!("the thread for a socket has panicked"))?;
-    made.with_context(|| format!("making a socket in {namespace}"))
-}
 
 /// What `/v1/cluster` says, as far as it is asked here.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Seen>,
+    #[serde(default)]
     pub(crate) sessions: Vec<Session>,
 }
 
@@ -104,30 +63,118 @@ pub(crate) struct Session {
     pub(crate) decoder: Option<String>,
 }
 
-/// Status and body.
-pub(crate) async fn ask(door: &Door, method: &str, path: &str) -> Result<(u16, String)> {
-    let answer = timeout(PATIENCE, exchange(door, method, path)).await;
-    answer.with_context(|| format!("{door} does not answer within {PATIENCE:?}"))?
+/// Where a node is asked and told what an operator may.
+#[derive(Debug, Clone)]
+pub(crate) enum Door {
+    /// At an address that this process reaches.
+    Address(String),
+    /// Within a network namespace.
+    Within { namespace: String, address: SocketAddr },
 }
 
-pub(crate) async fn cluster(door: &Door) -> Result<Cluster> {
-    let (status, body) = ask(door, "GET", "/v1/cluster").await?;
-    anyhow::ensure!(status == 200, "/v1/cluster of {door} answered {status}: {body}");
-    serde_json::from_str(&body).with_context(|| format!("/v1/cluster of {door}"))
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => f.write_str(address),
+            Self::Within { namespace, address } => write!(f, "{address} of {namespace}"),
+        }
+    }
 }
 
-async fn exchange(door: &Door, method: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = door.connect().await?;
-    let host = stream.peer_addr()?;
-    let key = key().map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\nContent-Length: 0\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.context("no HTTP status")?, body.to_owned()))
+/// A socket is of the namespace that its thread is in when it is made, and stays so wherever it is used.
+fn socket_within(namespace: &str) -> Result<TcpSocket> {
+    let make = || -> Result<TcpSocket> {
+        let space = File::open(format!("/run/netns/{namespace}"))?;
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(TcpSocket::new_v4()?)
+    };
+    let made = thread::scope(|scope| scope.spawn(make).join());
+    let made = made.map_err(|_| anyhow::anyhow!("the thread for a socket has panicked"))?;
+    made.with_context(|| format!("making a socket in {namespace}"))
+}
+
+/// What nodes want to see of whoever asks.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    key: Option<String>,
+    /// Whom to trust, at addresses that begin with `https://`.
+    tls: Option<TlsConnector>,
+}
+
+impl Access {
+    /// `trust_file` has the certificates to trust, and no others; without it those that this machine trusts are.
+    pub(crate) fn new(key: Option<String>, tls: bool, trust_file: Option<&Path>) -> Result<Self> {
+        let connector = || {
+            let trust = trust_file.map_or_else(Trust::platform, Trust::file);
+            let config = trust.context("no node can be trusted over TLS")?.for_http()?;
+            anyhow::Ok(TlsConnector::from(Arc::new(config)))
+        };
+        Ok(Self { key, tls: tls.then(connector).transpose()? })
+    }
+
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Status and body.
+    pub(crate) async fn ask(&self, door: &Door, method: &str, path: &str) -> Result<(u16, String)> {
+        let answer = timeout(PATIENCE, self.exchange(door, method, path)).await;
+        answer.with_context(|| format!("{door} does not answer within {PATIENCE:?}"))?
+    }
+
+    pub(crate) async fn cluster(&self, door: &Door) -> Result<Cluster> {
+        let (status, body) = self.ask(door, "GET", "/v1/cluster").await?;
+        let hint = if matches!(status, 401 | 403) { "; it takes an operator's key" } else { "" };
+        anyhow::ensure!(status == 200, "/v1/cluster of {door} answered {status}{hint}");
+        serde_json::from_str(&body).with_context(|| format!("/v1/cluster of {door}"))
+    }
+
+    async fn exchange(&self, door: &Door, method: &str, path: &str) -> Result<(u16, String)> {
+        let address = match door {
+            Door::Address(address) => address,
+            Door::Within { namespace, address } => {
+                let stream = socket_within(namespace)?.connect(*address).await?;
+                return self.over(stream, &address.to_string(), method, path).await;
+            }
+        };
+        let Some(authority) = address.strip_prefix("https://") else {
+            let authority = address.strip_prefix("http://").unwrap_or(address);
+            return self.over(TcpStream::connect(authority).await?, authority, method, path).await;
+        };
+        let connector = self.tls.as_ref().context("nothing is trusted over TLS")?;
+        let (host, _) = authority.rsplit_once(':').context("an address is HOST:PORT")?;
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
+        let stream = connector.connect(name, TcpStream::connect(authority).await?).await?;
+        self.over(stream, authority, method, path).await
+    }
+
+    async fn over<S>(&self, mut stream: S, host: &str, method: &str, path: &str) -> Result<(u16, String)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let key =
+            self.key.as_ref().map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.context("no HTTP status")?, body.to_owned()))
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key is for nobody's eyes.
+        f.debug_struct("Access").field("key", &self.key.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Asks a node that was started here, which wants to see nothing.
+pub(crate) async fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String)> {
+    Access::default().ask(&Door::Address(address.to_owned()), method, path).await
 }

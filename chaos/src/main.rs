@@ -4,6 +4,7 @@
 //! Must never: link to the node that it judges, judge by what nodes say of themselves alone, or harm a cluster that is not its
 //! own without having been told so twice.
 
+mod alarms;
 mod apart;
 mod budget;
 mod callers;
@@ -16,6 +17,7 @@ mod losses;
 mod memory;
 mod network;
 mod node;
+mod noticed;
 #[path = "../../bench/src/port.rs"]
 mod port;
 mod process;
@@ -54,10 +56,10 @@ struct Cli {
     /// Print what would be done and when, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording
-    #[arg(long, value_enum, default_value_t = Engine::Scripted, global = true)]
-    engine: Engine,
-    /// So many callers rather than the scenarios' own numbers
+    /// What decodes: the scripted engine, whose text can be worked out, or a real one with a recording [default: scripted; with --cluster real]
+    #[arg(long, value_enum, global = true)]
+    engine: Option<Engine>,
+    /// So many callers rather than the scenarios' own numbers, or the four of a real engine
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     callers: Option<u32>,
     /// Folder of the built programs [default: the one that this program is in]
@@ -105,11 +107,13 @@ async fn main() -> Result<()> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = cli.from.clone().unwrap_or_else(|| checkout.join("scenarios"));
     let mut scenarios = Scenario::load(&folder, &cli.scenarios)?;
+    // A cluster of somebody's own has a real engine, unless it was made to try this program.
+    let real = cli.engine.map_or(cli.cluster.is_some(), |engine| engine == Engine::Real);
     for scenario in &mut scenarios {
-        if let Some(callers) = cli.callers {
-            scenario.load.callers = callers as usize;
-            scenario.check()?;
-        }
+        let most = if real { run::REAL_CALLERS } else { usize::MAX };
+        let callers = cli.callers.map_or(scenario.load.callers.min(most), |callers| callers as usize);
+        // As many as there will be: what is expected is expected of so many.
+        scenario.with_callers(callers)?;
     }
     if cli.list {
         for scenario in &scenarios {
@@ -139,8 +143,7 @@ async fn main() -> Result<()> {
     let bench = Bench {
         programs,
         home: cli.home.unwrap_or_else(|| checkout.join("../.starling")),
-        // A cluster of somebody's own has a real engine.
-        real: cli.engine == Engine::Real || theirs.is_some(),
+        real,
         theirs,
         out: cli.out.unwrap_or_else(|| checkout.join("results")),
         scenarios: folder,
@@ -150,11 +153,7 @@ async fn main() -> Result<()> {
     if let Some(Long::Soak(options)) = &cli.long {
         return soak::run(bench, options).await;
     }
-    tokio::select! {
-        result = all(&bench, &scenarios, !cli.scenarios.is_empty()) => result,
-        // Nodes that were started end with this.
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-    }
+    all(&bench, &scenarios, !cli.scenarios.is_empty()).await
 }
 
 /// Does them one after the other. Each that was `named` has to be done.
@@ -172,7 +171,11 @@ async fn all(bench: &Bench, scenarios: &[Scenario], named: bool) -> Result<()> {
             continue;
         }
         let well = if scenario.is_apart() && !bench.apart {
-            apart::again(bench, scenario).await?
+            tokio::select! {
+                well = apart::again(bench, scenario) => well?,
+                // What was started in there ends with it.
+                signal = run::interrupted() => bail!("interrupted by {signal}"),
+            }
         } else {
             one(bench, scenario).await?
         };

@@ -96,6 +96,8 @@ pub(crate) struct Network {
     rules: Vec<(String, Vec<Rule>)>,
     slow: BTreeMap<String, Slow>,
     delays_by: Option<&'static str>,
+    /// Packets that were dropped under rules that are no more.
+    dropped: u64,
 }
 
 impl Network {
@@ -115,7 +117,7 @@ impl Network {
         ip(&format!("link add pc netns {SWITCH} type veth peer name eth0"))?;
         plug("pc", FLOOR)?;
         address("", CALLERS)?;
-        Ok(Self { nodes, rules: Vec::new(), slow: BTreeMap::new(), delays_by: None })
+        Ok(Self { nodes, rules: Vec::new(), slow: BTreeMap::new(), delays_by: None, dropped: 0 })
     }
 
     /// Where the `index`th node is.
@@ -136,6 +138,11 @@ impl Network {
         self.delays_by
     }
 
+    /// How many packets were dropped so far, as the switch counts them.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped + if self.rules.is_empty() { 0 } else { counted() }
+    }
+
     /// Drops what goes between a node and others. `label` is to be given to [`mend`](Self::mend).
     pub(crate) fn cut(&mut self, label: &str, node: &str, far: &Far, way: Way) -> Result<()> {
         let own = speaks_at(self.host(node)?);
@@ -148,8 +155,7 @@ impl Network {
                 rules.push(Rule::Drop { from: own, to: other });
             }
         }
-        self.rules.push((label.to_owned(), rules));
-        self.apply()
+        self.change(|all| all.push((label.to_owned(), rules)))
     }
 
     /// Loses some of what goes to and from a node, and lets the rest come late.
@@ -161,15 +167,15 @@ impl Network {
             self.slow.insert(label.to_owned(), slow);
         }
         if loss > 0 {
-            self.rules.push((label.to_owned(), vec![Rule::Lose { of: speaks_at(host), percent: loss }]));
+            let rules = vec![Rule::Lose { of: speaks_at(host), percent: loss }];
+            self.change(|all| all.push((label.to_owned(), rules)))?;
         }
-        self.apply()
+        Ok(())
     }
 
     /// Undoes what was done under this label.
     pub(crate) fn mend(&mut self, label: &str) -> Result<()> {
-        self.rules.retain(|(other, _)| other != label);
-        self.apply()?;
+        self.change(|all| all.retain(|(other, _)| other != label))?;
         self.slow.remove(label).map_or(Ok(()), Slow::remove)
     }
 
@@ -192,6 +198,13 @@ impl Network {
         })
     }
 
+    /// Changes the rules. Their counters begin anew with that.
+    fn change(&mut self, change: impl FnOnce(&mut Vec<(String, Vec<Rule>)>)) -> Result<()> {
+        self.dropped = self.dropped();
+        change(&mut self.rules);
+        self.apply()
+    }
+
     fn apply(&self) -> Result<()> {
         let text = rules::ruleset(self.rules.iter().flat_map(|(_, rules)| rules));
         let mut nft = Command::new("ip");
@@ -206,6 +219,13 @@ impl Network {
         );
         Ok(())
     }
+}
+
+/// What the switch counts of packets that it drops.
+fn counted() -> u64 {
+    let mut nft = Command::new("ip");
+    nft.args(["netns", "exec", SWITCH, "nft", "list", "table", "bridge", "chaos"]).stdin(Stdio::null());
+    nft.output().map_or(0, |output| rules::packets(&String::from_utf8_lossy(&output.stdout)))
 }
 
 const fn speaks_at(host: u8) -> Ipv4Addr {

@@ -76,8 +76,13 @@ impl Node {
         self.program = programs.join("starling");
     }
 
-    /// Starts it, also again.
+    /// Starts it, also again. One that runs is left alone.
     pub(crate) fn launch(&mut self) -> Result<()> {
+        if let Some(child) = &mut self.child
+            && child.try_wait()?.is_none()
+        {
+            return Ok(());
+        }
         let path = self.folder.path().join("log");
         let log = File::options().create(true).append(true).open(path).context("opening a node's log")?;
         let mut command = match &self.place.namespace {

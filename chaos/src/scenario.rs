@@ -11,6 +11,10 @@ mod fault;
 
 pub(crate) use self::fault::{Deed, Fault, Way};
 
+/// The invariants of ARCHITECTURE.md that a run can look at: by what callers are told, and by what is left. Epochs (I5) and memory (I6) it
+/// can't.
+const OBSERVED: [&str; 9] = ["I1", "I2", "I3", "I4", "I7", "I8", "I9", "I10", "I11"];
+
 /// What is done to which nodes under which load, and what callers may notice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,10 +170,24 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) reconnects_at_least: u64,
     pub(crate) reconnects_at_most: Option<u64>,
+    /// Sessions with which no node went on, so that the SDK began them anew with what it held. Where a copy outlives the fault there are none.
+    #[serde(default)]
+    pub(crate) anew_at_least: u64,
+    pub(crate) anew_at_most: Option<u64>,
     /// Decoders that nodes noticed to be lost.
     #[serde(default)]
     pub(crate) decoders_lost_at_least: u64,
     pub(crate) decoders_lost_at_most: Option<u64>,
+    /// Sessions whose owner made another copy in the place of one that was lost.
+    #[serde(default)]
+    pub(crate) copies_moved_at_least: u64,
+    /// How often a node takes another for dead.
+    pub(crate) downs_at_most: Option<u64>,
+    /// The longest time from the loss of a connection to its replacement.
+    pub(crate) longest_reconnect_s: Option<f64>,
+    /// Parts of errors that nodes may log. Any other, and any panic, is a failure though no caller noticed.
+    #[serde(default)]
+    pub(crate) may_log: Vec<String>,
     /// The longest time that a caller may be without new text.
     pub(crate) longest_gap_s: Option<f64>,
 }
@@ -231,6 +249,20 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The same with another number of callers, and what is expected of so many.
+    pub(crate) fn with_callers(&mut self, callers: usize) -> Result<()> {
+        let before = std::mem::replace(&mut self.load.callers, callers).max(1) as u64;
+        let Expect {
+            reconnects_at_least, anew_at_least, decoders_lost_at_least, copies_moved_at_least, ..
+        } = &mut self.expect;
+        for least in [reconnects_at_least, anew_at_least, decoders_lost_at_least, copies_moved_at_least] {
+            // More callers than it was written for are not told to meet more.
+            let share = (*least * callers as u64 / before).max(1);
+            *least = share.min(*least);
+        }
+        self.check()
+    }
+
     /// Whether it is done in namespaces of its own.
     pub(crate) fn is_apart(&self) -> bool {
         self.network == Ground::Namespaces || self.disk_mib.is_some()
@@ -238,6 +270,11 @@ impl Scenario {
 
     pub(crate) fn does(&self, deed: Deed) -> bool {
         self.faults.iter().any(|fault| fault.deed == deed)
+    }
+
+    /// Whether a fault of it loses packets.
+    pub(crate) fn drops_packets(&self) -> bool {
+        self.faults.iter().any(|fault| fault.deed == Deed::Cut || fault.loss_percent > 0)
     }
 
     /// Says what it must not.
@@ -257,9 +294,30 @@ impl Scenario {
         ensure!(self.nodes.iter().any(NodePlan::takes_callers), "no node has the role \"gateway\"");
         ensure!(self.nodes.iter().any(NodePlan::decodes), "no node has the role \"decoder\"");
         ensure!(self.disk_mib != Some(0), "disk_mib is 0; it must be at least 1");
+        self.check_invariants()?;
         for (index, fault) in self.faults.iter().enumerate() {
             fault.check(index, self)?;
         }
+        Ok(())
+    }
+}
+
+impl Scenario {
+    /// Nothing is claimed that is not looked at.
+    fn check_invariants(&self) -> Result<()> {
+        let claims = |name: &str| self.invariants.iter().any(|claimed| claimed == name);
+        ensure!(!self.invariants.is_empty(), "invariants is []; a scenario puts something to the test");
+        if let Some(unseen) = self.invariants.iter().find(|name| !OBSERVED.contains(&&***name)) {
+            bail!("invariants has {unseen:?}, at which no run looks; it must be of {}", OBSERVED.join(", "));
+        }
+        ensure!(
+            !claims("I4") || self.expect.anew_at_most == Some(0),
+            "invariants has \"I4\", which takes expect.anew_at_most = 0: what is in a copy is not begun anew"
+        );
+        ensure!(
+            !claims("I8") || self.expect.longest_gap_s.is_some(),
+            "invariants has \"I8\", which takes expect.longest_gap_s"
+        );
         Ok(())
     }
 }
@@ -300,6 +358,37 @@ mod tests {
         ] {
             let error = Scenario::parse("a", &(HEAD.to_owned() + more)).expect_err(more);
             assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn what_is_claimed_is_looked_at() {
+        let claims = |names: &str, more: &str| {
+            let text = HEAD.replace("[\"I2\"]", names) + more;
+            Scenario::parse("a", &text).map(drop).map_err(|error| error.to_string())
+        };
+        for (names, why) in [
+            ("[]", "invariants is []"),
+            ("[\"I12\"]", "has \"I12\""),
+            ("[\"I2\", \"I5\"]", "has \"I5\""),
+            ("[\"I4\"]", "anew_at_most"),
+            ("[\"I8\"]", "longest_gap_s"),
+        ] {
+            let error = claims(names, "").expect_err(names);
+            assert!(error.contains(why), "{error}");
+        }
+        assert_eq!(claims("[\"I4\", \"I8\"]", "[expect]\nanew_at_most = 0\nlongest_gap_s = 5\n"), Ok(()));
+        assert!(claims("[\"I4\"]", "[expect]\nanew_at_most = 1\n").is_err());
+    }
+
+    #[test]
+    fn fewer_callers_have_to_notice_less() {
+        let text = format!("{HEAD}[expect]\nreconnects_at_least = 2\ndecoders_lost_at_least = 6\n");
+        for (callers, expected) in [(1, (1, 0, 3)), (2, (2, 0, 6)), (20, (2, 0, 6))] {
+            let mut scenario = Scenario::parse("a", &text).expect("right");
+            scenario.with_callers(callers).expect("right");
+            let Expect { reconnects_at_least, anew_at_least, decoders_lost_at_least, .. } = scenario.expect;
+            assert_eq!((reconnects_at_least, anew_at_least, decoders_lost_at_least), expected, "{callers}");
         }
     }
 

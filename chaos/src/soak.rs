@@ -41,6 +41,10 @@ const REST: Duration = Duration::from_secs(100);
 /// Idle threads and first connections are over by then.
 const SETTLE: Duration = Duration::from_secs(12);
 
+/// Of a client that can't go on elsewhere, and that does not read or stays beyond a drain's deadline, the node says so. What such clients were
+/// told is judged by what they heard.
+const MAY_LOG: &str = "a session ended with words that its client can get from nobody";
+
 /// Callers of a real engine: a machine holds so many beside the nodes.
 const REAL_CALLERS: usize = 4;
 
@@ -119,7 +123,7 @@ async fn soak(
         number: AtomicUsize::new(0),
     };
     floor.listen_undisturbed().await?;
-    cluster.clean().await.context("after undisturbed callers")?;
+    cluster.clean(&[]).await.context("after undisturbed callers")?;
     sleep(SETTLE).await;
     trouble::list(cluster, &roster);
     let before = measure(&roster).await;
@@ -183,9 +187,13 @@ async fn soak(
     if counts.sum(|kind| kind.whole) == 0 {
         failures.push("nobody was heard".to_owned());
     }
+    if counts.sum(|kind| kind.durable) == 0 {
+        failures.push("no session was ever in two copies".to_owned());
+    }
     if troubles.all().is_empty() {
         failures.push("nothing went wrong".to_owned());
     }
+    failures.extend(cluster.alarms(&[MAY_LOG.to_owned()]));
     // Processes warm up: allocators, pools, caches.
     let warm_up_s = (load.as_secs_f64() / 4.0).min(600.0);
     let growths = report::growths(&lives, warm_up_s);
@@ -252,7 +260,7 @@ async fn rest(
             left.push(format!("decoder hosts without a node: {orphans:?}"));
         }
         if left.is_empty()
-            && let Err(error) = cluster.clean().await
+            && let Err(error) = cluster.clean(&[]).await
         {
             left.push(format!("{error:#}"));
         }

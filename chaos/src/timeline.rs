@@ -114,8 +114,8 @@ fn lane(svg: &mut String, y: f64, number: usize, caller: &Caller, x: &impl Fn(f6
     for pair in told.texts_s.windows(2).filter(|pair| pair[1] - pair[0] > GAP_S) {
         bar("gap", pair[0], pair[1]);
     }
-    for (at, _, _) in &told.reconnects {
-        bar("back", *at, *at);
+    for back in &told.reconnects {
+        bar("back", back.at_s, back.at_s);
     }
     if number.is_multiple_of(5) {
         let _ = writeln!(
@@ -134,14 +134,14 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callers::Told;
+    use crate::callers::{Reconnect, Told};
     use crate::verdict::Judged;
 
     fn caller(texts_s: &[f64], faults: &[&str]) -> Caller {
         let told = Told {
             opened_s: Some(0.0),
             texts_s: texts_s.to_vec(),
-            reconnects: vec![(2.0, 0.1, false)],
+            reconnects: vec![Reconnect { at_s: 2.0, took_s: 0.1, anew: false, was_durable: true }],
             ended_s: 5.0,
             ..Told::default()
         };

@@ -1,6 +1,7 @@
 //! Load by `starling load`, as an operator would make it, rather than by callers of this program.
 //!
-//! Owns: running it, and what it says it counted. Must never: count by itself; the transcript that it compares with is the script's.
+//! Owns: running it, and what it says it counted. Must never: count by itself; the transcript that it compares with is the script's, or where
+//! that does not know it the undisturbed caller's.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -31,19 +32,21 @@ pub(crate) struct Loaded {
     pub(crate) report: Value,
 }
 
-/// So many `requests` from each of the load's callers.
+/// So many `requests` from each of the load's callers. `calm` is what an undisturbed one was told.
 pub(crate) async fn load(
     bench: &Bench,
     load: &Load,
     requests: u32,
     servers: &[String],
     script: &Script,
+    calm: &str,
 ) -> Result<Loaded> {
     let folder = TempDir::new().context("making a folder for a recording")?;
     let (audio, json, words) =
         (folder.path().join("load.wav"), folder.path().join("load.json"), folder.path().join("words.txt"));
     write(script, &audio)?;
-    let expected = script.words.as_ref().context("the text of a recording is not known before")?;
+    let calm = || calm.split_whitespace().map(str::to_owned).collect();
+    let expected: Vec<String> = script.words.clone().unwrap_or_else(calm);
     std::fs::write(&words, expected.join(" ")).context("writing what has to be heard")?;
     let mut command = Command::new(bench.programs.join("starling"));
     command.args(["load", "--quiet", "--model", bench.model()]);

@@ -37,6 +37,8 @@ pub enum Bug {
     SlotLeaked,
     /// An owner that hears of the next one lets go of all that it had.
     FencedOwnerForgets,
+    /// Who has a copy says that it knows of no such session.
+    ResumeUnknown,
     /// Whichever run of a node was told of last is the latest.
     OldRunBelieved,
     /// Gossip of an earlier run of a node is heard.
@@ -57,7 +59,7 @@ pub enum Bug {
 
 impl Bug {
     /// Each of those that sessions suffer from.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeReplica,
         Self::PublishBeforeCommit,
         Self::NoEpochCheck,
@@ -73,6 +75,7 @@ impl Bug {
         Self::WorstCopyChosen,
         Self::SlotLeaked,
         Self::FencedOwnerForgets,
+        Self::ResumeUnknown,
     ];
 
     /// Each of those that membership and the control plane suffer from.
@@ -106,6 +109,7 @@ impl Bug {
             Self::WorstCopyChosen => "worst-copy-chosen",
             Self::SlotLeaked => "slot-leaked",
             Self::FencedOwnerForgets => "fenced-owner-forgets",
+            Self::ResumeUnknown => "resume-unknown",
             Self::OldRunBelieved => "old-run-believed",
             Self::OldRunHeard => "old-run-heard",
             Self::ReplayWindowIgnored => "replay-window-ignored",

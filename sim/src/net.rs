@@ -128,6 +128,12 @@ impl Net {
         self.lock().now
     }
 
+    /// A client's place.
+    #[must_use]
+    pub fn host_of(&self, client: usize) -> HostId {
+        self.lock().nodes + client
+    }
+
     /// Streams to this port of a host come out here.
     #[must_use]
     pub fn listen(&self, host: HostId, port: Port) -> mpsc::UnboundedReceiver<Incoming> {

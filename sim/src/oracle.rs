@@ -2,10 +2,12 @@
 //!
 //! I1 to I3 and I11: each client's finals are those of its audio, in order, each once. I2: whatever is told again of a segment
 //! is the same, and so is what keepers have of it. I4: what was acknowledged or published while the session was durable lay in
-//! a copy on another node by then. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
+//! a copy on another node by then, and no session is begun anew while a node that was left in peace has a copy of it. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
 //! for them at the end.
 
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,6 +35,10 @@ struct Oracle {
     clients: Vec<Seen>,
     stored: BTreeMap<(HostId, SessionId), Stored>,
     claims: Vec<Claim>,
+    /// Sessions that a client just began anew, for want of a node that goes on with them.
+    forsaken: Vec<(usize, SessionId)>,
+    /// What is done to each node and client now that could keep one from the other, and when that last changed.
+    unrest: BTreeMap<HostId, (u32, Duration)>,
     /// Finals as they were told on the wire, and by which epoch.
     told: BTreeMap<(SessionId, Segment), (Final, Epoch)>,
     /// The last connection of a session, and what was acknowledged on it.
@@ -52,6 +58,9 @@ const SETTLED: Duration = Duration::from_millis(1_700);
 /// What a node says takes so long to its client at most, on the slowest way.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
+/// Whoever was left in peace for so long was asked: a client tries each of three nodes for 2 s at the most, and waits a second.
+const PEACE: Duration = Duration::from_secs(10);
+
 /// The most that a keeper was seen to have of a session.
 #[derive(Clone, Copy)]
 struct Stored {
@@ -61,6 +70,8 @@ struct Stored {
     /// What it had last: epoch, next segment, end of the audio.
     copy: Option<(Epoch, u64, u64)>,
     lost_at: Option<Duration>,
+    /// When it was seen to have that.
+    seen_at: Duration,
 }
 
 /// Something that a client was told, and that has to lie in a copy.
@@ -85,9 +96,14 @@ impl SharedOracle {
             echo,
             hash: DefaultHasher::new(),
             violations: Vec::new(),
-            clients: speeches.iter().map(Seen::of).collect(),
+            clients: (0..)
+                .zip(speeches)
+                .map(|(index, speech)| Seen::of(net.host_of(index), speech))
+                .collect(),
             stored: BTreeMap::new(),
             claims: Vec::new(),
+            forsaken: Vec::new(),
+            unrest: BTreeMap::new(),
             told: BTreeMap::new(),
             welcomed: BTreeMap::new(),
             troubled: BTreeMap::new(),
@@ -140,7 +156,8 @@ impl SharedOracle {
     /// Whether keepers have to be looked at now.
     #[must_use]
     pub fn has_claims(&self) -> bool {
-        !self.lock().claims.is_empty()
+        let oracle = self.lock();
+        !oracle.claims.is_empty() || !oracle.forsaken.is_empty()
     }
 
     /// A client that comes back was told this, before its machine judges it.
@@ -203,7 +220,14 @@ impl SharedOracle {
 
     /// A client's consumer was told this.
     pub fn delivered(&self, client: usize, event: &Event) {
-        let (line, problem) = self.lock().clients[client].delivered(event);
+        let mut oracle = self.lock();
+        let (line, problem) = oracle.clients[client].delivered(event);
+        if let (Event::Reconnected { restarted: true, .. }, Some(earlier)) =
+            (event, oracle.clients[client].earlier)
+        {
+            oracle.forsaken.push((client, earlier));
+        }
+        drop(oracle);
         self.note(client, &line);
         problem.into_iter().for_each(|problem| self.violation(format!("client {client}: {problem}")));
     }
@@ -263,9 +287,18 @@ impl SharedOracle {
         }
     }
 
+    /// Something begins or ends that may keep others from a node or a client: `lasts` says how many such things there are more now.
+    pub fn unrest(&self, host: HostId, lasts: i32) {
+        let now = self.1.now();
+        let mut oracle = self.lock();
+        let (count, changed) = oracle.unrest.entry(host).or_default();
+        (*count, *changed) = (count.saturating_add_signed(lasts), now);
+    }
+
     /// What a keeper has now.
     pub fn sampled(&self, node: HostId, kept: &[KeptCopy]) {
-        let problems = self.lock().sampled(node, kept);
+        let now = self.1.now();
+        let problems = self.lock().sampled(node, kept, now);
         problems.into_iter().for_each(|problem| self.violation(problem));
     }
 
@@ -282,7 +315,8 @@ impl SharedOracle {
 
     /// Judges what clients were told, once all keepers were looked at.
     pub fn judge(&self) {
-        let problems = self.lock().judge();
+        let now = self.1.now();
+        let problems = self.lock().judge(now);
         problems.into_iter().for_each(|problem| self.violation(problem));
     }
 }
@@ -316,6 +350,7 @@ impl Oracle {
         let what = match message {
             ServerMessage::Ready { .. } => {
                 self.welcomed.insert(session, (epoch, 0));
+                self.clients[client].welcomed(session);
                 return None;
             }
             ServerMessage::Ack { until } => {
@@ -352,11 +387,17 @@ impl Oracle {
         problem
     }
 
-    fn sampled(&mut self, node: HostId, kept: &[KeptCopy]) -> Vec<String> {
+    fn sampled(&mut self, node: HostId, kept: &[KeptCopy], now: Duration) -> Vec<String> {
         let mut problems = Vec::new();
         for copy in kept {
-            let nothing =
-                Stored { epoch: Epoch(0), audio_end: 0, next_segment: 0, copy: None, lost_at: None };
+            let nothing = Stored {
+                epoch: Epoch(0),
+                audio_end: 0,
+                next_segment: 0,
+                copy: None,
+                lost_at: None,
+                seen_at: now,
+            };
             let stored = self.stored.entry((node, copy.session)).or_insert(nothing);
             if copy.epoch < stored.epoch {
                 problems.push(format!(
@@ -377,7 +418,7 @@ impl Oracle {
                     copy.session
                 ));
             }
-            stored.lost_at = None;
+            (stored.lost_at, stored.seen_at) = (None, now);
             stored.audio_end = stored.audio_end.max(summary.audio_end.0);
             stored.next_segment = stored.next_segment.max(summary.next_segment.0);
             for last in &copy.finals {
@@ -395,7 +436,9 @@ impl Oracle {
         problems
     }
 
-    fn judge(&mut self) -> Vec<String> {
+    fn judge(&mut self, now: Duration) -> Vec<String> {
+        let mut problems: Vec<String> =
+            std::mem::take(&mut self.forsaken).into_iter().filter_map(|of| self.forsook(of, now)).collect();
         let claims = std::mem::take(&mut self.claims);
         let refuted = claims.into_iter().filter(|claim| !self.holds(claim));
         let said = |Claim { client, session, owner, what }: Claim| {
@@ -403,7 +446,25 @@ impl Oracle {
                 "I4: client {client} was told of {what:?} of {session} by n{owner}, and no other node has it"
             )
         };
-        refuted.map(said).collect()
+        problems.extend(refuted.map(said));
+        problems
+    }
+
+    /// A session is begun anew only if no node that its client could ask had a copy of all that was acknowledged.
+    fn forsook(&self, (client, session): (usize, SessionId), now: Duration) -> Option<String> {
+        let acked = self.welcomed.get(&session).map_or(0, |(_, acked)| *acked);
+        let at_peace = |host: HostId| {
+            let (lasting, changed) = self.unrest.get(&host).copied().unwrap_or_default();
+            lasting == 0 && (changed.is_zero() || now.saturating_sub(changed) >= PEACE)
+        };
+        let (node, _) = self.stored.iter().map(|((node, of), stored)| (*node, (*of, stored))).find(
+            |(node, (of, stored))| {
+                let copy = stored.copy.filter(|_| stored.seen_at == now && stored.lost_at.is_none());
+                *of == session && copy.is_some_and(|(_, _, audio)| audio >= acked) && at_peace(*node)
+            },
+        )?;
+        at_peace(self.clients[client].host)
+            .then(|| format!("I4: client {client} began {session} anew, and n{node} has a copy of all of it"))
     }
 
     fn holds(&self, claim: &Claim) -> bool {

@@ -265,6 +265,9 @@ impl World {
         self.last_look(node);
         self.net.fall(node, silent);
         self.oracle.node_lost(node);
+        if self.nodes[node].back_after.is_some() {
+            self.oracle.unrest(node, -1);
+        }
         (self.nodes[node].back_after, self.nodes[node].pauses) = (None, 0);
         drop(self.nodes[node].running.take());
         self.nodes[node].down = true;
@@ -272,7 +275,7 @@ impl World {
     }
 
     fn stopped(&mut self, node: HostId) {
-        let down_for = self.nodes[node].back_after.take().unwrap_or_default();
+        let down_for = self.nodes[node].back_after.unwrap_or_default();
         self.oracle.log(&format!("n{node} has stopped"));
         self.fall(node, false, down_for);
     }
@@ -281,21 +284,34 @@ impl World {
         match step {
             Step::Start(node) => {
                 self.oracle.log(&format!("n{node} starts again"));
+                self.oracle.unrest(node, 0);
                 self.start(node);
             }
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
                 self.disturbed |= fault.kind.is_to_nodes();
+                let lasts =
+                    matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall);
+                self.unrest(&fault, i32::from(lasts));
                 self.perform(&fault);
-                if matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall) {
+                if lasts {
                     let until = self.now + Duration::from_millis(fault.for_ms);
                     self.due.push((until, Step::Undo(fault)));
                 }
             }
             Step::Undo(fault) => {
                 self.oracle.log(&format!("over {fault}"));
+                self.unrest(&fault, -1);
                 self.undo(&fault);
             }
+        }
+    }
+
+    /// What keeps others from a node or a client is known to the oracle; what befalls decoder hosts does not.
+    fn unrest(&self, fault: &Fault, lasts: i32) {
+        if fault.kind.is_to_nodes() || lasts != 0 {
+            let places = std::iter::once(fault.place).chain(fault.other);
+            places.for_each(|place| self.oracle.unrest(self.host(place), lasts));
         }
     }
 
@@ -362,6 +378,7 @@ impl World {
         self.look(node);
         if let (Some(running), false) = (&self.nodes[node].running, stops) {
             running.begin_to_stop(within);
+            self.oracle.unrest(node, 1);
             self.nodes[node].back_after = Some(down_for);
             if within < DRAIN {
                 self.oracle.excuse(node);

@@ -22,16 +22,22 @@ pub(super) fn ruleset<'a>(rules: impl Iterator<Item = &'a Rule>) -> String {
     for rule in rules {
         // Writing into a String does not fail.
         let _ = match rule {
-            Rule::Drop { from, to } => writeln!(text, "    ip saddr {from} ip daddr {to} drop"),
+            Rule::Drop { from, to } => writeln!(text, "    ip saddr {from} ip daddr {to} counter drop"),
             // Where the runner asks nodes, nothing is lost.
             Rule::Lose { of, percent } => writeln!(
                 text,
-                "    ip saddr {of} numgen random mod 100 < {percent} drop\n    ip daddr {of} numgen random mod 100 < {percent} drop"
+                "    ip saddr {of} numgen random mod 100 < {percent} counter drop\n    ip daddr {of} numgen random mod 100 < {percent} counter drop"
             ),
         };
     }
     text.push_str("  }\n}\n");
     text
+}
+
+/// The sum of all counters, in what nftables lists.
+pub(super) fn packets(listed: &str) -> u64 {
+    let counts = listed.split("counter packets ").skip(1);
+    counts.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -47,13 +53,15 @@ mod tests {
         assert_eq!(
             lines[7..],
             [
-                "ip saddr 10.88.0.1 ip daddr 10.88.0.2 drop",
-                "ip saddr 10.88.0.2 numgen random mod 100 < 20 drop",
-                "ip daddr 10.88.0.2 numgen random mod 100 < 20 drop",
+                "ip saddr 10.88.0.1 ip daddr 10.88.0.2 counter drop",
+                "ip saddr 10.88.0.2 numgen random mod 100 < 20 counter drop",
+                "ip daddr 10.88.0.2 numgen random mod 100 < 20 counter drop",
                 "}",
                 "}"
             ]
         );
+        let listed = "ip saddr 10.88.0.1 counter packets 3 bytes 180 drop\n ip daddr 10.88.0.1 counter packets 40 bytes 9 drop";
+        assert_eq!(packets(listed), 43);
         assert!(!ruleset([].into_iter()).contains("drop"));
     }
 }

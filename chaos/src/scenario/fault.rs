@@ -86,9 +86,18 @@ impl Deed {
         }
     }
 
-    /// Whether it befalls a node as a whole, which then counts as down.
-    pub(crate) const fn takes_nodes(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::Drain | Self::RollingRestart | Self::Upgrade)
+    /// Whether a node that it befalls counts as down: as a whole, or because it decodes nothing.
+    pub(crate) const fn harms_nodes(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::Pause
+                | Self::KillHosts
+                | Self::PauseHosts
+                | Self::Drain
+                | Self::RollingRestart
+                | Self::Upgrade
+        )
     }
 
     /// Whether it goes through all nodes by itself.
@@ -96,12 +105,44 @@ impl Deed {
         matches!(self, Self::RollingRestart | Self::Upgrade)
     }
 
-    /// Whether it takes nodes that were started for it: there is no command of others for it.
+    /// Whether it takes nodes that were started for it: there is no command of others for it, and the cores are those of whoever runs it.
     pub(crate) const fn is_for_own_nodes(self) -> bool {
         matches!(
             self,
-            Self::Upgrade | Self::Cut | Self::Disturb | Self::FillDisk | Self::LimitMemory | Self::Forge
+            Self::Upgrade
+                | Self::HogCpu
+                | Self::Cut
+                | Self::Disturb
+                | Self::FillDisk
+                | Self::LimitMemory
+                | Self::Forge
         )
+    }
+
+    /// Whether nothing is left to undo once it is done.
+    pub(crate) const fn ends_by_itself(self) -> bool {
+        matches!(
+            self,
+            Self::KillHosts
+                | Self::Drain
+                | Self::RollingRestart
+                | Self::Upgrade
+                | Self::HogCpu
+                | Self::LimitMemory
+                | Self::Forge
+        )
+    }
+
+    /// The commands that it takes on a cluster of somebody's own: what does it, and what undoes it. Who starts a node again may be
+    /// somebody else, and a drain is asked for over HTTP where there is no command.
+    pub(crate) const fn commands(self) -> &'static [&'static str] {
+        match self {
+            Self::Kill => &["kill"],
+            Self::Pause => &["pause", "resume"],
+            Self::KillHosts => &["kill_hosts"],
+            Self::PauseHosts => &["pause_hosts", "resume_hosts"],
+            _ => &[],
+        }
     }
 
     const fn has_to_end(self) -> bool {

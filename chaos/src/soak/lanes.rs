@@ -102,6 +102,7 @@ impl Floor {
         Manner {
             servers: turned.map(address).collect(),
             ca_file: quic.then(|| self.ca_file.clone()),
+            api_key: None,
             model: Some(self.bench.model().to_owned()),
             chunk,
             hold,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use crate::http::{self, Door};
+use crate::http;
 use crate::process;
 
 /// What is measured of a process, by name. Not all are known at all times.
@@ -120,8 +120,7 @@ fn kib(text: &str, field: &str) -> Option<f64> {
 
 async fn gauges(address: &str) -> Values {
     let mut values = Values::new();
-    let door = Door::Address(address.to_owned());
-    let Ok((200, text)) = http::ask(&door, "GET", "/metrics").await else { return values };
+    let Ok((200, text)) = http::ask(address, "GET", "/metrics").await else { return values };
     for (metric, name) in GAUGES {
         let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
         if let Some(value) = line.and_then(|value| value.trim().parse::<f64>().ok()) {

@@ -28,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) wrong: u64,
     pub(crate) reconnects: u64,
     pub(crate) begun_anew: u64,
+    /// Calls that were said, once at least, to be in two copies.
+    pub(crate) durable: u64,
     pub(crate) words: u64,
 }
 
@@ -54,8 +56,13 @@ impl Tally {
     /// A caller on the SDK.
     pub(crate) fn add(&self, kind: &'static str, at_s: f64, words: usize, told: &Told, judged: &Judged) {
         self.change(|counts| {
-            for (_, took_s, _) in &told.reconnects {
-                counts.longest_reconnect_s = counts.longest_reconnect_s.max(*took_s);
+            for back in &told.reconnects {
+                counts.longest_reconnect_s = counts.longest_reconnect_s.max(back.took_s);
+                // One fault at a time leaves one of two copies. Who was begun a moment before it may have had none yet.
+                if back.anew && back.was_durable {
+                    let what = "a session that was in two copies was begun anew";
+                    counts.fail(format!("{at_s:.0} s, {kind}: {what} at {:.0} s", back.at_s));
+                }
             }
             let kind_counts = counts.kinds.entry(kind).or_default();
             kind_counts.calls += 1;
@@ -63,7 +70,8 @@ impl Tally {
             kind_counts.lost += judged.lost;
             kind_counts.twice += judged.twice;
             kind_counts.reconnects += told.reconnects.len() as u64;
-            kind_counts.begun_anew += told.reconnects.iter().filter(|(_, _, anew)| *anew).count() as u64;
+            kind_counts.begun_anew += told.reconnects.iter().filter(|back| back.anew).count() as u64;
+            kind_counts.durable += u64::from(told.durable);
             if judged.faults.is_empty() {
                 kind_counts.whole += 1;
             } else {

@@ -81,7 +81,7 @@ pub fn choose(answers: &[Answer], wanted: &Wanted) -> Choice {
     // Of two alike, the first that was named.
     let rank = |(summary, index): &(CopySummary, usize)| (*summary, std::cmp::Reverse(*index));
     let best = if is(Bug::WorstCopyChosen) { held.min_by_key(rank) } else { held.max_by_key(rank) };
-    let Some((best, index)) = best else {
+    let Some((best, index)) = best.filter(|_| !is(Bug::ResumeUnknown)) else {
         return Choice::Unknown;
     };
     let has_through = wanted.last_final.map_or(Segment(0), Segment::next);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use starling_client::machine::Event;
 use starling_core::invariants::FinalsLedger;
 use starling_protocol::native::Final;
-use starling_protocol::{CutCause, Segment};
+use starling_protocol::{CutCause, Segment, SessionId};
 
 use crate::net::HostId;
 use crate::speech::{Expected, Speech, unmarked};
@@ -14,6 +14,8 @@ use crate::speech::{Expected, Speech, unmarked};
 /// What one client has seen.
 #[derive(Default)]
 pub(super) struct Seen {
+    /// Its place on the network.
+    pub(super) host: HostId,
     pub(super) expected: Vec<Expected>,
     /// Where it asks for finals.
     pub(super) requests: Vec<u64>,
@@ -22,6 +24,9 @@ pub(super) struct Seen {
     /// Empty finals for requests that were made twice: whether the first was heard was not known.
     pub(super) asked_twice: u64,
     pub(super) over: bool,
+    /// Its session, and the one before it, if it was begun anew.
+    pub(super) session: Option<SessionId>,
+    pub(super) earlier: Option<SessionId>,
     /// Its session was opened, and it still speaks.
     pub(super) speaks: bool,
     /// When it last asked each node.
@@ -32,12 +37,20 @@ pub(super) struct Seen {
 
 impl Seen {
     /// A client who says this.
-    pub(super) fn of(speech: &Speech) -> Self {
+    pub(super) fn of(host: HostId, speech: &Speech) -> Self {
         Self {
+            host,
             expected: speech.transcript(),
             requests: speech.requests.clone(),
             frames: speech.samples.len() as u64,
             ..Self::default()
+        }
+    }
+
+    /// It was welcomed to a session.
+    pub(super) fn welcomed(&mut self, session: SessionId) {
+        if self.session != Some(session) {
+            self.earlier = self.session.replace(session);
         }
     }
 
