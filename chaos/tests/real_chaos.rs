@@ -101,8 +101,15 @@ fn what_would_be_done_to_a_cluster_of_ones_own_is_only_shown() {
         shown.status.success() && said.contains("a at 127.0.0.1:9") && said.contains("Nothing was done"),
         "{said}"
     );
-    let refused = run("owner-and-replica-kill");
-    let why = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && why.contains("budget allows 1"), "{why}");
+    for (scenario, why) in [
+        ("owner-and-replica-kill", "budget allows 1"),
+        ("owner-pause", "commands.pause; it is missing"),
+        ("cpu-hog", "not for a cluster of your own"),
+        ("drain-stuck", "never leave"),
+    ] {
+        let refused = run(scenario);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(why), "{scenario}: {said}");
+    }
     assert!(!trace.exists());
 }

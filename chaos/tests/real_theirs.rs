@@ -70,13 +70,13 @@ fn a_cluster_with_keys_is_harmed_and_mended_by_its_owners_commands() {
         );
         fs::write(path(&format!("{name}.toml")), text).expect("written");
         // Writing into a String does not fail.
-        let _ = write!(theirs, "[[node]]\nname = \"{name}\"\nhttp = \"{http}\"\n");
+        let _ = writeln!(theirs, "[[node]]\nname = \"{name}\"\nhttp = \"{http}\"");
         let started = Command::new("sh").arg(&start).env("NODE", name).status().expect("starts");
         assert!(started.success());
     }
-    let _ = write!(
+    let _ = writeln!(
         theirs,
-        "[commands]\nkill = 'echo \"kill $NODE\" >> {0}/trace; kill -KILL $(cat {0}/$NODE)'\nstart = 'echo \"start $NODE\" >> {0}/trace; sh {1}'\n",
+        "[commands]\nkill = 'echo \"kill $NODE\" >> {0}/trace; kill -KILL $(cat {0}/$NODE)'\nstart = 'echo \"start $NODE\" >> {0}/trace; sh {1}'",
         folder.path().display(),
         start.display()
     );
