@@ -4,7 +4,7 @@
 import { short, span, timeOfDay } from './format.mjs';
 import { Icon, Pill, html } from './ui.mjs';
 
-const STATES = { live: 'good', away: 'warn', done: 'calm', failed: 'bad', abandoned: 'warn', lingered_out: 'warn', owner_lost: 'bad' };
+const STATES = { live: 'good', away: 'warn', done: 'calm', failed: 'bad', abandoned: 'warn', lingered_out: 'warn', owner_lost: 'bad', crashed: 'bad' };
 const WORDS = { lingered_out: 'never came back', owner_lost: 'lost with its node', abandoned: 'hung up' };
 
 export function SessionsView({ sessions, problem }) {

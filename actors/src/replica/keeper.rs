@@ -466,7 +466,8 @@ fn shape(copy: &SessionCopy) -> Shape {
     Shape::of(copy, keep(Duration::from_millis(copy.facts().linger_ms)))
 }
 
-const fn keep(linger: Duration) -> Duration {
+/// How long a copy is kept whose owner is lost.
+pub(crate) const fn keep(linger: Duration) -> Duration {
     linger.saturating_add(BEYOND_LINGER)
 }
 

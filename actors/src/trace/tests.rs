@@ -141,7 +141,7 @@ fn who_takes_a_session_over_tells_of_the_same_root() {
     first.heard(at(11));
     first.cut(at(12), &cut(0, &node("b")));
     let (context, root) = (first.context(), first.root());
-    let recent: Vec<SegmentTimes> = first.recent().iter().copied().collect();
+    let recent: Vec<SegmentTimes> = first.recent().into();
     first.ended(at(13), &done(true));
     assert_eq!(
         told.names(),
@@ -187,6 +187,27 @@ fn a_session_that_is_handed_over_has_lost_nothing() {
     second.caught_up(at(12), Duration::ZERO);
     second.ended(at(13), &done(false));
     assert_eq!(told.names(), [""; 0], "it is not sampled, and there was no fault");
+}
+
+#[test]
+fn a_session_whose_actor_failed_is_kept_and_told_of_once() {
+    let told = Told::that_samples(false);
+    let mut trace = begin(&told, None, None);
+    trace.admitted(at(11), Duration::ZERO);
+    trace.heard(at(12));
+    assert!(told.names().is_empty());
+    trace.broke();
+    assert_eq!(told.names(), ["admission"], "at once, though it may go on elsewhere");
+    let crashed = End { outcome: "crashed", error: Some("internal"), ..done(false) };
+    trace.ended(at(14), &crashed);
+    assert_eq!(told.names(), ["admission", "segment", "session"]);
+    assert_eq!(
+        (told.one("session").error, value(&told.one("session"), "outcome")),
+        (Some("internal"), "crashed".into())
+    );
+    // One that had told of its end before has no other.
+    trace.ended(at(15), &crashed);
+    assert_eq!(told.names().len(), 3);
 }
 
 #[test]
