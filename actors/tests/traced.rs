@@ -286,6 +286,30 @@ async fn of_a_session_whose_actor_failed_the_root_is_told_by_whoever_goes_on_wit
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_its_owner_gives_away_is_told_of_as_a_move() {
+    // Nobody has a copy: all depends on the owner.
+    let cluster = Cluster::start(&["b"]).await;
+    cluster.join("a", 0, FakeLauncher::default()).await;
+    let (session, token) = spoken(&cluster, true).await;
+    let resume =
+        Resume { token, epoch: Epoch(2), last_final: None, final_to: None, have_from: SourceOffset(0) };
+    let request = ResumeRequest { session, tenant: String::new(), resume, trace: None };
+    let attachment = cluster.node("b").resume(request).await.expect("goes on");
+    sleep(Duration::from_secs(2)).await;
+    let moves = cluster.told("b").spans("move");
+    let [moved] = &moves[..] else { panic!("{moves:?}") };
+    assert_eq!(moved.trace.to_string(), CLIENT[3..35]);
+    assert_eq!((value(moved, "what"), moved.error), (Some("session".into()), None));
+    assert_eq!(value(moved, "from_node"), Some("a".into()));
+    assert_eq!(cluster.told("a").spans("hand_over").len(), 1);
+    assert_eq!(cluster.told("b").spans("failover").len(), 0, "nothing was lost");
+    attachment.input.abandon().await;
+    sleep(Duration::from_secs(1)).await;
+    let [root] = &cluster.told("b").spans("session")[..] else { panic!("one root") };
+    assert_eq!(moved.parent, Some(root.id));
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_start_of_a_decoder_host_is_told_with_its_cause_and_its_end() {
     let (lines, launcher) = (Lines::default(), FakeLauncher::default());
     let _gathering = lines.gather();

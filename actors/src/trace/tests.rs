@@ -190,6 +190,33 @@ fn a_session_that_is_handed_over_has_lost_nothing() {
 }
 
 #[test]
+fn what_leaves_without_a_loss_is_told_of_as_a_move() {
+    let told = Told::that_samples(true);
+    let mut trace = begin(&told, None, None);
+    let root = SpanContext::of(&trace.context()).expect("is one");
+    trace.granted(at(11), Attempt(1), &node("b"));
+    trace.leaving(at(12), &node("b"));
+    // Told twice, as a host and its node both go.
+    trace.leaving(at(13), &node("b"));
+    assert_eq!(told.names(), [""; 0], "there is no other decoder yet");
+    trace.granted(at(15), Attempt(2), &node("c"));
+    let moved = told.one("move");
+    assert_eq!((moved.parent, moved.error), (Some(root.span), None));
+    assert_eq!(moved.end - moved.start, Duration::from_secs(3), "from the first word to the next decoder");
+    for (name, wanted) in [("what", "decoder"), ("from_node", "b"), ("to_node", "c")] {
+        assert_eq!(value(&moved, name), wanted.into(), "{name}");
+    }
+    assert_eq!(value(&moved, "attempt"), Value::Count(2));
+    // One that finds no other.
+    trace.leaving(at(16), &node("c"));
+    trace.ended(at(17), &done(false));
+    let moves = || told.spans.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter();
+    let errors: Vec<_> = moves().filter(|span| span.name == "move").map(|span| span.error).collect();
+    assert_eq!(errors, [None, Some("session_ended")]);
+    assert!(told.names().iter().all(|name| *name != "failover"), "nothing was lost");
+}
+
+#[test]
 fn a_session_whose_actor_failed_is_kept_and_told_of_once() {
     let told = Told::that_samples(false);
     let mut trace = begin(&told, None, None);
