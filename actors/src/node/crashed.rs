@@ -3,7 +3,7 @@
 //! Owns: what the node knows of each session from outside. Must never: hold up the supervisor, or tell of the end of a session's
 //! trace that goes on with a copy.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -91,7 +91,7 @@ impl SupervisorState {
     /// end of its trace.
     pub(super) fn crashed(&self, myself: &ActorRef<NodeMessage>, running: &Running) {
         let now = self.clock.now();
-        let seen = running.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let seen = running.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(trace) = &running.trace {
             trace.lock().broke();
         }
@@ -109,8 +109,7 @@ impl SupervisorState {
             (Some(seen), Some(peers)) if !running.linger.is_zero() => {
                 let (myself, peers, session) = (myself.clone(), Arc::clone(peers), running.session);
                 let (wait, own) = (keep(running.linger), self.copies.own.clone());
-                // Of copies that are as good as what was lost, this node tells: it has told most of it.
-                let copy = CopySummary { view: u64::MAX, ..seen.reached };
+                let copy = seen.reached;
                 tokio::spawn(async move {
                     tokio::time::sleep(wait).await;
                     let here = |reply| NodeMessage::RanOut(RanOutElsewhere { session, copy, by: own, reply });

@@ -15,6 +15,7 @@ use crate::observe::{CRASHED, Observation, Observer, SessionPhase, SessionStandi
 /// How a session stood after its last message, for whoever tells of its end if its actor fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LastSeen {
+    /// As a copy that is as good as any, whichever set that belongs to.
     pub(crate) reached: CopySummary,
     pub(crate) attempt: Attempt,
     pub(crate) audio: Duration,
@@ -93,7 +94,13 @@ impl SessionState {
         let standing = SessionStanding { phase, lacks_copy: self.lacks_copy() };
         self.census.tell(Some(standing));
         if self.census.open {
-            let (hz, reached) = (self.arguments.config.rates.source_hz() as f64, self.summary());
+            let hz = self.arguments.config.rates.source_hz() as f64;
+            let reached = CopySummary {
+                epoch: self.machine.last_epoch(),
+                view: u64::MAX,
+                next_segment: self.machine.open_segment(),
+                audio_end: self.machine.journal().received(),
+            };
             self.census.see(Some(LastSeen {
                 reached,
                 attempt: self.machine.attempt(),
