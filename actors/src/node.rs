@@ -3,6 +3,7 @@
 //! Owns: which sessions exist and which model serves them. Must never: look into a session.
 
 mod arguments;
+mod crashed;
 mod handle;
 mod models;
 mod relays;

@@ -73,9 +73,12 @@ pub const SESSION_OUTCOMES: [&str; 11] = [
     "options_refused",
     "shut_down",
     "failed",
-    "crashed",
+    CRASHED,
     OWNER_LOST,
 ];
+
+/// How a session ended whose actor failed: its supervisor tells of it.
+pub(crate) const CRASHED: &str = "crashed";
 
 /// How a session ended whose node was lost and whose client did not come back, as a node tells of it that had a copy.
 pub(crate) const OWNER_LOST: &str = "owner_lost";

@@ -21,7 +21,7 @@ use starling_protocol::{Epoch, NodeId, NodeName, SessionId};
 pub use self::keeper::KeptCopy;
 pub(crate) use self::keeper::{
     CopyRequest, FetchRequest, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept,
-    RanOutElsewhere,
+    RanOutElsewhere, keep,
 };
 pub(crate) use self::stream::{CopyStream, OpenedStream, WINDOW, open_copy};
 pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over, unknown};

@@ -19,4 +19,5 @@ pub(crate) use actor::{
     AskedEpoch, AttachReply, Opener, RestoredSession, SessionActor, SessionArguments, SessionMessage,
 };
 pub use api::{Dialect, OpenRequest, Ready, ResumeRequest, SessionEvent};
+pub(crate) use census::{LastSeen, Sighting};
 pub use io::{Attachment, SessionClosed, SessionInput, SessionOutput};

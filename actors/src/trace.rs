@@ -11,6 +11,7 @@ mod copy;
 mod decode;
 mod ids;
 mod session;
+mod shared;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use starling_protocol::{NodeName, SessionId};
 pub(crate) use self::copy::CopyTrace;
 pub(crate) use self::decode::{DecodeTrace, LeaseTrace};
 pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, SessionTrace};
+pub(crate) use self::shared::SharedTrace;
 use crate::clock::unix_now;
 
 /// The target of spans that a node makes of what it does by itself, where that work lives: as `tracing` spans, unlike those of

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use starling_actors::{
@@ -153,42 +154,159 @@ async fn of_a_session_whose_owner_is_only_out_of_reach_of_a_keeper_nobody_tells(
     assert_eq!(cluster.told("b").spans("session").len(), 0);
 }
 
-/// Panics in a session's actor, as only a fault of the node's own does.
-struct Panicking;
+/// Panics in a session's actor, as only a fault of the node's own does: at the second piece of audio.
+#[derive(Default)]
+struct Panicking {
+    pieces: AtomicUsize,
+    told: Arc<Told>,
+    crashed: Mutex<Vec<&'static str>>,
+}
 
 impl Observer for Panicking {
     fn observe(&self, observation: &Observation<'_>) {
-        assert!(!matches!(observation, Observation::AudioReceived { .. }), "a session's actor is to fail");
+        self.told.observe(observation);
+        match observation {
+            Observation::AudioReceived { .. } => {
+                let before = self.pieces.fetch_add(1, Ordering::Relaxed);
+                assert!(before != 1, "a session's actor is to fail");
+            }
+            Observation::SessionEnded { outcome, .. } => {
+                self.crashed.lock().expect("no panic").push(outcome);
+            }
+            _ => {}
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_line_that_a_sessions_actor_failed_names_session_and_trace() {
+async fn a_session_whose_actor_fails_is_told_of_by_its_node() {
     for own in [true, false] {
-        let (lines, told) = (Lines::default(), Arc::<Told>::default());
+        let lines = Lines::default();
         let _gathering = lines.gather();
+        let observer = Arc::<Panicking>::default();
+        let told = Arc::clone(&observer.told);
         let arguments = NodeArguments {
             tracing: own.then(|| Arc::clone(&told) as Arc<dyn Tracer>),
             models: vec![scripted_model(1, 4)],
             launcher: Arc::new(FakeLauncher::default()),
             limits: SessionLimits::default(),
-            observer: Arc::new(Panicking),
+            observer: Arc::clone(&observer) as Arc<dyn Observer>,
             peers: None,
             copies: CopyArguments::alone(name("alone")),
         };
         let node = NodeHandle::start(arguments).await.expect("starts");
-        let trace = TraceContext { traceparent: format!("{CLIENT}-01"), tracestate: String::new() };
+        // Its client wants no trace: a fault is kept all the same.
+        let trace = TraceContext { traceparent: format!("{CLIENT}-00"), tracestate: String::new() };
         let request = OpenRequest { trace: Some(trace), ..request() };
         let session = request.session;
         let Attachment { mut input, .. } = node.open(request).await.expect("is admitted");
-        input.audio(&bytes(&speech(1, 1))[..3_200]).await.expect("is open");
-        sleep(Duration::from_secs(1)).await;
+        let audio = bytes(&speech(1, 1));
+        for piece in audio.chunks(3_200).take(2) {
+            input.audio(piece).await.expect("is open");
+            sleep(Duration::from_secs(1)).await;
+        }
         let found = lines.containing("a session's actor failed; the session is over");
         let [line] = &found[..] else { panic!("{found:?}") };
         assert_eq!(line["span"]["id"], session.to_string(), "{line}");
         assert_eq!(line["span"]["trace_id"], &CLIENT[3..35], "{line}");
         assert_eq!(node.status().await.sessions, 0);
+
+        assert_eq!(*observer.crashed.lock().expect("no panic"), ["crashed"]);
+        let [(outcome, report)] = &told.ended()[..] else { panic!("one has ended") };
+        assert_eq!((*outcome, report.session, report.model.as_str()), ("crashed", session, "scripted"));
+        assert_eq!((report.audio_ms, report.attempt), (100, 1), "as it was last seen");
+        assert!(report.age_ms >= 1_000, "{report:?}");
+        assert_eq!(report.trace_id.as_deref(), own.then_some(&CLIENT[3..35]));
+        let roots = told.spans("session");
+        assert_eq!(roots.len(), usize::from(own));
+        for root in roots {
+            assert_eq!((root.error, value(&root, "outcome")), (Some("internal"), Some("crashed".into())));
+            assert_eq!(value(&root, "audio_s"), Some(0.1.into()));
+            assert_eq!(root.parent.map(|parent| parent.to_string()).as_deref(), Some(&CLIENT[36..]));
+            let below: Vec<_> =
+                ["admission", "segment"].into_iter().flat_map(|name| told.spans(name)).collect();
+            assert_eq!(below.len(), 2, "what came before is kept");
+            assert!(below.iter().all(|span| span.parent == Some(root.id)));
+        }
     }
+}
+
+/// Nodes of which the first fails at a session's second piece of audio, once that has copies.
+async fn crashed(linger: Duration) -> (Cluster, Arc<Panicking>, SessionId, String) {
+    let (cluster, observer) = (Cluster::start(&[]).await, Arc::<Panicking>::default());
+    let failing = Arc::clone(&observer) as Arc<dyn Observer>;
+    cluster.join_with("a", 1, FakeLauncher::default(), failing, Arc::clone(&observer.told)).await;
+    cluster.join("b", 1, FakeLauncher::default()).await;
+    let request = OpenRequest { linger, ..request() };
+    let session = request.session;
+    let Attachment { ready, mut input, mut output } =
+        cluster.node("a").open(request).await.expect("is admitted");
+    let mut token = ready.token;
+    for piece in bytes(&speech(1, 1)).chunks(3_200).take(2) {
+        input.audio(piece).await.expect("is open");
+        sleep(Duration::from_secs(1)).await;
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, output.next()).await {
+            if let SessionEvent::View { token: newer, durable: true, .. } = event {
+                token = newer;
+            }
+        }
+    }
+    (cluster, observer, session, token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_session_whose_actor_failed_the_root_is_told_by_whoever_goes_on_with_it() {
+    for comes_back in [false, true] {
+        let (cluster, observer, session, token) = crashed(LINGER).await;
+        let outcomes: Vec<_> = observer.told.ended().iter().map(|(outcome, _)| *outcome).collect();
+        assert_eq!(outcomes, ["crashed"], "at once");
+        assert_eq!(observer.told.spans("session").len(), 0, "it has a copy, with which it may go on");
+        if comes_back {
+            let resume = Resume {
+                token,
+                epoch: Epoch(2),
+                last_final: None,
+                final_to: None,
+                have_from: SourceOffset(0),
+            };
+            let request = ResumeRequest { session, tenant: String::new(), resume, trace: None };
+            let attachment = cluster.node("b").resume(request).await.expect("goes on");
+            sleep(Duration::from_secs(1)).await;
+            attachment.input.abandon().await;
+        }
+        sleep(2 * LONG).await;
+        let told = [Arc::clone(&observer.told), cluster.told("b")];
+        let roots: Vec<_> = told.iter().flat_map(|told| told.spans("session")).collect();
+        let [root] = &roots[..] else { panic!("{roots:?}") };
+        let outcome = if comes_back { "abandoned" } else { "crashed" };
+        assert_eq!(value(root, "outcome"), Some(outcome.into()));
+        assert_eq!(cluster.told("b").ended().len(), usize::from(comes_back));
+        assert!(root.end - root.start < LONG, "it ended when its actor failed: {root:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_its_owner_gives_away_is_told_of_as_a_move() {
+    // Nobody has a copy: all depends on the owner.
+    let cluster = Cluster::start(&["b"]).await;
+    cluster.join("a", 0, FakeLauncher::default()).await;
+    let (session, token) = spoken(&cluster, true).await;
+    let resume =
+        Resume { token, epoch: Epoch(2), last_final: None, final_to: None, have_from: SourceOffset(0) };
+    let request = ResumeRequest { session, tenant: String::new(), resume, trace: None };
+    let attachment = cluster.node("b").resume(request).await.expect("goes on");
+    sleep(Duration::from_secs(2)).await;
+    let moves = cluster.told("b").spans("move");
+    let [moved] = &moves[..] else { panic!("{moves:?}") };
+    assert_eq!(moved.trace.to_string(), CLIENT[3..35]);
+    assert_eq!((value(moved, "what"), moved.error), (Some("session".into()), None));
+    assert_eq!(value(moved, "from_node"), Some("a".into()));
+    assert_eq!(cluster.told("a").spans("hand_over").len(), 1);
+    assert_eq!(cluster.told("b").spans("failover").len(), 0, "nothing was lost");
+    attachment.input.abandon().await;
+    sleep(Duration::from_secs(1)).await;
+    let [root] = &cluster.told("b").spans("session")[..] else { panic!("one root") };
+    assert_eq!(moved.parent, Some(root.id));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -17,7 +17,7 @@ use starling_engine::scripted::{self, BLOCK_SAMPLES, Harm};
 use starling_protocol::frame::{FrameReader, encode};
 use starling_protocol::lease::{
     DecodeOptions, EngineKind, FLIGHT_ENTRY_BYTES, FLIGHT_FD_VARIABLE, FlightEntry, FromHost, HostSpec,
-    LEASE_PROTOCOL, Priority, SOCKET_FD_VARIABLE, ToHost,
+    LEASE_PROTOCOL, Priority, SOCKET_FD_VARIABLE, ToHost, TraceContext,
 };
 use starling_protocol::limits::MAX_LEASE_FRAME_BYTES;
 use starling_protocol::{Attempt, CutCause, DecodeOffset, LeaseId, Segment};
@@ -52,7 +52,16 @@ fn spec() -> HostSpec {
 
 impl Host {
     fn start(spec: HostSpec) -> Self {
-        let mut host = Self::launch();
+        Self::start_with(spec, Stdio::inherit())
+    }
+
+    /// With its log for the test to read.
+    fn start_logging(spec: HostSpec) -> Self {
+        Self::start_with(spec, Stdio::piped())
+    }
+
+    fn start_with(spec: HostSpec, log: Stdio) -> Self {
+        let mut host = Self::launch_with(log);
         host.send(&ToHost::Start(spec));
         let ready = host.wait(|message| match message {
             FromHost::Ready { engine, .. } => Some(engine),
@@ -64,13 +73,17 @@ impl Host {
     }
 
     fn launch() -> Self {
+        Self::launch_with(Stdio::inherit())
+    }
+
+    fn launch_with(log: Stdio) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
         ours.set_read_timeout(Some(DEADLINE)).expect("timeout");
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
         let flight = File::from(rustix::fs::memfd_create("flight", flags).expect("memfd"));
         let mapping = |parent_fd: OwnedFd, child_fd| FdMapping { parent_fd, child_fd };
         let mut command = Command::new(env!("CARGO_BIN_EXE_starling-decoder"));
-        command.arg("scripted").env(SOCKET_FD_VARIABLE, "10").env(FLIGHT_FD_VARIABLE, "11");
+        command.arg("scripted").stderr(log).env(SOCKET_FD_VARIABLE, "10").env(FLIGHT_FD_VARIABLE, "11");
         let flight_copy = flight.try_clone().expect("descriptor");
         command
             .fd_mappings(vec![mapping(theirs.into(), 10), mapping(flight_copy.into(), 11)])
@@ -111,6 +124,16 @@ impl Host {
     }
 
     fn open(&mut self, lease: u64, window: u16, partial_interval_ms: u32) {
+        self.open_traced(lease, window, partial_interval_ms, None);
+    }
+
+    fn open_traced(
+        &mut self,
+        lease: u64,
+        window: u16,
+        partial_interval_ms: u32,
+        trace: Option<TraceContext>,
+    ) {
         self.send(&ToHost::Open {
             lease: LeaseId(lease),
             attempt: Attempt(1),
@@ -120,7 +143,7 @@ impl Host {
             priority: Priority::Live,
             window,
             partial_interval_ms,
-            trace: None,
+            trace,
             decoded_interval_ms: 0,
         });
     }
@@ -261,6 +284,28 @@ fn a_gap_and_a_long_step_end_only_their_lease() {
     let end = host.feed(3, &scripted::encode(&["fine"]));
     host.flush(3, end);
     assert_eq!(host.cut(3).4, "0:fine");
+}
+
+#[test]
+fn lines_about_a_lease_name_its_sessions_trace() {
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    for (traceparent, named) in
+        [(format!("00-{trace}-b7ad6b7169203331-01"), true), ("none".to_owned(), false)]
+    {
+        let mut host = Host::start_logging(spec());
+        let trace_context = TraceContext { traceparent, tracestate: String::new() };
+        host.open_traced(1, 100, 0, Some(trace_context));
+        host.feed_from(1, 5, &scripted::encode(&["a"]));
+        host.wait(|message| matches!(message, FromHost::Failed { .. }).then_some(()));
+        let mut log = host.child.stderr.take().expect("is piped");
+        drop(host);
+        let mut lines = String::new();
+        log.read_to_string(&mut lines).expect("is text");
+        let line = lines.lines().find(|line| line.contains("a lease fails")).expect("is logged");
+        assert!(line.contains("lease=1"), "{line}");
+        assert_eq!(line.contains(&format!(" trace_id={trace}")), named, "{line}");
+        assert_eq!(line.contains("trace_id"), named, "{line}");
+    }
 }
 
 #[test]

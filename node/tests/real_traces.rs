@@ -27,7 +27,8 @@ async fn node(collector: &Collector, name: &str, role: &str, seed: &str, sampler
     let settings = tempfile::NamedTempFile::new().expect("a file");
     let tracing = "[tracing]\nviewer_url = \"https://traces.example/{trace_id}\"\n";
     let model = "[[model]]\nname = \"scripted\"\nhosts = 1\n";
-    let text = format!("[cluster]\nroles = [\"{role}\"]\n{tracing}{model}");
+    let log = "[log]\nlevel = \"info,starling_actors=debug\"\n";
+    let text = format!("[cluster]\nroles = [\"{role}\"]\n{log}{tracing}{model}");
     std::fs::write(settings.path(), text).expect("written");
     let path = settings.path().display().to_string();
     let cluster = ["--cluster-listen", "127.0.0.1:0", "--seeds", seed];
@@ -95,6 +96,14 @@ impl Cluster {
         .await
     }
 
+    /// Lines of any node's log.
+    fn lines(&self) -> Vec<Value> {
+        let logs = self.fronts.iter().chain(&self.decoders).map(Program::log);
+        let lines: Vec<String> =
+            logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     async fn end(self) {
         for mut program in self.fronts.into_iter().chain(self.decoders) {
             program.signal(Signal::TERM);
@@ -134,6 +143,13 @@ async fn a_session_that_loses_its_decoder_and_its_owner_is_one_tree() {
         ended["attempt"].as_u64() >= Some(3),
         "two decoders of the first owner, one of the next: {ended}"
     );
+    // The owner, who decodes for it, and who has a copy: all name the trace in what they log of it.
+    let lines = cluster.lines();
+    for message in ["a session goes on here", "a peer asks for a lease", "a copy is whole"] {
+        let mut found = lines.iter().filter(|line| line["message"] == message).peekable();
+        assert!(found.peek().is_some(), "{message}");
+        found.for_each(|line| assert_eq!(line["span"]["trace_id"], TRACE, "{line}"));
+    }
     cluster.end().await;
     let mut told = collector.spans(1).await;
     let spans = told.take(TRACE);
@@ -163,6 +179,11 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
         decoder.strip_prefix("decoder-").and_then(|index| index.parse().ok()).expect("a decoder");
     tokio::time::sleep(Duration::from_secs(2)).await;
     cluster.decoders[decoder].hosts().into_iter().for_each(|host| signal(host, Signal::KILL));
+    // Now that it is kept: it leaves the node that decodes, which is drained.
+    let again = cluster.session(0, |now| now["attempt"].as_u64() > session["attempt"].as_u64()).await;
+    let left = text_of(&again["decoder"]).to_owned();
+    let drained = run(&["drain", &left, "--server", &cluster.fronts[0].url()]).await;
+    assert!(drained.status.success(), "{}", stderr(&drained));
     let output = tokio::time::timeout(PATIENCE, speaking).await.expect("ends in time").expect("runs");
     assert!(output.status.success(), "{}", stderr(&output));
     let ended = ended(&cluster.fronts[1], 2).await;
@@ -175,6 +196,10 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
     let failovers = spans.named("failover");
     assert_eq!(failovers.len(), 1, "{failovers:?}");
     assert_eq!(attribute(failovers[0], "cause"), "killed");
+    let moved = spans.only("move");
+    let attributes = ["what", "from_node"].map(|name| text_of(attribute(moved, name)));
+    assert_eq!(attributes, ["decoder", &left], "{moved}");
+    assert_ne!(attribute(moved, "to_node"), left.as_str(), "{moved}");
     // What came before the fault, as far as its owner tells it.
     assert_eq!((spans.named("session").len(), spans.named("admission").len()), (1, 1));
     // The loss itself, and all after it, as the node tells that decodes.

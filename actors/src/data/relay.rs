@@ -151,9 +151,9 @@ impl Actor for RelayActor {
         let patience = Duration::from_millis(u64::from(header.patience_ms));
         myself.send_after(patience.clamp(LEAST_PATIENCE, MOST_PATIENCE), || RelayMessage::Impatient);
         let listening = AbortOnDrop::spawn(listen(frames, myself));
-        debug!(%from, session = %header.session, attempt = header.attempt.0, "a peer asks for a lease");
-        let stage = Stage::Asked { writer };
         let log = log_span(session, header.trace.as_ref());
+        debug!(parent: &log, %from, attempt = header.attempt.0, "a peer asks for a lease");
+        let stage = Stage::Asked { writer };
         Ok(RelayState { from, header, pool, stage, _listening: listening, _claim: claim, log })
     }
 

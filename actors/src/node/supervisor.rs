@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::error;
 
 use super::arguments::{ModelArguments, NodeArguments, SessionLimits};
+use super::crashed::Running;
 use super::models::{Models, ModelsMessage, PoolContext, Resolved};
 use super::relays::Relays;
 use crate::clock::Clock;
@@ -29,9 +30,9 @@ use crate::replica::{
 };
 use crate::session::{
     AskedEpoch, AttachReply, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionActor,
-    SessionArguments, SessionMessage,
+    SessionArguments, SessionMessage, Sighting,
 };
-use crate::trace::{Begin, SessionTrace, Tracing, log_span};
+use crate::trace::{Begin, SessionTrace, SharedTrace, Tracing, log_span};
 
 pub(super) struct NodeSupervisor;
 
@@ -117,7 +118,7 @@ pub(super) struct PoolEntry {
 pub(super) struct SupervisorState {
     pub(super) models: Models,
     pub(super) limits: SessionLimits,
-    observer: Arc<dyn Observer>,
+    pub(super) observer: Arc<dyn Observer>,
     tracing: Tracing,
     pub(super) clock: Clock,
     pub(super) sessions: HashMap<SessionId, ActorRef<SessionMessage>>,
@@ -127,8 +128,8 @@ pub(super) struct SupervisorState {
     pub(super) keeper: KeeperHandle,
     /// What another keeper is started with, if the one that is there fails.
     making: KeeperArguments,
-    /// Sessions by their actors, and what each line of the log says of them.
-    ids: HashMap<ActorId, (SessionId, tracing::Span)>,
+    /// Sessions by their actors.
+    running: HashMap<ActorId, Running>,
     count: watch::Sender<usize>,
     failed: watch::Sender<bool>,
     pub(super) draining: bool,
@@ -183,7 +184,7 @@ impl Actor for NodeSupervisor {
             copies: node.copies,
             keeper,
             making,
-            ids: HashMap::new(),
+            running: HashMap::new(),
             count: sessions,
             failed,
             draining: false,
@@ -281,8 +282,9 @@ impl Actor for NodeSupervisor {
             }
             SupervisionEvent::ActorFailed(who, problem) => {
                 let id = who.get_id();
-                if let Some((_, log)) = state.ids.get(&id) {
-                    error!(parent: log, %problem, "a session's actor failed; the session is over");
+                if let Some(running) = state.running.get(&id) {
+                    error!(parent: &running.log, %problem, "a session's actor failed; the session is over");
+                    state.crashed(&myself, running);
                 } else {
                     // A pool holds every lease of its model: a node that lost one can't keep its promises.
                     error!(%problem, "a model pool's actor failed; the node can't go on");
@@ -364,6 +366,9 @@ impl SupervisorState {
     ) {
         let session = request.session;
         let (trace, log) = self.trace(&request, &resolved.model, &opener, restored.as_deref());
+        let seen = Sighting::default();
+        let since = (self.clock.now(), restored.as_ref().and_then(|restored| restored.opened));
+        let running = Running::new(&request, &resolved.model, since, (trace.as_ref(), &log), &seen);
         let arguments = SessionArguments {
             request,
             config: resolved.config,
@@ -382,16 +387,20 @@ impl SupervisorState {
             clock: self.clock,
             observer: Arc::clone(&self.observer),
             trace,
-            log: log.clone(),
+            log,
+            seen,
         };
         match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
-                self.ids.insert(actor.get_id(), (session, log));
+                self.running.insert(actor.get_id(), running);
                 self.sessions.insert(session, actor);
                 self.count.send_replace(self.sessions.len());
             }
             // The opener's reply went with the arguments; dropping it tells the client of an internal error.
-            Err(problem) => error!(parent: &log, %problem, "a session's actor cannot be started"),
+            Err(problem) => {
+                error!(parent: &running.log, %problem, "a session's actor cannot be started");
+                self.crashed(myself, &running);
+            }
         }
     }
 
@@ -402,7 +411,7 @@ impl SupervisorState {
         model: &str,
         opener: &Opener,
         restored: Option<&RestoredSession>,
-    ) -> (Option<Box<SessionTrace>>, tracing::Span) {
+    ) -> (Option<SharedTrace>, tracing::Span) {
         let begin = Begin {
             session: request.session,
             tenant: &request.tenant,
@@ -412,8 +421,9 @@ impl SupervisorState {
             context: request.trace.as_ref(),
             arrival: restored.map(|restored| restored.arrival.clone()),
         };
-        let trace = self.tracing.clone().map(|tracer| SessionTrace::begin(tracer, self.clock.now(), begin));
-        let context = trace.as_ref().map(|trace| trace.context()).or_else(|| request.trace.clone());
+        let begin = |tracer| SharedTrace::new(*SessionTrace::begin(tracer, self.clock.now(), begin));
+        let trace = self.tracing.clone().map(begin);
+        let context = trace.as_ref().map(|trace| trace.lock().context()).or_else(|| request.trace.clone());
         (trace, log_span(request.session, context.as_ref()))
     }
 
@@ -458,7 +468,7 @@ impl SupervisorState {
 
     fn forget(&mut self, actor: ActorId) {
         self.relays.forget(actor);
-        if let Some((session, _)) = self.ids.remove(&actor) {
+        if let Some(Running { session, .. }) = self.running.remove(&actor) {
             self.sessions.remove(&session);
             self.count.send_replace(self.sessions.len());
         }

@@ -313,7 +313,8 @@ impl KeeperState {
             KeeperAction::Install { stream, session } => {
                 let Some(stream) = self.streams.get_mut(&stream) else { return };
                 if let Some(copy) = stream.filling.take() {
-                    debug!(%session, bytes = copy.bytes(), "a copy is whole");
+                    let log = log_span(session, copy.facts().trace.as_ref());
+                    debug!(parent: &log, bytes = copy.bytes(), "a copy is whole");
                     if let Some(trace) = stream.trace.take() {
                         trace.whole(&self.tracing, self.clock.now(), copy.bytes());
                     }
@@ -474,7 +475,8 @@ fn shape(copy: &SessionCopy) -> Shape {
     Shape::of(copy, keep(Duration::from_millis(copy.facts().linger_ms)))
 }
 
-const fn keep(linger: Duration) -> Duration {
+/// How long a copy is kept whose owner is lost.
+pub(crate) const fn keep(linger: Duration) -> Duration {
     linger.saturating_add(BEYOND_LINGER)
 }
 

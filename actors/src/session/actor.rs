@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
 use super::api::{OpenRequest, SessionEvent};
-use super::census::Census;
+use super::census::{Census, Sighting};
 use super::decoding::{Lane, Placed};
 use super::io::{Attachment, FINALIZE_BYTES, NOTES};
 use super::outbox::Outbox;
@@ -32,7 +32,7 @@ use crate::node::StandbyPolicy;
 use crate::observe::Observer;
 use crate::replica::{CopyArguments, KeeperHandle, OpenedStream, unknown};
 use crate::task::Timer;
-use crate::trace::{Arrival, SessionTrace};
+use crate::trace::{Arrival, SessionTrace, SharedTrace};
 
 pub(crate) type AttachReply = oneshot::Sender<Result<Attachment, ErrorBody>>;
 
@@ -59,9 +59,11 @@ pub(crate) struct SessionArguments {
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
     /// Who tells of the session; `None` where nobody wants to know.
-    pub(crate) trace: Option<Box<SessionTrace>>,
+    pub(crate) trace: Option<SharedTrace>,
     /// What each line of the log says of it.
     pub(crate) log: tracing::Span,
+    /// What is known of it if its actor fails.
+    pub(crate) seen: Sighting,
 }
 
 /// A connection that speaks for a session from the first.
@@ -192,7 +194,7 @@ pub(crate) struct SessionState {
     pub(super) census: Census,
     timer: Option<Timer>,
     /// Who tells of the session; `None` where nobody wants to know.
-    pub(super) trace: Option<Box<SessionTrace>>,
+    pub(super) trace: Option<SharedTrace>,
     /// What an owner before this one told of it, for one after it.
     pub(super) root: Option<TraceRoot>,
     /// When its first owner began with it, since 1970.
@@ -240,7 +242,7 @@ impl Actor for SessionActor {
         };
         let (observer, dialect) = (Arc::clone(&arguments.observer), arguments.request.dialect);
         let mut state = SessionState {
-            census: Census::new(observer, dialect, Arc::clone(&arguments.model)),
+            census: Census::new(observer, dialect, Arc::clone(&arguments.model), Arc::clone(&arguments.seen)),
             room: Arc::new(Semaphore::new(arguments.journal_bytes)),
             notes: Arc::new(Semaphore::new(NOTES)),
             arguments,
@@ -362,15 +364,18 @@ impl Actor for SessionActor {
 
 impl SessionState {
     /// Tells whoever wants to know.
-    pub(super) fn trace(&mut self, tell: impl FnOnce(&mut SessionTrace, Timestamp)) {
-        if let Some(trace) = &mut self.trace {
-            tell(trace, self.arguments.clock.now());
+    pub(super) fn trace(&self, tell: impl FnOnce(&mut SessionTrace, Timestamp)) {
+        if let Some(trace) = &self.trace {
+            tell(&mut trace.lock(), self.arguments.clock.now());
         }
     }
 
     /// What others are told of the trace: the session's own span, or what its client said.
     pub(super) fn context(&self) -> Option<TraceContext> {
-        self.trace.as_ref().map(|trace| trace.context()).or_else(|| self.arguments.request.trace.clone())
+        self.trace
+            .as_ref()
+            .map(|trace| trace.lock().context())
+            .or_else(|| self.arguments.request.trace.clone())
     }
 
     pub(super) fn drive(&mut self, myself: &ActorRef<SessionMessage>, event: Event) {

@@ -2,11 +2,28 @@
 //!
 //! Owns: what was last told of the session. Must never: decide anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use starling_protocol::Attempt;
+use starling_protocol::control::CopySummary;
 
 use super::actor::SessionState;
 use super::api::Dialect;
-use crate::observe::{Observation, Observer, SessionPhase, SessionStanding};
+use crate::observe::{CRASHED, Observation, Observer, SessionPhase, SessionStanding};
+
+/// How a session stood after its last message, for whoever tells of its end if its actor fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastSeen {
+    /// As a copy that is as good as any, whichever set that belongs to.
+    pub(crate) reached: CopySummary,
+    pub(crate) attempt: Attempt,
+    pub(crate) audio: Duration,
+    pub(crate) has_copies: bool,
+}
+
+/// `None` of a session that is not admitted, or has ended.
+pub(crate) type Sighting = Arc<Mutex<Option<LastSeen>>>;
 
 /// Tells when the session stands otherwise, and when it is gone, be it by a panic.
 pub(super) struct Census {
@@ -16,11 +33,17 @@ pub(super) struct Census {
     told: Option<SessionStanding>,
     /// It was admitted and has not ended.
     open: bool,
+    seen: Sighting,
 }
 
 impl Census {
-    pub(super) fn new(observer: Arc<dyn Observer>, dialect: Dialect, model: Arc<str>) -> Self {
-        Self { observer, dialect, model, told: None, open: false }
+    pub(super) fn new(
+        observer: Arc<dyn Observer>,
+        dialect: Dialect,
+        model: Arc<str>,
+        seen: Sighting,
+    ) -> Self {
+        Self { observer, dialect, model, told: None, open: false, seen }
     }
 
     /// The session is admitted, or came from elsewhere.
@@ -29,8 +52,13 @@ impl Census {
     }
 
     /// The session's end is counted.
-    pub(super) const fn ended(&mut self) {
+    pub(super) fn ended(&mut self) {
         self.open = false;
+        self.see(None);
+    }
+
+    fn see(&self, seen: Option<LastSeen>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     fn tell(&mut self, is: Option<SessionStanding>) {
@@ -46,7 +74,7 @@ impl Drop for Census {
         self.tell(None);
         if self.open {
             let (dialect, model) = (self.dialect, &*self.model);
-            self.observer.observe(&Observation::SessionEnded { dialect, model, outcome: "crashed" });
+            self.observer.observe(&Observation::SessionEnded { dialect, model, outcome: CRASHED });
         }
     }
 }
@@ -65,5 +93,20 @@ impl SessionState {
         };
         let standing = SessionStanding { phase, lacks_copy: self.lacks_copy() };
         self.census.tell(Some(standing));
+        if self.census.open {
+            let hz = self.arguments.config.rates.source_hz() as f64;
+            let reached = CopySummary {
+                epoch: self.machine.last_epoch(),
+                view: u64::MAX,
+                next_segment: self.machine.open_segment(),
+                audio_end: self.machine.journal().received(),
+            };
+            self.census.see(Some(LastSeen {
+                reached,
+                attempt: self.machine.attempt(),
+                audio: Duration::from_secs_f64(reached.audio_end.0 as f64 / hz),
+                has_copies: self.has_copies(),
+            }));
+        }
     }
 }

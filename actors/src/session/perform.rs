@@ -351,8 +351,8 @@ impl SessionState {
     pub(super) fn note_arrival(&mut self, frames: u64) {
         let now = self.arguments.clock.now();
         self.times.first_audio.get_or_insert(now);
-        if let Some(trace) = &mut self.trace {
-            trace.heard(now);
+        if let Some(trace) = &self.trace {
+            trace.lock().heard(now);
         }
         let end = self.machine.journal().received().plus(frames);
         let step = self.arguments.config.rates.source_hz() / 10;

@@ -309,8 +309,7 @@ impl SessionState {
             CopyItem::Commit { segment } => {
                 let KeptFinal { last, commit, .. } = kept(segment)?;
                 let CommitFacts { to, answered, needed_from } = (*commit)?;
-                let mut recent = self.trace.iter().flat_map(|trace| trace.recent());
-                let times = recent.find(|times| times.segment == segment).copied();
+                let times = self.trace.as_ref().and_then(|trace| trace.lock().times_of(segment));
                 let (last, attempt) = (last.clone(), self.machine.last_attempt());
                 ToReplica::Commit(Box::new(Commit { last, to, answered, needed_from, times, attempt }))
             }
@@ -339,7 +338,7 @@ impl SessionState {
                 decode: arguments.options.clone(),
                 linger_ms: u64::try_from(arguments.config.linger.as_millis()).unwrap_or(u64::MAX),
                 trace: self.context(),
-                root: self.trace.as_ref().map(|trace| trace.root()).or(self.root),
+                root: self.trace.as_ref().map(|trace| trace.lock().root()).or(self.root),
                 opened_unix_ms: u64::try_from(self.opened.as_millis()).unwrap_or(u64::MAX),
             },
             epoch: self.machine.last_epoch(),
@@ -350,7 +349,7 @@ impl SessionState {
             committed: self.machine.journal().committed(),
             audio_from: standing.audio_from,
             ended: self.machine.journal().ended(),
-            recent: self.trace.iter().flat_map(|trace| trace.recent()).copied().collect(),
+            recent: self.trace.as_ref().map_or_else(Vec::new, |trace| trace.lock().recent().into()),
             attempt: self.machine.last_attempt(),
         }
     }
@@ -442,6 +441,11 @@ impl SessionState {
         self.replication
             .as_ref()
             .is_some_and(|replication| replication.wanted && !replication.machine.is_durable())
+    }
+
+    /// Whether it could go on elsewhere.
+    pub(super) fn has_copies(&self) -> bool {
+        self.replication.as_ref().is_some_and(|replication| replication.machine.keepers().next().is_some())
     }
 
     pub(super) fn keepers(&self) -> Vec<NodeName> {

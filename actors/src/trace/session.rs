@@ -15,7 +15,7 @@ use starling_core::Timestamp;
 use starling_core::replica::Tries;
 use starling_protocol::lease::TraceContext;
 use starling_protocol::trace::{SegmentTimes, SpanContext, SpanId, TraceRoot};
-use starling_protocol::{Attempt, Epoch, NodeName, SessionId};
+use starling_protocol::{Attempt, Epoch, NodeName, Segment, SessionId};
 
 pub(crate) use self::faults::Lost;
 use self::faults::{Failover, Moving};
@@ -90,6 +90,8 @@ pub(crate) struct SessionTrace {
     arrival: Option<Arrival>,
     copying: HashMap<Tries, (NodeName, Timestamp)>,
     durable: bool,
+    /// All is told: it goes on elsewhere, or has ended.
+    over: bool,
 }
 
 impl SessionTrace {
@@ -152,6 +154,7 @@ impl SessionTrace {
             arrival: None,
             copying: HashMap::new(),
             durable: false,
+            over: false,
         })
     }
 
@@ -165,8 +168,13 @@ impl SessionTrace {
         self.root
     }
 
-    pub(crate) const fn recent(&self) -> &VecDeque<SegmentTimes> {
-        &self.recent
+    /// The last segments that were cut.
+    pub(crate) fn recent(&self) -> VecDeque<SegmentTimes> {
+        self.recent.clone()
+    }
+
+    pub(crate) fn times_of(&self, segment: Segment) -> Option<SegmentTimes> {
+        self.recent.iter().find(|times| times.segment == segment).copied()
     }
 
     /// A decoder was found for a session that begins.
@@ -186,6 +194,7 @@ impl SessionTrace {
             segments: 0,
             elsewhere: false,
         };
+        self.over = true;
         self.put_root(now, &end);
     }
 
@@ -243,8 +252,18 @@ impl SessionTrace {
         self.durable = durable;
     }
 
-    /// The session is over, here at least.
+    /// The session's actor failed: a fault, whatever becomes of the session.
+    pub(crate) fn broke(&mut self) {
+        if !self.over {
+            self.sink.keep();
+        }
+    }
+
+    /// The session is over, here at least. Nothing is told after that.
     pub(crate) fn ended(&mut self, now: Timestamp, end: &End) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
         self.break_off(now, if end.elsewhere { "superseded" } else { "session_ended" });
         if end.elsewhere {
             // Whoever goes on with it tells the rest.
@@ -313,4 +332,4 @@ impl SessionTrace {
 }
 
 /// Ends that are the cluster's fault and not the client's: such sessions are kept.
-const FAULTS: [&str; 2] = ["shutting_down", "decoders_fail"];
+const FAULTS: [&str; 3] = ["shutting_down", "decoders_fail", "internal"];

@@ -141,7 +141,7 @@ fn who_takes_a_session_over_tells_of_the_same_root() {
     first.heard(at(11));
     first.cut(at(12), &cut(0, &node("b")));
     let (context, root) = (first.context(), first.root());
-    let recent: Vec<SegmentTimes> = first.recent().iter().copied().collect();
+    let recent: Vec<SegmentTimes> = first.recent().into();
     first.ended(at(13), &done(true));
     assert_eq!(
         told.names(),
@@ -187,6 +187,54 @@ fn a_session_that_is_handed_over_has_lost_nothing() {
     second.caught_up(at(12), Duration::ZERO);
     second.ended(at(13), &done(false));
     assert_eq!(told.names(), [""; 0], "it is not sampled, and there was no fault");
+}
+
+#[test]
+fn what_leaves_without_a_loss_is_told_of_as_a_move() {
+    let told = Told::that_samples(true);
+    let mut trace = begin(&told, None, None);
+    let root = SpanContext::of(&trace.context()).expect("is one");
+    trace.granted(at(11), Attempt(1), &node("b"));
+    trace.leaving(at(12), &node("b"));
+    // Told twice, as a host and its node both go.
+    trace.leaving(at(13), &node("b"));
+    assert_eq!(told.names(), [""; 0], "there is no other decoder yet");
+    trace.granted(at(15), Attempt(2), &node("c"));
+    let moved = told.one("move");
+    assert_eq!((moved.parent, moved.error), (Some(root.span), None));
+    assert_eq!(moved.end - moved.start, Duration::from_secs(3), "from the first word to the next decoder");
+    for (name, wanted) in [("what", "decoder"), ("from_node", "b"), ("to_node", "c")] {
+        assert_eq!(value(&moved, name), wanted.into(), "{name}");
+    }
+    assert_eq!(value(&moved, "attempt"), Value::Count(2));
+    // One that finds no other.
+    trace.leaving(at(16), &node("c"));
+    trace.ended(at(17), &done(false));
+    let moves = || told.spans.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter();
+    let errors: Vec<_> = moves().filter(|span| span.name == "move").map(|span| span.error).collect();
+    assert_eq!(errors, [None, Some("session_ended")]);
+    assert!(told.names().iter().all(|name| *name != "failover"), "nothing was lost");
+}
+
+#[test]
+fn a_session_whose_actor_failed_is_kept_and_told_of_once() {
+    let told = Told::that_samples(false);
+    let mut trace = begin(&told, None, None);
+    trace.admitted(at(11), Duration::ZERO);
+    trace.heard(at(12));
+    assert!(told.names().is_empty());
+    trace.broke();
+    assert_eq!(told.names(), ["admission"], "at once, though it may go on elsewhere");
+    let crashed = End { outcome: "crashed", error: Some("internal"), ..done(false) };
+    trace.ended(at(14), &crashed);
+    assert_eq!(told.names(), ["admission", "segment", "session"]);
+    assert_eq!(
+        (told.one("session").error, value(&told.one("session"), "outcome")),
+        (Some("internal"), "crashed".into())
+    );
+    // One that had told of its end before has no other.
+    trace.ended(at(15), &crashed);
+    assert_eq!(told.names().len(), 3);
 }
 
 #[test]

@@ -74,6 +74,19 @@ impl Cluster {
     }
 
     pub async fn join(&self, node: &str, copies: u8, launcher: FakeLauncher) {
+        let told = Arc::new(Told::default());
+        self.join_with(node, copies, launcher, Arc::clone(&told) as Arc<dyn Observer>, told).await;
+    }
+
+    /// The same with an observer of its own.
+    pub async fn join_with(
+        &self,
+        node: &str,
+        copies: u8,
+        launcher: FakeLauncher,
+        observer: Arc<dyn Observer>,
+        told: Arc<Told>,
+    ) {
         let (link, streams) = self.net.join(node);
         let copies = CopyArguments {
             own: name(node),
@@ -84,13 +97,12 @@ impl Cluster {
             sealer: Arc::clone(&self.sealer),
             pulse: None,
         };
-        let told = Arc::new(Told::default());
         self.told.lock().expect("no panic").insert(name(node), Arc::clone(&told));
         let arguments = NodeArguments {
             models: vec![scripted_model(2, 4)],
             launcher: Arc::new(launcher),
             limits: SessionLimits::default(),
-            observer: Arc::clone(&told) as Arc<dyn Observer>,
+            observer,
             tracing: Some(told),
             peers: None,
             copies,

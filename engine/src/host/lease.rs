@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use starling_protocol::lease::{DecodeOptions, FromHost, HostSpec, Priority, ToHost};
 use starling_protocol::limits::STEP_MS;
+use starling_protocol::trace::{SpanContext, TraceId};
 use starling_protocol::{CutCause, DecodeOffset, LeaseId, Segment};
 
 use super::pool::{Pool, Pooled};
@@ -88,8 +89,8 @@ pub(super) struct Seat {
     pub(super) told: Told,
     /// CPU time that native calls spent on the open segment.
     pub(super) busy_us: u64,
-    /// The session's `traceparent`, for the log; may be empty.
-    pub(super) trace: String,
+    /// The session's trace, for the log.
+    pub(super) trace_id: Option<TraceId>,
 }
 
 impl Lease {
@@ -152,8 +153,8 @@ fn open(shared: &Shared, message: ToHost) {
     else {
         return;
     };
-    let trace = trace.map(|trace| trace.traceparent).unwrap_or_default();
-    tracing::debug!(%lease, %attempt, %segment, %from, trace, "open");
+    let trace_id = trace.as_ref().and_then(SpanContext::of).map(|context| context.trace);
+    tracing::debug!(%lease, %attempt, %segment, %from, trace_id = trace_id.map(display), "open");
     let refuse = |message: String| shared.outbox.send(FromHost::Refused { lease, message });
     let Some(loaded) = shared.loaded.get() else { return refuse("the model is not loaded yet".to_owned()) };
     if let Err(error) = check_options(&options, loaded.engine.describe()) {
@@ -172,7 +173,7 @@ fn open(shared: &Shared, message: ToHost) {
         undecoded: Arc::clone(&undecoded),
         told,
         busy_us: 0,
-        trace,
+        trace_id,
     });
     let mut state = shared.lock();
     if state.leases.contains_key(&lease) {

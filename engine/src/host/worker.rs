@@ -119,7 +119,7 @@ impl Worker<'_> {
             Work::Open => return self.open(id, seat),
             Work::Close => return self.close(id, &mut seat),
             Work::Fail(message) => {
-                tracing::warn!(lease = %id, trace = seat.trace, %message, "a lease fails");
+                tracing::warn!(lease = %id, trace_id = seat.trace_id.map(display), %message, "a lease fails");
                 self.close(id, &mut seat);
                 return After::Over(FromHost::Failed { lease: id, message });
             }
@@ -230,7 +230,7 @@ impl Worker<'_> {
             let closed = match reset {
                 Ok(()) => self.shared.lock().pool.give_back(pooled),
                 Err(error) => {
-                    tracing::warn!(lease = %id, trace = seat.trace, %error, "a recognizer cannot be reset");
+                    tracing::warn!(lease = %id, trace_id = seat.trace_id.map(display), %error, "a recognizer cannot be reset");
                     self.lost(pooled)
                 }
             };
@@ -246,7 +246,7 @@ impl Worker<'_> {
     }
 
     fn failed(&self, id: LeaseId, seat: &mut Seat, error: &DecodeError) -> After {
-        tracing::warn!(lease = %id, trace = seat.trace, %error, "a recognizer failed");
+        tracing::warn!(lease = %id, trace_id = seat.trace_id.map(display), %error, "a recognizer failed");
         drop(seat.recognizer.take().and_then(|pooled| self.lost(pooled)));
         After::Over(FromHost::Failed { lease: id, message: error.to_string() })
     }
