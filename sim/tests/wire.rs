@@ -13,7 +13,7 @@ fn the_same_seed_gives_the_same_log() {
     let mut hashes = Vec::new();
     for seed in SMALL {
         let [one, other] = [0, 1].map(|_| said(&simulate(&["--wire", "--seed", seed])));
-        assert!(one.lines().count() > 30, "there is a log: {one}");
+        assert!(one.lines().count() > 20, "there is a log: {one}");
         assert!(one == other, "seed {seed} gives two logs");
         hashes.push(hash(&one));
     }
