@@ -20,6 +20,10 @@ const EXPLAINS: Duration = Duration::from_secs(4);
 /// Others are told in so long what one believes who was alone.
 const SPREADS: Duration = Duration::from_secs(12);
 
+/// Whom somebody began to suspect while it was alone it may give up so long after it is back, for others to hear: 600 ms to speak
+/// up, and the word's way.
+const RETURNS: Duration = Duration::from_secs(1);
+
 /// An earlier run that lived for so long beside a later one has heard of it.
 const SUPERSEDED_WITHIN: Duration = Duration::from_millis(2_500);
 
@@ -56,14 +60,23 @@ impl Inner {
         let since = self.now.saturating_sub(SPREADS);
         let is_alone =
             |host| self.truth.reached_by(host, self.nodes, since, self.now) < self.nodes.div_ceil(2);
-        is_alone(one) || is_alone(other) || self.truth.lost_datagrams(since, self.now)
+        is_alone(one) || is_alone(other) || self.truth.lost_datagrams(since, self.now) || self.returns()
+    }
+
+    /// Whether somebody who was alone has just come back.
+    fn returns(&self) -> bool {
+        let since = self.now.saturating_sub(RETURNS);
+        let is_alone =
+            |host| self.truth.reached_by(host, self.nodes, since, self.now) < self.nodes.div_ceil(2);
+        (0..self.nodes).any(is_alone)
     }
 
     pub(super) fn was_given_up(&mut self, run: RunId) {
         let host = self.truth.run(run).host;
         let since = self.now.saturating_sub(SPREADS);
         let reached = self.truth.reached_by(host, self.nodes, since, self.now);
-        if reached == self.nodes - 1 && !self.truth.lost_datagrams(since, self.now) {
+        let excused = self.truth.lost_datagrams(since, self.now) || self.returns();
+        if reached == self.nodes - 1 && !excused {
             self.wrong(run, "alarm: it was given up by others, and all reached it");
         }
     }
