@@ -174,7 +174,7 @@ impl<N: Streams> Actor for ControlActor<N> {
                 state.handle(&myself, PeerLinksEvent::Members(ids), None).await
             }
             ControlMessage::Connected { peer, stream, side, place } => {
-                let link = state.open(&myself, peer.clone(), stream, side, place);
+                let link = state.open(&myself, peer.clone(), *stream, side, place);
                 state.handle(&myself, PeerLinksEvent::Connected { peer, link, side }, None).await
             }
             ControlMessage::DialFailed { peer, error } => {
@@ -253,7 +253,7 @@ impl<N: Streams> ControlState<N> {
         &mut self,
         control: &ActorRef<ControlMessage>,
         peer: NodeName,
-        stream: Box<LinkStream>,
+        stream: LinkStream,
         side: Side,
         place: Option<OwnedSemaphorePermit>,
     ) -> LinkId {
@@ -266,7 +266,7 @@ impl<N: Streams> ControlState<N> {
             side,
             own: self.id.clone(),
             peer,
-            stream: *stream,
+            stream,
             close,
             place,
             clock: self.clock,

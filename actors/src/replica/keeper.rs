@@ -2,6 +2,8 @@
 //!
 //! Owns: the copies, the streams that fill them. Must never: apply what comes on a stream that its machine does not obey.
 
+mod wire;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +15,23 @@ use starling_core::replica::{
     SessionCopy, Shape, StreamId,
 };
 use starling_protocol::control::{CopySummary, ReplicaReply};
-use starling_protocol::data::{DATA_PROTOCOL, HeaderReply, MAX_HEADER_BYTES, StreamRefusal};
+use starling_protocol::data::{DATA_PROTOCOL, StreamRefusal};
 use starling_protocol::native::Final;
-use starling_protocol::replica::{CopyHeader, FetchHeader, FromReplica, MAX_COPY_FRAME_BYTES, ToReplica};
+use starling_protocol::replica::{CopyHeader, FetchHeader, FromReplica, ToReplica};
 use starling_protocol::{Epoch, NodeName, SessionId};
-use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use self::wire::{confirm, hand_over, read};
 use super::CopyPeers;
 use super::endings::{Endings, Owner};
 use crate::claim::{Claim, FilesClaims};
 use crate::clock::Clock;
 use crate::data::refuse;
-use crate::frames::{FrameSource, Writer, write_frame};
+use crate::frames::{FrameSource, Writer};
 use crate::observe::Observer;
 use crate::task::AbortOnDrop;
 use crate::trace::{CopyTrace, Tracing, log_span};
-
-/// Messages of one stream that wait to be applied. Past it the stream is not read.
-const WAITING: usize = 16;
-
-/// An owner that does not read its confirmations for so long has lost interest.
-const TAKES_NOTHING: Duration = Duration::from_secs(10);
 
 /// Longest time that a copy takes to be read by who goes on with it. A caller waits, and has given up by then.
 const FETCH: Duration = Duration::from_secs(10);
@@ -478,30 +474,4 @@ fn shape(copy: &SessionCopy) -> Shape {
 /// How long a copy is kept whose owner is lost.
 pub(crate) const fn keep(linger: Duration) -> Duration {
     linger.saturating_add(BEYOND_LINGER)
-}
-
-async fn read(frames: FrameSource, stream: StreamId, keeper: ActorRef<KeeperMessage>) {
-    let room = Arc::new(Semaphore::new(WAITING));
-    let mut frames = frames.limit(MAX_COPY_FRAME_BYTES);
-    while let Ok(Some(message)) = frames.next::<ToReplica>().await {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
-        if keeper.cast(KeeperMessage::Said(stream, Box::new(message), permit)).is_err() {
-            return;
-        }
-    }
-    let _ = keeper.cast(KeeperMessage::Ended(stream));
-}
-
-async fn confirm(mut writer: Writer, replies: mpsc::Receiver<FromReplica>) -> std::io::Result<()> {
-    let accepting = write_frame(&mut writer, &HeaderReply::Accepted, MAX_HEADER_BYTES);
-    tokio::time::timeout(TAKES_NOTHING, accepting).await??;
-    crate::frames::write_frames(writer, replies, TAKES_NOTHING).await
-}
-
-async fn hand_over(mut writer: Writer, copy: &SessionCopy) -> std::io::Result<()> {
-    write_frame(&mut writer, &HeaderReply::Accepted, MAX_HEADER_BYTES).await?;
-    for message in copy.messages() {
-        write_frame(&mut writer, &message, MAX_COPY_FRAME_BYTES).await?;
-    }
-    writer.shutdown().await
 }
