@@ -23,8 +23,8 @@ test('however a node says that a session ended, it is told in words', () => {
   const source = readFileSync(new URL('../../actors/src/observe.rs', import.meta.url), 'utf8');
   const [, list] = /SESSION_OUTCOMES: \[&str; \d+\] = \[([^\]]+)\]/.exec(source);
   const outcomes = [...list.matchAll(/"(\w+)"/g)].map(([, name]) => name);
-  assert.ok(outcomes.includes('slow_reader') && list.includes('OWNER_LOST'), list);
-  assert.deepEqual(Object.keys(STATES).sort(), [...outcomes, 'owner_lost', 'live', 'away'].sort());
+  assert.ok(outcomes.includes('slow_reader') && list.includes('OWNER_LOST') && list.includes('CRASHED'), list);
+  assert.deepEqual(Object.keys(STATES).sort(), [...outcomes, 'owner_lost', 'crashed', 'live', 'away'].sort());
   for (const [tone, words] of Object.values(STATES)) assert.ok(['good', 'warn', 'bad', 'calm'].includes(tone) && !words.includes('_'), words);
   assert.deepEqual(stateOf('quite_new'), ['calm', 'quite new']);
 });
