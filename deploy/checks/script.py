@@ -1,6 +1,7 @@
-"""What deploy/terraform/starling asks of Terraform, AWS and the cluster, with programs in their place that write down how they were called.
+"""What deploy/terraform/starling asks of Terraform, AWS and the cluster, with programs in their place.
 
-They hold as much of the world as the script goes by: buckets are files, and a state of Terraform's is a file with a bucket's name in it.
+Those write down how they were called, and hold as much of the world as the script goes by: buckets are files, and a state of
+Terraform's is a file with a bucket's name in it.
 """
 
 import os
@@ -12,7 +13,12 @@ from pathlib import Path
 TERRAFORM = Path(__file__).resolve().parent.parent / "terraform"
 
 # What they have in common: each call is a line of the log.
-HEAD = '#!/usr/bin/env bash\nset -eu\necho "${0##*/} $*" >>"$WORLD/log"\nvalue() { local name=$1; shift; for word; do [[ $word != "$name"=* ]] || echo "${word#*=}"; done; }\n'
+HEAD = """#!/usr/bin/env bash
+set -eu
+echo "${0##*/} $*" >>"$WORLD/log"
+value() { local name=$1; shift; for word; do [[ $word != "$name"=* ]] || echo "${word#*=}"; done; }
+refuse() { echo "An error occurred ($1) when calling the HeadBucket operation: $2" >&2; exit 254; }
+"""
 
 STUBS = {
     "aws": """
@@ -20,8 +26,8 @@ STUBS = {
         *get-caller-identity*) echo 111122223333 ;;
         "configure get region") echo eu-central-1 ;;
         *head-bucket*)
-            [[ ! -e $WORLD/forbidden ]] || { echo "An error occurred (403) when calling the HeadBucket operation: Forbidden" >&2; exit 254; }
-            [[ -e $WORLD/buckets/${4} ]] || { echo "An error occurred (404) when calling the HeadBucket operation: Not Found" >&2; exit 254; } ;;
+            [[ ! -e $WORLD/forbidden ]] || refuse 403 Forbidden
+            [[ -e $WORLD/buckets/${4} ]] || refuse 404 "Not Found" ;;
         *describe-images*) [[ -e $WORLD/image ]] ;;
         *get-resources*) cat "$WORLD/left" 2>/dev/null || true ;;
         esac""",
@@ -68,9 +74,19 @@ class World:
     def run(self, *arguments, **variables):
         """The exit code, what was asked of others, and what was said."""
         (self.folder / "log").write_text("")
-        environment = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(self.folder), "WORLD": str(self.folder), **variables}
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "WORLD": str(self.folder),
+            **variables,
+        }
         done = subprocess.run(
-            [self.home / "starling", *arguments], env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            [self.home / "starling", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
         )
         return done.returncode, (self.folder / "log").read_text().replace(str(self.home) + "/", ""), done.stdout + done.stderr
 
@@ -88,7 +104,16 @@ def two_clusters(world):
     assert world.buckets() == {ONE, TWO}, f"two clusters have the buckets {world.buckets()}"
     code, log, said = world.run("destroy", "name=two")
     assert code == 0 and world.buckets() == {ONE}, f"after the second one's end there are {world.buckets()}: {said}"
-    kinds = [log.index(what) for what in ("delete service", "delete statefulset", "delete nodepools", "-chdir=aws destroy", "-chdir=bootstrap destroy")]
+    kinds = [
+        log.index(what)
+        for what in (
+            "delete service",
+            "delete statefulset",
+            "delete nodepools",
+            "-chdir=aws destroy",
+            "-chdir=bootstrap destroy",
+        )
+    ]
     assert kinds == sorted(kinds), f"not in the order in which it can be taken away: {log}"
 
 
@@ -123,17 +148,25 @@ def the_region(world):
 
 def the_image(world):
     _, log, _ = world.run("apply", "image_tag=2")
-    assert "cargo xtask image --push --repository registry.example/starling --tag 2" in log, log
+    assert "cargo xtask image --push --builder buildah --repository registry.example/starling --tag 2" in log, log
     (world.folder / "image").touch()
     _, log, _ = world.run("apply", "image_tag=2")
     assert "cargo" not in log, f"a tag that is there is built again: {log}"
     (world.folder / "image").unlink()
     code, log, said = world.run("apply", "image=registry.example/speech/starling:3")
-    assert code == 0 and "cargo" not in log and "-target" not in log and "image=registry.example/speech/starling:3" in log, f"{said}{log}"
+    assert code == 0 and "cargo" not in log and "-target" not in log and "image=registry.example/speech/starling:3" in log, (
+        f"{said}{log}"
+    )
 
 
 def what_is_refused(world):
-    for arguments, words in ((["aply"], "aply"), ([], "no command"), (["apply", "callers"], '"callers"'), (["models"], "which?"), (["models", "../x"], "../x")):
+    for arguments, words in (
+        (["aply"], "aply"),
+        ([], "no command"),
+        (["apply", "callers"], '"callers"'),
+        (["models"], "which?"),
+        (["models", "../x"], "../x"),
+    ):
         code, log, said = world.run(*arguments)
         assert code == 64 and words in said and "terraform" not in log, f"{arguments}: {code}, {said}{log}"
 
@@ -141,7 +174,14 @@ def what_is_refused(world):
 def faults():
     """What the script does that it must not, or does not do."""
     wrong = []
-    for case in (two_clusters, a_bucket_that_no_file_here_knows, a_bucket_of_somebody_else, the_region, the_image, what_is_refused):
+    for case in (
+        two_clusters,
+        a_bucket_that_no_file_here_knows,
+        a_bucket_of_somebody_else,
+        the_region,
+        the_image,
+        what_is_refused,
+    ):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 case(World(folder))
