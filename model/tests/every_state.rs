@@ -5,6 +5,9 @@ use starling_model::{Cluster, Faults, Found, Invariant, Mistake};
 /// Steps that are looked ahead where all would take minutes: nine more than the mistake takes that is found this way.
 const FAR: usize = 22;
 
+/// The same where there are many more: half a million states.
+const NEAR: usize = 17;
+
 fn holds(faults: Faults) {
     assert!(holds_for(faults, None).can_end, "nobody was ever told everything");
 }
@@ -45,6 +48,12 @@ fn what_is_lost_and_what_comes_twice() {
 fn a_connection_that_is_lost_and_a_node_that_is_gone() {
     let faults = Faults { losses: 1, crashes: 1, ..Faults::default() };
     assert_eq!(holds_for(faults, Some(FAR)).depth, FAR, "there is more to come");
+}
+
+#[test]
+fn one_of_everything_as_far_as_that_goes() {
+    let faults = Faults { losses: 1, duplicates: 1, crashes: 1, pauses: 1, ..Faults::default() };
+    assert_eq!(holds_for(faults, Some(NEAR)).depth, NEAR, "there is more to come");
 }
 
 #[test]
