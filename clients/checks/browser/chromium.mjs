@@ -21,3 +21,32 @@ function program() {
 export function opened(flags = []) {
   return chromium.launch({ executablePath: program(), args: [...FLAGS, ...flags].map((flag) => `--${flag}`) });
 }
+
+/** Flags for a microphone that plays a recording, for pages that need not ask before they listen and speak. */
+export function playing(recording) {
+  return [
+    'use-fake-ui-for-media-stream',
+    'use-fake-device-for-media-stream',
+    `use-file-for-fake-audio-capture=${recording}`,
+    'autoplay-policy=no-user-gesture-required',
+  ];
+}
+
+/** What work comes to, unless it takes longer. */
+export function within(patienceMs, work) {
+  const late = new Promise((_, reject) => setTimeout(reject, patienceMs, new Error(`no end in ${patienceMs} ms`)).unref());
+  return Promise.race([work, late]);
+}
+
+/** Does a check's work and says what it told, also where it fails; then the browser is closed. */
+export async function check(browser, told, patienceMs, work) {
+  try {
+    await within(patienceMs, work());
+    console.log(JSON.stringify(told, null, 2));
+  } catch (error) {
+    console.error(JSON.stringify(told, null, 2));
+    throw error;
+  } finally {
+    await browser.close();
+  }
+}

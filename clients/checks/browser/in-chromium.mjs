@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
 
-import { opened } from './chromium.mjs';
+import { opened, within } from './chromium.mjs';
 
 /** Longer than a recording takes on a machine that is busy. */
 const PATIENCE_MS = 80_000;
@@ -51,8 +51,7 @@ try {
   await page.goto(`http://localhost:${server.address().port}/`);
   await page.waitForFunction(() => window.transcribe);
   const how = { urls, certificateHash: values['certificate-hash'], pace: Number(values.pace), lossAwaited: values.loss };
-  const patience = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error(`no end in ${PATIENCE_MS} ms`)).unref());
-  const told = await Promise.race([page.evaluate((how) => window.transcribe(how), how), patience]);
+  const told = await within(PATIENCE_MS, page.evaluate((how) => window.transcribe(how), how));
   console.log(JSON.stringify({ text: told.finals.join(' '), ...told }, null, 2));
 } finally {
   await browser.close();

@@ -11,7 +11,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { opened } from './chromium.mjs';
+import { check, opened, playing } from './chromium.mjs';
 import { WIDTHS, enter, look, lookEverywhere, painted, reach } from './looking.mjs';
 
 /** Longer than all of it takes on a machine that is busy. */
@@ -29,12 +29,7 @@ const { violations } = told;
 /** The connection of the session that is spoken in, and whether there are to be any. */
 const link = { close: () => {}, cut: false };
 
-const browser = await opened([
-  'use-fake-ui-for-media-stream',
-  'use-fake-device-for-media-stream',
-  `use-file-for-fake-audio-capture=${speech}`,
-  'autoplay-policy=no-user-gesture-required',
-]);
+const browser = await opened(playing(speech));
 
 async function picture(page, name) {
   if (values.pictures) await page.screenshot({ path: join(values.pictures, `page-${name}.png`) });
@@ -134,21 +129,11 @@ async function failed(page) {
   await lookEverywhere(page, 'failed', violations, DESKTOP);
 }
 
-try {
-  const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error(`no end in ${PATIENCE_MS} ms`)).unref());
-  const work = async () => {
-    const page = await begun();
-    for (const step of [asNobody, asOperator, asCaller, talked, failed]) {
-      const began = Date.now();
-      await step(page);
-      console.error(`${step.name}: ${Date.now() - began} ms`);
-    }
-  };
-  await Promise.race([work(), late]);
-  console.log(JSON.stringify(told, null, 2));
-} catch (error) {
-  console.error(JSON.stringify(told, null, 2));
-  throw error;
-} finally {
-  await browser.close();
-}
+await check(browser, told, PATIENCE_MS, async () => {
+  const page = await begun();
+  for (const step of [asNobody, asOperator, asCaller, talked, failed]) {
+    const began = Date.now();
+    await step(page);
+    console.error(`${step.name}: ${Date.now() - began} ms`);
+  }
+});

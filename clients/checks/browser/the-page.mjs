@@ -14,7 +14,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { opened } from './chromium.mjs';
+import { check, opened, playing } from './chromium.mjs';
 import { WIDTHS, enter, look, lookEverywhere, painted } from './looking.mjs';
 
 /** Longer than a recording takes on a machine that is busy. */
@@ -33,12 +33,7 @@ const { values, positionals } = parseArgs({
 const [url, speech] = positionals;
 const told = { errors: [], violations: [] };
 
-const browser = await opened([
-  'use-fake-ui-for-media-stream',
-  'use-fake-device-for-media-stream',
-  `use-file-for-fake-audio-capture=${speech}%noloop`,
-  'autoplay-policy=no-user-gesture-required',
-]);
+const browser = await opened(playing(`${speech}%noloop`));
 
 async function picture(page, name) {
   if (values.pictures) await page.screenshot({ path: join(values.pictures, `${name}.png`) });
@@ -153,19 +148,9 @@ function listed(page) {
   })));
 }
 
-try {
-  const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error(`no end in ${PATIENCE_MS} ms`)).unref());
-  const work = async () => {
-    const page = await begun();
-    await talked(page);
-    await played(page);
-    if (!values.calm) await looked(page);
-  };
-  await Promise.race([work(), late]);
-  console.log(JSON.stringify(told, null, 2));
-} catch (error) {
-  console.error(JSON.stringify(told, null, 2));
-  throw error;
-} finally {
-  await browser.close();
-}
+await check(browser, told, PATIENCE_MS, async () => {
+  const page = await begun();
+  await talked(page);
+  await played(page);
+  if (!values.calm) await looked(page);
+});
