@@ -17,8 +17,11 @@ pub(super) fn outside(seeds: &mut Seeds) {
     seeds.push(("vocabulary", "seed-0".into(), [b"\x04", tokens.as_slice()].concat()));
 }
 
-/// By target, texts behind the bytes by which it chooses.
-const CHOSEN: &[(&str, &[(&[u8], &str)])] = &[
+/// The bytes by which a target chooses, and a text behind them.
+type Chosen = (&'static [u8], &'static str);
+
+/// By target.
+const CHOSEN: &[(&str, &[Chosen])] = &[
     (
         "client_upgrade",
         &[
