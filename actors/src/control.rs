@@ -31,6 +31,7 @@ mod tests;
 pub use actor::{ControlArguments, Member};
 pub use gateway::ControlServices;
 pub use handle::{ControlHandle, ControlStartError, RequestError};
+pub(crate) use session::parse_id;
 pub use starling_core::peer_links::{PeerChange, PeerLoss};
 
 use std::time::Duration;

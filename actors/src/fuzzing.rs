@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use starling_core::Timestamp;
 use starling_protocol::NodeId;
 
+use crate::control;
 use crate::membership::swim::Swim;
 use crate::{ClusterView, LoadReport, MembershipTimings};
 
@@ -67,4 +68,10 @@ impl Listener {
     pub fn view(&self) -> ClusterView {
         self.swim.view()
     }
+}
+
+/// Who a peer is, as it says itself on a control link.
+#[must_use]
+pub fn peer_id(text: &str) -> Option<NodeId> {
+    control::parse_id(text)
 }

@@ -19,6 +19,7 @@ use crate::tls::Trust;
 
 mod link;
 
+pub(crate) use link::said_by;
 use link::{Dialer, Link, LinkEvent, Outgoing};
 
 /// Pieces of audio between a caller and the ring: enough to keep both busy, too few to hide that the ring is full.

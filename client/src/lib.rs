@@ -32,6 +32,7 @@ mod config;
 mod docs_tests;
 mod driver;
 mod error;
+pub mod fuzzing;
 pub mod machine;
 mod ring;
 mod session;

@@ -24,6 +24,7 @@ mod servers;
 
 pub use messages::{Action, Entropy, Event, Input, Opened, Settings, Which, Write};
 pub use servers::Server;
+pub(crate) use servers::is_address;
 
 use leaving::Leaving;
 use servers::Round;

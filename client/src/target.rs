@@ -1,6 +1,9 @@
 //! A server's address as it is written, and what follows from it.
 
+use std::net::Ipv6Addr;
+
 use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::http::uri::Authority;
 
 /// Where a server speaks the native protocol over WebSocket.
 const STREAM_PATH: &str = "/v1/stream";
@@ -34,8 +37,7 @@ impl Target {
         let authority = uri.authority()?;
         let bare = uri.path_and_query().is_none_or(|path| path == "/");
         let place = |port: u16| {
-            let host = uri.host().filter(|host| !host.is_empty())?;
-            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let host = host_of(authority)?;
             Some(Place { host: host.to_owned(), port: uri.port_u16().unwrap_or(port) })
         };
         let scheme = uri.scheme_str()?;
@@ -74,6 +76,20 @@ impl Target {
     }
 }
 
+/// A host without the brackets that an IPv6 address has, and that nothing else has; `None` where there is none before the port.
+pub(crate) fn host_of(authority: &Authority) -> Option<&str> {
+    let (text, host) = (authority.as_str(), authority.host());
+    let place = text.rsplit_once('@').map_or(text, |(_, place)| place);
+    let port = place.strip_prefix(host)?;
+    if !port.is_empty() && !port.strip_prefix(':')?.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => Some(host).filter(|host| !host.is_empty() && !host.contains(['[', ']'])),
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { host, port } = self;
@@ -98,6 +114,20 @@ mod tests {
             assert_eq!(target.place().to_string(), address);
             assert_eq!(target.needs_trust(), server.starts_with("wss"));
             assert!(matches!(target, Target::WebSocket { url, .. } if url == expected_url), "{server}");
+        }
+    }
+
+    #[test]
+    fn brackets_are_for_ipv6_alone() {
+        for bad in [
+            "ws://8[fd00::1]:80",
+            "ws://a:[fd00::1]:80",
+            "ws://[fd00::1",
+            "ws://[a]:80",
+            "ws://[]:80",
+            "ws://[::1]a:80",
+        ] {
+            assert_eq!(Target::parse(bad), None, "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@
 //! last, so silence around it costs nothing and can't be taken for words; a segment without speech is empty without asking
 //! the model. The text is a pure function of that part, so a partial's text for the very same part is the final's.
 
+pub mod fuzzing;
 mod model;
 mod runtime;
 mod silero;

@@ -7,6 +7,7 @@
 //! pipeline; `result` would carry the speaker adaptation over, and a replay from the segment's first sample would differ.
 
 mod answer;
+pub mod fuzzing;
 mod library;
 mod model;
 

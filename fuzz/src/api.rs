@@ -21,12 +21,28 @@ pub fn api_key(data: &[u8]) {
     if let Some(key) = fuzzing::key_of(&uri, &headers) {
         assert!(!key.is_empty() && key.len() <= 3 * data.len());
     }
+    left_out(&uri);
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(hash) = text.parse::<KeyHash>()
     {
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert_eq!(hash.to_string(), text.trim().to_ascii_lowercase());
     }
+}
+
+/// No handler sees a key that an address has in its query, and each sees all the rest of it.
+fn left_out(uri: &Uri) {
+    let bare = HeaderMap::new();
+    let Some(left) = fuzzing::without_key(uri) else {
+        assert_eq!(fuzzing::key_of(uri, &bare), None, "{uri}");
+        return;
+    };
+    assert_eq!(fuzzing::key_of(&left, &bare), None, "{uri}");
+    let others = |uri: &Uri| -> Vec<(String, String)> {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
+        pairs.filter(|(name, _)| !["token", "api_key"].contains(&name.as_str())).collect()
+    };
+    assert_eq!((left.path(), others(&left)), (uri.path(), others(uri)), "{uri}");
 }
 
 /// A browser's page: its origin and the host it asks, one a line.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use starling_client::fuzzing::{refused_upgrade, server, suggested};
 use starling_client::machine::{Entropy, Input, Machine, Settings, Which};
 use starling_protocol::native::{Hello, ServerMessage};
 use starling_protocol::{Segment, SessionId};
@@ -71,4 +72,47 @@ pub fn client_machine(data: &[u8]) {
             return;
         }
     }
+}
+
+/// What a server answers instead of a WebSocket: its status in two bytes, then a body.
+pub fn client_upgrade(data: &[u8]) {
+    let Some((status, body)) = data.split_first_chunk() else { return };
+    let status = u16::from_le_bytes(*status);
+    let whole = refused_upgrade(status, Some(body.to_vec()));
+    match (&whole, status) {
+        (Some(ServerMessage::Error(error)), _) => {
+            let fields =
+                [&error.field, &error.value, &error.allowed].map(|part| part.as_ref().map_or(0, String::len));
+            // What a proxy lacks words for is said in one of ours.
+            let most = body.len().max(80);
+            assert!(error.message.len() + fields.iter().sum::<usize>() <= most, "a refusal that grows");
+        }
+        // What a proxy says counts where it needs no words.
+        (None, status) => assert!(!matches!(status, 401 | 403), "{status} says why"),
+        (Some(other), _) => panic!("no error: {other:?}"),
+    }
+    // A body that a proxy has packed up anew, or that did not come, is no reason to take a refusal for something else.
+    let bare = refused_upgrade(status, None);
+    assert!(bare.is_none() || matches!(status, 401 | 403), "{bare:?}");
+    if let Some(ServerMessage::Error(error)) = whole {
+        let again = serde_json::json!({ "error": error }).to_string().into_bytes();
+        assert_eq!(refused_upgrade(status, Some(again)), Some(ServerMessage::Error(error)));
+    }
+}
+
+/// Where a server is, as a client is told by whoever uses it or by another server.
+pub fn server_address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(server) = server(text) {
+        assert!(!server.host.is_empty(), "{server:?}");
+        assert!(!server.host.contains(['@', '/', '?', '#', '[', ']', ' ']), "{server:?}");
+        assert_eq!(server.encrypted, !text.to_ascii_lowercase().starts_with("ws:"), "{text}");
+    }
+    let Some(found) = suggested(text) else { return };
+    // A node that is not passed over is asked where it said, in clear as it said, and nothing else of it is asked.
+    let node = found.unwrap_or_else(|| panic!("{text} leads nowhere"));
+    let (host, port) = text.rsplit_once(':').expect("a port");
+    assert_eq!((node.host.as_str(), Ok(node.port)), (host.trim_matches(['[', ']']), port.parse()));
+    assert_eq!(node.url.as_deref(), Some(format!("ws://{text}/v1/stream").as_str()));
+    assert!(node.can_be_asked && !node.encrypted && node.port > 0, "{node:?}");
 }

@@ -162,3 +162,121 @@ pub fn model_import(data: &[u8]) {
         }
     });
 }
+
+/// A file is plain, and where a folder's file of that name may be.
+fn is_within(folder: &Path, path: &Path) -> bool {
+    path.starts_with(folder) && path.components().all(|part| part.as_os_str() != "..")
+}
+
+/// An archive with a model, which is unpacked by rules of each kind that a catalogue can have.
+pub fn archive(data: &[u8]) {
+    const RULES: [(&str, &str); 4] = [("m/", ""), ("m-*/a.txt", "in/"), ("*.so", "lib.so"), ("m/", "twice/")];
+    let root = TempDir::new().expect("a folder");
+    let (path, folder) = (root.path().join("a.zip"), root.path().join("out/inner"));
+    std::fs::write(&path, data).expect("is written");
+    for rules in [&RULES[..1], &RULES[..]] {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        if let Err(problem) = fuzzing::unpack(&path, rules, &folder) {
+            assert!(!problem.is_empty() && problem.len() <= 1_000 + 4 * data.len(), "{problem}");
+        }
+        let mut folders = vec![root.path().to_owned()];
+        let (mut bytes, mut files) = (0, 0);
+        while let Some(one) = folders.pop() {
+            for entry in std::fs::read_dir(one).expect("a folder").map(|entry| entry.expect("an entry")) {
+                let (kind, path) = (entry.file_type().expect("a kind"), entry.path());
+                assert!(!kind.is_symlink(), "{}", path.display());
+                match path.strip_prefix(root.path()).expect("below").to_str() {
+                    Some("a.zip") => continue,
+                    Some("out" | "out/inner") => {}
+                    _ => assert!(is_within(&folder, &path), "{} is outside", path.display()),
+                }
+                if kind.is_dir() {
+                    folders.push(path);
+                } else {
+                    files += 1;
+                    bytes += entry.metadata().expect("its size").len();
+                }
+            }
+        }
+        // A file has 46 bytes in the archive's directory, and two rules may take the same. Deflate makes of a byte a thousand at most
+        // (RFC 1951, by its longest match).
+        assert!(46 * files <= 2 * data.len() as u64, "{files} files of {} bytes", data.len());
+        assert!(bytes <= files * 1_100 * data.len() as u64, "{bytes} bytes of {}", data.len());
+        std::fs::remove_dir_all(root.path().join("out")).expect("is removed");
+    }
+}
+
+/// A vocabulary of Moonshine's: the first byte says of how many tokens.
+pub fn vocabulary(data: &[u8]) {
+    let (wanted, rest) = super::split(data);
+    match starling_engine::moonshine::fuzzing::vocabulary(rest, usize::from(wanted)) {
+        Ok(text) => {
+            // A byte that is no text becomes three, and no more.
+            assert!(text.len() <= 3 * rest.len(), "{} bytes of {}", text.len(), rest.len());
+            assert_eq!(text, text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        Err(problem) => assert!(problem.contains("token") && problem.len() <= 200, "{problem}"),
+    }
+}
+
+/// The texts of a Vosk model, with a line of `%` between them, and an answer of libvosk's behind them.
+pub fn vosk_model(data: &[u8]) {
+    const TEXTS: [&str; 5] = [
+        "conf/mfcc.conf",
+        "conf/model.conf",
+        "graph/disambig_tid.int",
+        "ivector/splice.conf",
+        "ivector/online_cmvn.conf",
+    ];
+    const OTHERS: [&str; 7] = [
+        "am/final.mdl",
+        "graph/HCLr.fst",
+        "graph/Gr.fst",
+        "ivector/final.dubm",
+        "ivector/final.ie",
+        "ivector/final.mat",
+        "ivector/global_cmvn.stats",
+    ];
+    thread_local! {
+        static FOLDER: TempDir = TempDir::new().expect("a folder");
+    }
+    let mut parts = data.split(|byte| *byte == b'%').map(<[u8]>::trim_ascii);
+    FOLDER.with(|folder| {
+        let folder = folder.path();
+        let put = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, bytes).expect("is written");
+        };
+        OTHERS.iter().for_each(|name| put(name, b"x"));
+        let texts: Vec<&[u8]> = TEXTS.iter().map(|_| parts.next().unwrap_or_default()).collect();
+        TEXTS.iter().zip(&texts).for_each(|(name, bytes)| put(name, bytes));
+        match starling_engine::vosk::fuzzing::check(folder) {
+            Ok(composed) => {
+                assert!(!composed);
+                // On anything else libvosk ends its process, or decodes by chance.
+                assert!(texts.iter().all(|text| std::str::from_utf8(text).is_ok()));
+                assert!(texts[0].windows(9).any(|window| window == b"--dither="));
+                assert!(
+                    texts[2].iter().all(|byte| byte.is_ascii_digit()
+                        || !byte.is_ascii_graphic()
+                        || b"+-".contains(byte))
+                );
+            }
+            Err(problem) => assert!(TEXTS.iter().any(|name| problem.contains(name)), "{problem}"),
+        }
+    });
+    let Some(Ok(json)) = parts.next().map(std::str::from_utf8) else { return };
+    for base_s in [0.0, 3_600.25] {
+        match starling_engine::vosk::fuzzing::utterance(json, base_s, 16_000, 16_000) {
+            Ok(said) => {
+                assert!(
+                    said.words.iter().all(|word| word.start <= word.end && word.end <= 16_000),
+                    "{said:?}"
+                );
+                assert_eq!(said.text, said.text.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+            Err(problem) => assert!(problem.contains("vosk"), "{problem}"),
+        }
+    }
+}

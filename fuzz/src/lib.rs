@@ -7,20 +7,28 @@
 mod api;
 mod audio;
 mod client;
+mod commands;
 mod files;
 mod forms;
 mod frames;
+mod peers;
+mod requests;
 mod running;
+mod scaling;
 mod session;
 mod texts;
 mod wires;
 
 pub use api::{api_key, jwt, origin};
 pub use audio::{live_audio, opus, pcm, recording, wav_head};
-pub use client::client_machine;
-pub use files::{catalogue, config, graph, manifest, model_import};
+pub use client::{client_machine, client_upgrade, server_address};
+pub use commands::{key_list, server_answers, trace_variables, transcript};
+pub use files::{archive, catalogue, config, graph, manifest, model_import, vocabulary, vosk_model};
 pub use forms::upload_form;
 pub use frames::{control, data_frames, gossip, lease_frames, membership, replica_frames, resume_token};
+pub use peers::peer_identity;
+pub use requests::{request_headers, request_query};
+pub use scaling::api_server;
 pub use session::session_machine;
 pub use texts::{
     deepgram, gstreamer, native_message, native_server, openai_model, realtime, traceparent, vosk,
@@ -48,9 +56,12 @@ macro_rules! targets {
 
 targets! {
     api_key 2_000,
+    api_server 100,
+    archive 200,
     audiosocket 2_000,
     catalogue 200,
     client_machine 1_000,
+    client_upgrade 2_000,
     config 200,
     control 2_000,
     data_frames 2_000,
@@ -59,6 +70,7 @@ targets! {
     graph 200,
     gstreamer 2_000,
     jwt 1_000,
+    key_list 2_000,
     lease_frames 2_000,
     live_audio 40,
     manifest 1_000,
@@ -71,14 +83,23 @@ targets! {
     opus 300,
     origin 2_000,
     pcm 1_000,
+    peer_identity 2_000,
     realtime 2_000,
     recording 40,
     replica_frames 2_000,
+    request_headers 2_000,
+    request_query 2_000,
     resume_token 1_000,
+    server_address 2_000,
+    server_answers 500,
     session_machine 300,
+    trace_variables 2_000,
     traceparent 2_000,
+    transcript 1_000,
     upload_form 200,
+    vocabulary 1_000,
     vosk 2_000,
+    vosk_model 200,
     wav_head 1_000,
     wyoming 2_000,
 }

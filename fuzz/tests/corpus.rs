@@ -118,9 +118,11 @@ macro_rules! readers {
 }
 
 readers! {
-    api_key audiosocket catalogue client_machine config control data_frames deepgram gossip graph gstreamer jwt lease_frames
-    live_audio manifest membership model_import native_frames native_message native_server openai_model opus origin pcm realtime
-    recording replica_frames resume_token session_machine traceparent upload_form vosk wav_head wyoming
+    api_key api_server archive audiosocket catalogue client_machine client_upgrade config control data_frames deepgram gossip
+    graph gstreamer jwt key_list lease_frames live_audio manifest membership model_import native_frames native_message
+    native_server openai_model opus origin pcm peer_identity realtime recording replica_frames request_headers request_query
+    resume_token server_address server_answers session_machine trace_variables traceparent transcript upload_form vocabulary
+    vosk vosk_model wav_head wyoming
 }
 
 #[test]

@@ -17,6 +17,10 @@ use thiserror::Error;
 /// Who changes objects, as `kubectl get --show-managed-fields` tells.
 const MANAGER: &str = "starling";
 
+/// Most pods of a cluster that Kubernetes is made for ("Considerations for large clusters"). A StatefulSet that is to have more is a slip of
+/// somebody's, and each pod is looked at.
+const MOST_PODS: u32 = 150_000;
+
 /// This process is not in a pod that may speak to the API server.
 #[derive(Debug, Error)]
 #[error(
@@ -86,6 +90,14 @@ pub enum CallError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// The StatefulSet is to have more pods than there can be.
+    #[error("{what} says {replicas} replicas; a cluster has {MOST_PODS} pods at most")]
+    TooMany {
+        /// Of which object.
+        what: String,
+        /// What it says.
+        replicas: u32,
+    },
     /// Anything else.
     #[error("{verb} {what}: {source}")]
     Failed {
@@ -142,7 +154,11 @@ impl Objects {
         let created = scale.status.as_ref().map_or(0, |status| status.replicas);
         let count = |number: i32| u32::try_from(number).unwrap_or(0);
         let version = scale.metadata.resource_version;
-        Ok(SetScale { replicas: count(replicas), created: count(created), version })
+        let scale = SetScale { replicas: count(replicas), created: count(created), version };
+        if scale.replicas > MOST_PODS {
+            return Err(CallError::TooMany { what: self.scale_name(), replicas: scale.replicas });
+        }
+        Ok(scale)
     }
 
     /// Has the StatefulSet have so many pods, if it is still as it was seen. `only_ask` has the server check all of it, rights too, and

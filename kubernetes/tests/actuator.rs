@@ -37,6 +37,21 @@ async fn pods_come_at_once_and_go_when_they_have_drained() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_number_of_pods_that_no_cluster_has_is_left_to_whoever_wrote_it() {
+    let (server, cluster) = (ApiServer::with_pods(2_000_000_000), Cluster::serving(2, 16));
+    let node = Node::of(&cluster);
+    let began = tokio::time::Instant::now();
+    node.start(server.line().0, "a", |_| {});
+    seconds(20).await;
+    assert!(node.leads() && node.told_after(began, &ActuatorFact::Blind).is_some());
+    assert_eq!(server.calls("PATCH"), [""; 0]);
+    // It is seen when it is mended.
+    server.objects().replicas = 1;
+    seconds(6).await;
+    assert_eq!(server.replicas(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_is_wanted_after_all_is_stood_in_for_and_started_anew() {
     let (server, cluster) = (ApiServer::with_pods(3), Cluster::serving(3, 9));
     let node = Node::of(&cluster);

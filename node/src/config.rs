@@ -33,6 +33,7 @@ pub use page::{ChaosSettings, TRACE_ID, TracingSettings};
 pub use scaling::{ModelScalingSettings, ScalingSettings};
 pub use secret::Secret;
 pub use tenant::TenantSettings;
+pub(crate) use tenant::{keys_in, keys_of_variable};
 
 /// Everything an operator can set. Each table is one of `cluster.toml`'s.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::terminal::plain;
+
 /// Why the program ends. The number is part of the command line's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -36,7 +38,7 @@ impl From<Exit> for ExitCode {
 
 /// An error together with the exit code it stands for.
 #[derive(Debug, thiserror::Error)]
-#[error("{error:#}")]
+#[error("{}", plain(&format!("{error:#}")))]
 pub struct Failure {
     /// The program's exit code.
     pub exit: Exit,

@@ -20,6 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::keys::KeyArguments;
 use crate::remote::{TrustArguments, print};
 use crate::signals::Signals;
+use crate::terminal::plain;
 use crate::transcribe::recording::Recording;
 
 mod caller;
@@ -122,7 +123,7 @@ pub async fn load(arguments: LoadArguments) -> Result<(), Failure> {
             outcome = outcomes.recv() => match outcome {
                 Some(outcome) => {
                     if let Some(first) = tally.add(outcome) {
-                        eprintln!("starling: {first}");
+                        eprintln!("starling: {}", plain(&first));
                     }
                 }
                 None => break false,

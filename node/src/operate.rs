@@ -1,6 +1,5 @@
 //! `starling drain` and `starling models add`: what an operator has running nodes do.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -11,6 +10,8 @@ use crate::cli::{AddArguments, DrainArguments};
 use crate::cluster::ModelOutcome;
 use crate::exit::{Exit, Failure};
 use crate::remote::{Answer, Remote, print};
+use crate::status::understood;
+use crate::terminal::one_line;
 
 /// A node that does not answer for so long is not there.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -60,15 +61,11 @@ pub async fn add_model(arguments: AddArguments) -> Result<(), Failure> {
     });
     let asked = asked.with_context(|| format!("no node was told to serve {}", arguments.name));
     let body = asked.map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    let outcomes: Outcomes = serde_json::from_slice(&body)
-        .context("the server does not speak this version's language")
-        .map_err(|error| Failure::new(Exit::Data, error))?;
-    print(&table(&outcomes.nodes))?;
-    let failures: Vec<&ModelOutcome> = outcomes.nodes.iter().filter(|node| node.error.is_some()).collect();
-    for failure in &failures {
-        eprintln!("starling: {}: {}", failure.node, failure.error.as_deref().unwrap_or_default());
-    }
-    let (failed, all) = (failures.len(), outcomes.nodes.len());
+    let outcomes = parsed(&body)?;
+    print(&table(&outcomes))?;
+    let failures = failures(&outcomes);
+    failures.iter().for_each(|failure| eprintln!("starling: {failure}"));
+    let (failed, all) = (failures.len(), outcomes.len());
     let exit = match failed {
         0 => return Ok(()),
         _ if failed == all => Exit::Unavailable,
@@ -103,16 +100,28 @@ fn query_of(path: &str) -> form_urlencoded::Serializer<'static, String> {
     form_urlencoded::Serializer::for_suffix(address, length)
 }
 
+/// What each node says that was asked to serve a model.
+pub(crate) fn parsed(answer: &[u8]) -> Result<Vec<ModelOutcome>, Failure> {
+    understood(answer).map(|Outcomes { nodes }| nodes)
+}
+
 /// Who has taken it, and how.
-fn table(outcomes: &[ModelOutcome]) -> String {
+pub(crate) fn table(outcomes: &[ModelOutcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         if let (Some(change), Some(digest)) = (&outcome.change, &outcome.digest) {
-            let _ =
-                writeln!(text, "{}: {change}, files {}", outcome.node, digest.get(..12).unwrap_or(digest));
+            let digest: String = digest.chars().take(12).collect();
+            let line = format!("{}: {change}, files {digest}", outcome.node);
+            text.extend([&*one_line(&line), "\n"]);
         }
     }
     text
+}
+
+/// Who has not, and why.
+pub(crate) fn failures(outcomes: &[ModelOutcome]) -> Vec<String> {
+    let failed = outcomes.iter().filter_map(|outcome| Some((&outcome.node, outcome.error.as_ref()?)));
+    failed.map(|(node, error)| one_line(&format!("{node}: {error}")).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -149,5 +158,6 @@ mod tests {
         };
         let outcomes = [of("a", Some("added"), None), of("b", None, Some("there is none"))];
         assert_eq!(table(&outcomes), "a: added, files 0123456789ab\n");
+        assert_eq!(failures(&outcomes), ["b: there is none"]);
     }
 }

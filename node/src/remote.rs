@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::exit::{Exit, Failure};
 use crate::keys::KeyArguments;
+use crate::terminal::shortened;
 
 /// Thousands of nodes have room in it.
 const MOST_BYTES: usize = 8 << 20;
@@ -35,7 +36,7 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self.body);
         }
-        Err(anyhow!("it answered {}: {}", self.status, String::from_utf8_lossy(&self.body)))
+        Err(anyhow!("it answered {}: {}", self.status, shortened(&String::from_utf8_lossy(&self.body))))
     }
 }
 
@@ -141,6 +142,17 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_refusal_as_much_is_shown_as_can_be_read() {
+        let refused = |body: String| {
+            let answer = Answer { status: StatusCode::BAD_GATEWAY, body: body.into_bytes() };
+            Failure::new(Exit::Unavailable, answer.fine().expect_err("no yes")).to_string()
+        };
+        assert_eq!(refused("no\nway".into()), "it answered 502 Bad Gateway: no\nway");
+        assert_eq!(refused("\x1b[2J".into()), "it answered 502 Bad Gateway: \u{fffd}[2J");
+        assert!(refused("한".repeat(100_000)).len() < 7_000);
+    }
 
     #[test]
     fn a_server_is_written_as_for_other_commands() {

@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use axum::http::Method;
+use serde::de::DeserializeOwned;
 use tokio::time::interval;
 
-use self::screen::{Terminal, screen};
+pub(crate) use self::screen::{Terminal, screen};
 use crate::cluster::{ClusterReport, SessionEntry};
 use crate::exit::{Exit, Failure};
 use crate::keys::KeyArguments;
 use crate::remote::{Answer, Remote, TrustArguments, print};
+use crate::terminal::{one_line, shortened};
 
 mod screen;
 
@@ -73,7 +75,7 @@ pub async fn status(arguments: StatusArguments) -> Result<(), Failure> {
     loop {
         looks.tick().await;
         match fetched(&remote).await {
-            Ok(answer) if arguments.json => print(&format!("{}\n", String::from_utf8_lossy(&answer)))?,
+            Ok(answer) if arguments.json => print(&format!("{}\n", value(&answer)?))?,
             Ok(answer) => print(&format!("{}\n", table(&parsed(&answer)?)))?,
             // The node that is asked may be the one that is restarted.
             Err(failure) => eprintln!("starling: {failure}"),
@@ -120,17 +122,26 @@ fn time_of_day() -> String {
     format!("{:02}:{:02}:{:02} UTC", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
-fn pretty(answer: &[u8]) -> Result<String, Failure> {
-    // As the server says it, not as this version knows it: it may be a later one.
-    let value: serde_json::Value =
-        serde_json::from_slice(answer).map_err(|error| Failure::new(Exit::Data, error))?;
-    let text = serde_json::to_string_pretty(&value).map_err(|error| Failure::new(Exit::Software, error))?;
-    Ok(text + "\n")
+/// As the server says it, not as this version knows it: it may be a later one.
+fn value(answer: &[u8]) -> Result<serde_json::Value, Failure> {
+    understood(answer)
 }
 
-fn parsed(answer: &[u8]) -> Result<ClusterReport, Failure> {
-    let parsed = serde_json::from_slice(answer).context("the server does not speak this version's language");
-    parsed.map_err(|error| Failure::new(Exit::Data, error))
+pub(crate) fn pretty(answer: &[u8]) -> Result<String, Failure> {
+    Ok(format!("{:#}\n", value(answer)?))
+}
+
+pub(crate) fn parsed(answer: &[u8]) -> Result<ClusterReport, Failure> {
+    understood(answer)
+}
+
+pub(crate) fn understood<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(answer).map_err(|error| {
+        // What is no number, say, is repeated in the error, however long it is.
+        let error = error.to_string();
+        let problem = anyhow!("the server does not speak this version's language: {}", shortened(&error));
+        Failure::new(Exit::Data, problem)
+    })
 }
 
 async fn fetched(remote: &Remote) -> Result<Vec<u8>, Failure> {
@@ -140,7 +151,7 @@ async fn fetched(remote: &Remote) -> Result<Vec<u8>, Failure> {
     answer.map_err(|error| Failure::new(Exit::Unavailable, error))
 }
 
-fn table(report: &ClusterReport) -> String {
+pub(crate) fn table(report: &ClusterReport) -> String {
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let nodes = report.nodes.iter().map(|node| {
         // The one that was asked: it sees the others from where it stands.
@@ -195,14 +206,19 @@ fn decoders(session: &SessionEntry) -> String {
     if nodes.is_empty() { "-".to_owned() } else { nodes.join(",") }
 }
 
+/// A column is no wider, so that one long word of a server's does not widen every line: a name has 63 characters, and several copies
+/// or decoders stand in one cell.
+const WIDEST: usize = 160;
+
 fn columns(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|title| (*title).to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let shown = |row: Vec<String>| row.iter().map(|cell| one_line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows.into_iter().map(shown)).collect();
     let mut widths: Vec<usize> = Vec::new();
     for row in &rows {
         widths.resize(row.len().max(widths.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count()).min(WIDEST);
         }
     }
     let mut text = String::new();

@@ -16,7 +16,7 @@ use self::recording::Recording;
 use crate::cli::{OutputFormat, TranscribeArguments};
 use crate::exit::{Exit, Failure};
 
-mod display;
+pub(crate) mod display;
 pub(crate) mod recording;
 pub(crate) mod subtitles;
 

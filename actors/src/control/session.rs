@@ -136,7 +136,7 @@ impl Actor for SessionServerActor {
 }
 
 /// Reads `name#generation`.
-pub(super) fn parse_id(text: &str) -> Option<NodeId> {
+pub(crate) fn parse_id(text: &str) -> Option<NodeId> {
     let (name, generation) = text.split_once('#')?;
     Some(NodeId { name: NodeName::parse(name).ok()?, generation: Generation(generation.parse().ok()?) })
 }

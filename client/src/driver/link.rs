@@ -16,6 +16,8 @@ use crate::tls::Trust;
 mod quic;
 mod websocket;
 
+pub(crate) use websocket::said_by;
+
 type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Failure>> + Send>>;
 
 /// Largest message taken from a server: a final of the longest segment with every alternative is far below it.

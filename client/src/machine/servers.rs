@@ -7,6 +7,7 @@ use starling_protocol::native::ErrorBody;
 use tokio_tungstenite::tungstenite::http::uri::Authority;
 
 use super::{Action, Machine};
+use crate::target::host_of;
 
 /// Most nodes that are remembered of a `view`: more than copies are ever kept, few enough to be asked in a row.
 const MAX_SUGGESTED: usize = 8;
@@ -109,9 +110,9 @@ fn move_to_end(servers: &mut VecDeque<Server>, server: &Server) {
     }
 }
 
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let is_host_and_port = |authority: Authority| {
-        !authority.host().is_empty()
+        host_of(&authority).is_some()
             && !text.contains('@')
             && authority.port_u16().is_some_and(|port| port > 0)
     };
@@ -140,6 +141,10 @@ mod tests {
             "a:80/x",
             "ws://a:80",
             "a b:80",
+            "8[fd00::1]:80",
+            "a:[fd00::1]:80",
+            "[a]:80",
+            "[::1]a:80",
             &long,
         ];
         for bad in bad {

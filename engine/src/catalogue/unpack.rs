@@ -38,14 +38,15 @@ pub(super) fn unpack(
     let file = File::open(archive).map_err(|source| UnpackError::Io { path: archive.to_owned(), source })?;
     let mut zip = ZipArchive::new(file)?;
     let plan = plan(&mut zip, rules)?;
-    progress.step("unpack", Some(plan.iter().map(|item| item.size_bytes).sum()));
+    // As the archive says; it may say anything.
+    let all_bytes = plan.iter().fold(0, |sum: u64, item| sum.saturating_add(item.size_bytes));
+    progress.step("unpack", Some(all_bytes));
     let mut done = 0;
     for item in plan {
         let target = dir.join(&item.target);
         let mut source = zip.by_index(item.index)?;
-        copy(&mut source, &target, item.size_bytes, &mut |bytes| progress.at(done + bytes))
-            .map_err(|source| UnpackError::Io { path: target.clone(), source })?;
-        done += item.size_bytes;
+        let copied = copy(&mut source, &target, item.size_bytes, &mut |bytes| progress.at(done + bytes));
+        done += copied.map_err(|source| UnpackError::Io { path: target.clone(), source })?;
     }
     Ok(())
 }
@@ -109,8 +110,9 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Copies at most `size_bytes`, the size that was announced, so that an archive cannot fill a disk by lying.
-fn copy(source: &mut dyn Read, target: &Path, size_bytes: u64, seen: &mut dyn FnMut(u64)) -> io::Result<()> {
+/// Copies at most `size_bytes`, the size that was announced, so that an archive cannot fill a disk by lying. Returns how many there
+/// were.
+fn copy(source: &mut dyn Read, target: &Path, size_bytes: u64, seen: &mut dyn FnMut(u64)) -> io::Result<u64> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -124,7 +126,7 @@ fn copy(source: &mut dyn Read, target: &Path, size_bytes: u64, seen: &mut dyn Fn
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than the archive says"));
         }
         if count == 0 {
-            return Ok(());
+            return Ok(done);
         }
     }
 }

@@ -199,9 +199,8 @@ mod transfer {
                     let _gone_or_harmless = std::fs::remove_file(&self.tag);
                 }
             }
-            let total = text(headers, "content-length")
-                .and_then(|length| length.parse::<u64>().ok())
-                .map(|length| start + length);
+            let length = text(headers, "content-length").and_then(|length| length.parse::<u64>().ok());
+            let total = length.map(|length| start.saturating_add(length));
             progress.step(&format!("download {}", self.url), total);
             self.receive(response.into_body().into_reader(), start, total, progress)
         }

@@ -4,6 +4,7 @@
 //! `cargo run -p starling-fuzz --example seeds`
 
 mod graphs;
+mod outside;
 mod streams;
 mod texts;
 
@@ -40,6 +41,7 @@ fn main() -> std::io::Result<()> {
     frames(&mut seeds);
     streams::streams(&mut seeds);
     graphs::graphs(&mut seeds);
+    outside::outside(&mut seeds);
     audio(&mut seeds, &root.join("../node/tests/recordings"))?;
     files(&mut seeds);
     for (target, name, bytes) in seeds {

@@ -110,6 +110,7 @@ pub(super) const TEXTS: &[(&str, &[&str])] = &[
         "api_key",
         &[
             "/v1/stream?token=k1&api_key=k%32\nBearer k1\ntoken, k1",
+            "/v1/transcriptions?model=m&to%6ben=k1&silence_ms=500?&&x",
             "http://host/v1/realtime\nToken  k1 \nrealtime, openai-insecure-api-key.k1, openai-beta.realtime-v1",
             "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
         ],

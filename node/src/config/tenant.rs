@@ -82,7 +82,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// The hashes in a file's text, or what is wrong with it, to follow "which".
-pub(super) fn keys_in(text: &str) -> Result<Vec<KeyHash>, String> {
+pub(crate) fn keys_in(text: &str) -> Result<Vec<KeyHash>, String> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     let hashes = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     // Never the line itself: it may be a key that was pasted by mistake.
@@ -93,7 +93,7 @@ pub(super) fn keys_in(text: &str) -> Result<Vec<KeyHash>, String> {
 }
 
 /// Names and hashes in the variable's text, or what is wrong with it.
-pub(super) fn keys_of_variable(text: &str) -> Result<Vec<(String, KeyHash)>, String> {
+pub(crate) fn keys_of_variable(text: &str) -> Result<Vec<(String, KeyHash)>, String> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate();
     let parsed = entries.map(|(index, entry)| {
         let wrong = || format!("entry {} of {}", index + 1, text.split(',').count());

@@ -289,7 +289,7 @@ pub(super) fn key_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 }
 
 /// An address without the key in it, which no handler is to take for anything else; `None` where it has none.
-fn without_key(uri: &Uri) -> Option<Uri> {
+pub(super) fn without_key(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
     let is_key = |pair: &&str| {
         form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| PARAMETERS.contains(&name.as_ref()))
@@ -298,9 +298,10 @@ fn without_key(uri: &Uri) -> Option<Uri> {
     if others.len() == query.split('&').count() {
         return None;
     }
-    let text = format!("{}?{}", uri.path(), others.join("&"));
+    let (path, query) = (uri.path(), others.join("&"));
+    let text = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = text.trim_end_matches('?').parse().ok();
+    parts.path_and_query = text.parse().ok();
     Uri::from_parts(parts).ok()
 }
 
@@ -386,6 +387,7 @@ mod tests {
         assert_eq!(left("/v1/models?token=k1").as_deref(), Some("/v1/models"));
         assert_eq!(left("/a?x=%26&api_key=k%31&y&to%6ben=k2").as_deref(), Some("/a?x=%26&y"));
         assert_eq!(left("http://node:1/a?token=k&x=1").as_deref(), Some("http://node:1/a?x=1"));
+        assert_eq!(left("/a?token=k&x=why?").as_deref(), Some("/a?x=why?"), "the value is as it came");
         for none in ["/", "/a?x=token&tokens=1", "/token=k"] {
             assert_eq!(left(none), None, "{none}");
         }

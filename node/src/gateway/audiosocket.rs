@@ -32,6 +32,7 @@ use crate::sessions::{Attached, Input, Output, feed};
 
 mod calls;
 mod events;
+pub(super) mod fuzzing;
 
 /// Half of what Asterisk's application puts up with.
 const QUIET: Duration = Duration::from_secs(1);

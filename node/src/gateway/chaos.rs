@@ -12,7 +12,7 @@ use starling_protocol::native::{ErrorBody, ErrorCode};
 
 use super::GatewayState;
 use super::access::Operator;
-use super::operator::{drained, no_such_node};
+use super::operator::{drained, no_such_node, read};
 use super::reply::HttpError;
 use crate::cluster::KillError;
 
@@ -81,6 +81,5 @@ fn allowed<T>(state: &GatewayState, query: Result<Query<T>, QueryRejection>) -> 
         let message = "chaos.enabled is false in this node's settings: nothing is broken on purpose here";
         return Err(ErrorBody::new(ErrorCode::Forbidden, message).into());
     }
-    let wrong = |rejection: QueryRejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
-    query.map(|Query(query)| query).map_err(|rejection| wrong(rejection).into())
+    read(query)
 }

@@ -10,7 +10,14 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use starling_protocol::native::ErrorBody;
 
+mod requests;
+
+pub use self::requests::{
+    KaldiCall, added_model, drain, kaldi_call, page_policy, realtime, reference_file, transcription,
+    without_key,
+};
 use super::audio::{Came, Channels, LiveAudio, Opening};
+pub use super::audiosocket::fuzzing::{CallEvents, call_events};
 use super::{access, openai, origin};
 use crate::media::opus::OpusPackets;
 use crate::media::{Compressed, decompress};

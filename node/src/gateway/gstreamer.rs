@@ -25,7 +25,7 @@ use super::transcriptions::model_for_tag;
 use super::{GatewayState, bounded, operator, tracked};
 
 mod recognize;
-mod reference;
+pub(super) mod reference;
 mod speech;
 mod workers;
 
@@ -51,7 +51,7 @@ pub(super) fn router() -> Router<GatewayState> {
 
 /// What a client says of its stream before it sends any.
 #[derive(Debug, Default, Deserialize)]
-struct CallQuery {
+pub(super) struct CallQuery {
     #[serde(rename = "content-type")]
     content_type: Option<String>,
     #[serde(rename = "content-id")]
@@ -66,20 +66,20 @@ struct CallQuery {
 
 /// A stream that is to be opened.
 #[derive(Debug)]
-struct Call {
-    media: Result<Media, ErrorBody>,
-    session: SessionId,
+pub(super) struct Call {
+    pub(super) media: Result<Media, ErrorBody>,
+    pub(super) session: SessionId,
     /// Whether the session is found again by the client's content id.
-    named: bool,
+    pub(super) named: bool,
     model: Option<String>,
     language: Option<String>,
     /// Whose it is and what it is called, as the client says: for the log alone.
-    user: String,
-    content: String,
+    pub(super) user: String,
+    pub(super) content: String,
 }
 
 impl Call {
-    fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
+    pub(super) fn new(query: CallQuery, headers: &HeaderMap, tenant: &str) -> Self {
         let model = query.model.or_else(|| header(headers, "model"));
         let user =
             query.user_id.or_else(|| header(headers, "device-id")).or_else(|| header(headers, "user-id"));
@@ -189,7 +189,7 @@ async fn watch(
 }
 
 /// The file of a content id's reference text. Whatever the id is, it is one name in the folder.
-fn reference_file(folder: &std::path::Path, content_id: &str) -> PathBuf {
+pub(super) fn reference_file(folder: &std::path::Path, content_id: &str) -> PathBuf {
     let name: String = form_urlencoded::byte_serialize(content_id.as_bytes()).collect();
     // Dots alone would be another folder.
     folder.join(format!("{}.json", name.replace('.', "%2E")))

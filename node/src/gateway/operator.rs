@@ -100,7 +100,7 @@ pub(super) async fn scaling(State(state): State<GatewayState>) -> Response {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DrainQuery {
-    node: String,
+    pub(super) node: String,
     deadline_ms: Option<u64>,
     stay_ms: Option<u64>,
 }
@@ -108,25 +108,32 @@ pub(super) struct DrainQuery {
 /// Longest time that a drain may take, in milliseconds: a day, as in the settings.
 const LONGEST_DRAIN_MS: u64 = 24 * 3_600_000;
 
+impl DrainQuery {
+    /// How long it may take, `own` if nobody says, and how long the node is to stay after it.
+    pub(super) fn times(&self, own: Duration) -> Result<(Duration, Option<Duration>), ErrorBody> {
+        for (field, given) in [("deadline_ms", self.deadline_ms), ("stay_ms", self.stay_ms)] {
+            if let Some(given) = given.filter(|given| *given > LONGEST_DRAIN_MS) {
+                return Err(ErrorBody::field(
+                    field,
+                    given.to_string(),
+                    format!("at most {LONGEST_DRAIN_MS}"),
+                ));
+            }
+        }
+        Ok((self.deadline_ms.map_or(own, Duration::from_millis), self.stay_ms.map(Duration::from_millis)))
+    }
+}
+
 /// Tells a node of the cluster to go.
 pub(super) async fn drain(
     Operator(state): Operator,
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
-    let query = match read(query) {
-        Ok(query) => query,
-        Err(refused) => return refused.into_response(),
-    };
-    let own = u64::try_from(state.drain_deadline.as_millis()).unwrap_or(u64::MAX);
-    let deadline_ms = query.deadline_ms.unwrap_or(own);
-    for (field, given) in [("deadline_ms", deadline_ms), ("stay_ms", query.stay_ms.unwrap_or(0))] {
-        if given > LONGEST_DRAIN_MS {
-            let allowed = format!("at most {LONGEST_DRAIN_MS}");
-            return HttpError::from(ErrorBody::field(field, given.to_string(), allowed)).into_response();
-        }
+    let times = |query: DrainQuery| Ok((query.times(state.drain_deadline)?, query.node));
+    match read(query).and_then(times) {
+        Ok(((deadline, stay), node)) => drained(&state, &node, deadline, stay).await,
+        Err(refused) => refused.into_response(),
     }
-    let stay = query.stay_ms.map(Duration::from_millis);
-    drained(&state, &query.node, Duration::from_millis(deadline_ms), stay).await
 }
 
 /// Lets a node go, and says whether it will.
@@ -162,6 +169,14 @@ pub(super) struct ModelQuery {
     prewarm: Option<u16>,
 }
 
+impl ModelQuery {
+    /// What the nodes are asked.
+    pub(super) fn offer(&self) -> ModelOffer {
+        let Self { hosts, slots, threads, prewarm, .. } = *self;
+        ModelOffer { name: self.name.clone(), hosts, slots, threads, prewarm }
+    }
+}
+
 #[derive(Serialize)]
 struct Outcomes {
     nodes: Vec<ModelOutcome>,
@@ -176,9 +191,7 @@ pub(super) async fn add_model(
         Ok(query) => query,
         Err(refused) => return refused.into_response(),
     };
-    let ModelQuery { name, node, hosts, slots, threads, prewarm } = query;
-    let offer = ModelOffer { name, hosts, slots, threads, prewarm };
-    match state.cluster.add_model(node.as_deref(), &offer).await {
+    match state.cluster.add_model(query.node.as_deref(), &query.offer()).await {
         Ok(nodes) => {
             let taken = nodes.iter().all(|outcome| outcome.error.is_none());
             let code = if taken { StatusCode::OK } else { StatusCode::CONFLICT };
@@ -192,9 +205,14 @@ pub(super) fn no_such_node(error: &UnknownNode) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
 }
 
-fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
-    let wrong = |rejection: QueryRejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text());
-    query.map(|Query(query)| query).map_err(|rejection| wrong(rejection).into())
+pub(super) fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, HttpError> {
+    query.map(|Query(query)| query).map_err(|rejection| unreadable(rejection).into())
+}
+
+/// A query that says what nothing here asks for, or not as it must be said.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn unreadable(rejection: QueryRejection) -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadRequest, rejection.body_text())
 }
 
 /// A disk that does not answer, as one over a dead network, is left out.

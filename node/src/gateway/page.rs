@@ -96,7 +96,7 @@ async fn index(
 
 /// The policy of a page that was served over TLS: it knows of no node but this one. `None` where the host is none that a policy
 /// can name (CSP 3, 2.3.1 has no IPv6 addresses).
-fn policy_at(host: &str, webtransport: Option<u16>) -> Option<HeaderValue> {
+pub(super) fn policy_at(host: &str, webtransport: Option<u16>) -> Option<HeaderValue> {
     let (name, port) = host.rsplit_once(':').unwrap_or((host, "443"));
     let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     if name.is_empty() || !name.chars().all(named) || port.parse::<u16>().is_err() {

@@ -47,13 +47,13 @@ pub(super) fn router() -> Router<GatewayState> {
 }
 
 /// What a connection begins as.
-struct Call {
-    config: Config,
-    beta: bool,
+pub(super) struct Call {
+    pub(super) config: Config,
+    pub(super) beta: bool,
 }
 
 impl Call {
-    fn new(uri: &Uri, headers: &HeaderMap) -> Result<Self, ErrorBody> {
+    pub(super) fn new(uri: &Uri, headers: &HeaderMap) -> Result<Self, ErrorBody> {
         let (mut intent, mut config) = (None, Config::default());
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             match &*name {

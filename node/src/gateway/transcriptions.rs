@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::access::Admitted;
 use super::reply::HttpError;
 use super::samples::{Recording, Samples, check_length};
-use super::{GatewayState, note_warnings};
+use super::{GatewayState, note_warnings, operator};
 use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 
 /// How long the last finals may take once the whole recording was handed on: as for a caller's last final, some segments
@@ -61,6 +61,32 @@ enum Channels {
     Mixed,
     /// Each is heard for itself: an agent on the left, a customer on the right.
     Apart,
+}
+
+impl Parameters {
+    /// The model and the language that are named.
+    pub(super) fn meant(&self) -> (Option<&str>, Option<&str>) {
+        (self.model.as_deref(), self.language.as_deref())
+    }
+
+    /// How it is to be heard.
+    pub(super) fn options(&self) -> Result<SessionOptions, ErrorBody> {
+        let Self { words, alternatives, silence_ms, max_segment_ms, .. } = *self;
+        if alternatives > MAX_ALTERNATIVES {
+            let allowed = format!("0 to {MAX_ALTERNATIVES}");
+            return Err(ErrorBody::field("alternatives", alternatives.to_string(), allowed));
+        }
+        let endpointing = Endpointing { silence_ms, max_segment_ms };
+        endpointing.check("")?;
+        Ok(SessionOptions {
+            words,
+            alternatives,
+            partials: false,
+            batch: true,
+            endpointing,
+            ..SessionOptions::default()
+        })
+    }
 }
 
 /// The answer where each channel was heard for itself.
@@ -118,9 +144,7 @@ pub(super) async fn transcribe(
     body: Body,
 ) -> Response {
     let answer = async {
-        let Query(parameters) = parameters.map_err(|rejection| {
-            HttpError::from(ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))
-        })?;
+        let parameters = operator::read(parameters)?;
         check_headers(&headers, state.settings.max_recording)?;
         let recording = Recording::new(body, state.settings.max_recording, state.settings.peer_timeout);
         let samples = Samples::open(recording, Media::Container).await?;
@@ -161,23 +185,11 @@ fn open_request(
     sample_rate: u32,
     state: &GatewayState,
 ) -> Result<OpenRequest, ErrorBody> {
-    if parameters.alternatives > MAX_ALTERNATIVES {
-        let allowed = format!("0 to {MAX_ALTERNATIVES}");
-        return Err(ErrorBody::field("alternatives", parameters.alternatives.to_string(), allowed));
-    }
-    let Parameters { silence_ms, max_segment_ms, .. } = *parameters;
-    let endpointing = Endpointing { silence_ms, max_segment_ms };
-    endpointing.check("")?;
+    let options = parameters.options()?;
+    let (model, language) = parameters.meant();
     Ok(OpenRequest {
-        model: model_for_tag(parameters.model.as_deref(), parameters.language.as_deref(), state)?,
-        options: SessionOptions {
-            words: parameters.words,
-            alternatives: parameters.alternatives,
-            partials: false,
-            batch: true,
-            endpointing,
-            ..SessionOptions::default()
-        },
+        model: model_for_tag(model, language, state)?,
+        options,
         ..OpenRequest::new(SessionId::random(), Dialect::Http, sample_rate)
     })
 }

@@ -154,7 +154,9 @@ async fn listen(mut events: Events) -> Result<Listened, SessionError> {
                 }
                 heard.text.push_str(&last.text);
             }
-            Event::Gap { from, to } => heard.gap_frames += to.0.saturating_sub(from.0),
+            Event::Gap { from, to } => {
+                heard.gap_frames = heard.gap_frames.saturating_add(to.0.saturating_sub(from.0));
+            }
             Event::Reconnected { restarted, .. } => {
                 heard.reconnects += 1;
                 heard.begun_anew += u64::from(restarted);

@@ -142,7 +142,7 @@ impl Report {
         if self.sessions.done == 0 && failed > 0 {
             return Err((Exit::Unavailable, "no session came to its end".to_owned()));
         }
-        if failed + differing_sessions + self.gap_frames > 0 {
+        if failed > 0 || differing_sessions > 0 || self.gap_frames > 0 {
             let why = format!(
                 "{failed} sessions failed, {lost} words were lost, {twice_or_wrong} came twice or wrong"
             );

@@ -57,7 +57,8 @@ impl Tally {
         self.done += 1;
         self.reconnects += heard.reconnects;
         self.begun_anew += heard.begun_anew;
-        self.gap_frames += heard.gap_frames;
+        // A server says how long a gap is.
+        self.gap_frames = self.gap_frames.saturating_add(heard.gap_frames);
         self.undecoded += heard.undecoded;
         self.audio_seconds += heard.audio_seconds;
         heard.first_partial.into_iter().for_each(|time| self.first_partial.add(time));

@@ -4,7 +4,11 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthChar as _;
+
+use super::WIDEST;
 use crate::cluster::{ClusterReport, NodeReport, SessionEntry};
+use crate::terminal::one_line;
 
 /// Cells of a bar that shows how many decoders are busy; and on a terminal of the usual 80 columns.
 const BAR: usize = 16;
@@ -47,14 +51,14 @@ type Line = Vec<Span>;
 
 /// A screen's size and whether it has colours.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terminal {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-    pub(super) colours: bool,
+pub(crate) struct Terminal {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
+    pub(crate) colours: bool,
 }
 
 /// The screen, each line with its end. What has no room is counted in the last line.
-pub(super) fn screen(report: &ClusterReport, time: &str, terminal: Terminal) -> String {
+pub(crate) fn screen(report: &ClusterReport, time: &str, terminal: Terminal) -> String {
     let mut lines = vec![head(report, time, terminal.columns), Vec::new()];
     lines.extend(nodes(report, if terminal.columns < WIDE { SHORT_BAR } else { BAR }));
     lines.push(Vec::new());
@@ -80,8 +84,7 @@ pub(super) fn screen(report: &ClusterReport, time: &str, terminal: Terminal) -> 
 fn write_line(text: &mut String, line: &Line, terminal: Terminal) {
     let mut room = terminal.columns;
     for Span(look, words) in line {
-        let shown: String = words.chars().take(room).collect();
-        room -= shown.chars().count();
+        let shown = beginning(&one_line(words), &mut room);
         // Writing into a String does not fail.
         let _ = match look.code() {
             code if terminal.colours && !code.is_empty() => write!(text, "\x1b[{code}m{shown}\x1b[0m"),
@@ -91,10 +94,19 @@ fn write_line(text: &mut String, line: &Line, terminal: Terminal) {
     text.push('\n');
 }
 
+/// As much of a text as there is room for. A Korean letter takes two columns.
+fn beginning(text: &str, room: &mut usize) -> String {
+    let fits = |letter: &char| {
+        let left = room.checked_sub(letter.width().unwrap_or_default());
+        left.inspect(|left| *room = *left).is_some()
+    };
+    text.chars().take_while(fits).collect()
+}
+
 fn head(report: &ClusterReport, time: &str, columns: usize) -> Line {
     let alive = report.nodes.iter().filter(|node| node.state == "alive").count();
-    let sum = |of: fn(&crate::cluster::SlotsReport) -> u64| -> u64 {
-        report.models.iter().map(|model| of(&model.slots)).sum()
+    let sum = |of: fn(&crate::cluster::SlotsReport) -> u64| {
+        report.models.iter().map(|model| of(&model.slots)).fold(0, u64::saturating_add)
     };
     let (busy, total) = (sum(|slots| slots.busy), sum(|slots| slots.total));
     let figures = [
@@ -196,7 +208,8 @@ fn state(node: &NodeReport) -> (char, Look) {
 }
 
 fn bar(busy: u64, total: u64, cells: usize) -> [Span; 3] {
-    let full = usize::try_from((busy * cells as u64).div_ceil(total.max(1))).unwrap_or(cells).min(cells);
+    let full = busy.saturating_mul(cells as u64).div_ceil(total.max(1));
+    let full = usize::try_from(full).unwrap_or(cells).min(cells);
     let look = if busy >= total && total > 0 { Look::Warn } else { Look::Accent };
     let figure = format!(" {busy}/{total}");
     [Span(look, "━".repeat(full)), dim("─".repeat(cells - full)), plain(format!("{figure:8}"))]
@@ -208,7 +221,7 @@ fn length(ms: u64) -> String {
 }
 
 fn widest<'a>(title: &str, cells: impl Iterator<Item = &'a str>) -> usize {
-    cells.map(|cell| cell.chars().count()).max().unwrap_or_default().max(title.len())
+    cells.map(|cell| cell.chars().count()).max().unwrap_or_default().clamp(title.len(), WIDEST)
 }
 
 fn or_dash(text: &str) -> String {

@@ -1,3 +1,5 @@
+use unicode_width::UnicodeWidthStr as _;
+
 use super::*;
 use crate::cluster::{HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
 
@@ -75,4 +77,21 @@ fn a_terminal_shows_it_like_this() {
     let uncoloured: String =
         coloured.split("\x1b[").map(|part| part.split_once('m').map_or(part, |(_, rest)| rest)).collect();
     assert!(uncoloured.contains("● alive"), "{uncoloured}");
+}
+
+#[test]
+fn what_a_server_makes_up_neither_breaks_the_screen_nor_the_table() {
+    let mut report = a_cluster();
+    report.nodes[0].zone = "\x1b[2J\n한국".repeat(30_000);
+    report.nodes[0].models = report.models.clone();
+    for model in report.models.iter_mut().chain(&mut report.nodes[0].models) {
+        model.slots = SlotsReport { total: u64::MAX, busy: u64::MAX, idle: 0 };
+    }
+    let terminal = Terminal { columns: 100, rows: 20, colours: false };
+    let (screen, table) = (screen(&report, "17:13:41 UTC", terminal), table(&report));
+    assert!(screen.lines().all(|line| line.width() <= terminal.columns), "{screen}");
+    assert!(screen.lines().count() < terminal.rows, "{screen}");
+    assert!(!table.contains('\x1b') && !screen.contains('\x1b'), "{screen}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[2..].iter().all(|line| line.len() < 1_000), "one long word has widened every line");
 }

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use starling_client::Final;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::terminal::one_line;
+
 /// Tenths of a second: what a bar can show the progress of.
 const UNITS_PER_SECOND: f64 = 10.0;
 
@@ -42,7 +44,7 @@ impl Display {
 
     pub(super) fn partial(&self, text: &str, until_s: f64) {
         self.bar.set_position((until_s * UNITS_PER_SECOND) as u64);
-        self.bar.set_message(tail(text, crate::status::size().0).into_owned());
+        self.bar.set_message(tail(&one_line(text), crate::status::size().0).into_owned());
     }
 
     pub(super) fn last(&self, last: &Final) {
@@ -62,7 +64,7 @@ impl Display {
 
     /// Says it in any case: the text alone would mislead.
     pub(super) fn complain(&self, complaint: &str) {
-        self.bar.suspend(|| eprintln!("{complaint}"));
+        self.bar.suspend(|| eprintln!("{}", one_line(complaint)));
     }
 
     pub(super) fn end(&self) {
@@ -124,8 +126,8 @@ fn tail(text: &str, columns: usize) -> Cow<'_, str> {
 }
 
 /// A segment as a line of text; nothing for one in which nothing was said.
-pub(super) fn line(last: &Final) -> String {
-    if last.text.is_empty() { String::new() } else { format!("{}\n", last.text) }
+pub(crate) fn line(last: &Final) -> String {
+    if last.text.is_empty() { String::new() } else { format!("{}\n", one_line(&last.text)) }
 }
 
 #[cfg(test)]

@@ -4,22 +4,24 @@ use std::fmt::Write as _;
 
 use starling_client::Final;
 
+use crate::terminal::one_line;
+
 /// `SubRip`: numbered, with a comma before the milliseconds.
 pub(crate) fn srt(segments: &[Final]) -> String {
     let mut out = String::new();
     for (index, last) in spoken(segments).enumerate() {
         let (start, end) = (time(last.start, ','), time(last.end, ','));
-        let _ = writeln!(out, "{}\n{start} --> {end}\n{}\n", index + 1, last.text);
+        let _ = writeln!(out, "{}\n{start} --> {end}\n{}\n", index + 1, one_line(&last.text));
     }
     out
 }
 
-/// `WebVTT`: a head, and a full stop before the milliseconds. `&` and `<` would begin markup.
+/// `WebVTT`: a head, and a full stop before the milliseconds. `&` and `<` would begin markup, an arrow another cue (W3C WebVTT, 6.1).
 pub(crate) fn vtt(segments: &[Final]) -> String {
     let mut out = String::from("WEBVTT\n\n");
     for last in spoken(segments) {
         let (start, end) = (time(last.start, '.'), time(last.end, '.'));
-        let text = last.text.replace('&', "&amp;").replace('<', "&lt;");
+        let text = one_line(&last.text).replace('&', "&amp;").replace('<', "&lt;").replace("-->", "--&gt;");
         let _ = writeln!(out, "{start} --> {end}\n{text}\n");
     }
     out
@@ -70,5 +72,12 @@ mod tests {
             vtt(&segments),
             "WEBVTT\n\n00:00:00.000 --> 00:00:01.235\nR&amp;D &lt;one>\n\n01:01:01.500 --> 01:01:02.000\ntwo\n\n"
         );
+    }
+
+    #[test]
+    fn a_text_can_not_begin_another_subtitle() {
+        let segments = [segment(0.0, 1.0, "a\n\n2 --> b\r")];
+        assert_eq!(srt(&segments), "1\n00:00:00,000 --> 00:00:01,000\na  2 --> b\u{fffd}\n\n");
+        assert_eq!(vtt(&segments), "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\na  2 --&gt; b\u{fffd}\n\n");
     }
 }

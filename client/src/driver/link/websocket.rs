@@ -84,7 +84,7 @@ async fn byte_stream(place: &Place, trust: Option<Trust>) -> io::Result<Box<dyn 
 }
 
 /// The error that a server sent in place of a WebSocket, as it would have sent it over one.
-fn said_by(error: &Error) -> Option<Box<ServerMessage>> {
+pub(crate) fn said_by(error: &Error) -> Option<Box<ServerMessage>> {
     #[derive(Deserialize)]
     struct Body {
         error: ErrorBody,

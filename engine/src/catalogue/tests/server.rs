@@ -11,6 +11,8 @@ const ETAG: &str = "\"v1\"";
 pub(crate) struct Behaviour {
     /// Break the first connection off after so many bytes of content.
     pub(crate) drop_first_after: Option<usize>,
+    /// How long it says that a part is, whatever it is.
+    pub(crate) said_bytes: Option<u64>,
     /// Answer everything with this status.
     pub(crate) status: Option<&'static str>,
 }
@@ -87,7 +89,7 @@ fn answer(
         stream,
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: {ETAG}\r\nConnection: close\r\n\
          Content-Range: bytes {start}-{}/{total}\r\n\r\n",
-        body.len(),
+        behaviour.said_bytes.unwrap_or(body.len() as u64),
         total.saturating_sub(1),
     )?;
     let cut = behaviour.drop_first_after.filter(|_| first).unwrap_or(body.len()).min(body.len());

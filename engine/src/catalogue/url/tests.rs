@@ -99,6 +99,17 @@ fn a_server_that_refuses_or_keeps_failing_is_named() {
 }
 
 #[test]
+fn a_length_that_nothing_has_is_a_broken_transfer() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(content(), Behaviour { said_bytes: Some(u64::MAX), ..Behaviour::default() });
+    let url = server.url("model.zip");
+    std::fs::write(dir.path().join(file_name(&url) + ".part"), &content()[..1_000]).unwrap();
+    let error = obtain(&url, Some(&sha256(&content())), dir.path(), &mut Quiet).unwrap_err();
+    assert!(matches!(&error, UrlError::Http { .. }), "{error}");
+    assert_eq!(server.ranges()[0].as_deref(), Some("bytes=1000-"));
+}
+
+#[test]
 fn file_names_tell_addresses_apart() {
     let name = file_name("https://a.example/x/model.zip?token=1#y");
     assert!(name.ends_with("-model.zip"), "{name}");

@@ -134,7 +134,7 @@ impl Reader {
 }
 
 /// The first event that a reader lacks who has all up to `after`. An id of another call says nothing of this one.
-fn next(call: &Call, after: Option<(u32, u64)>) -> u64 {
+pub(super) fn next(call: &Call, after: Option<(u32, u64)>) -> u64 {
     after.filter(|(run, _)| *run == call.run()).map_or(0, |(_, number)| number.saturating_add(1))
 }
 
@@ -142,20 +142,21 @@ fn shown(call: &Call, from: u64, heard: &Heard) -> Vec<Event> {
     let mut events = Vec::with_capacity(heard.events.len() + 1);
     if heard.missed > 0 {
         // As the last of those, so that who comes back after it goes on behind them.
-        let id = written_id(call, from + heard.missed - 1);
+        let id = written(call.run(), from + heard.missed - 1);
         events.push(Event::default().id(id).data(CallEvent::Missed { events: heard.missed }.to_json()));
     }
     for (number, event) in (heard.first..).zip(&heard.events) {
-        events.push(Event::default().id(written_id(call, number)).data(event));
+        events.push(Event::default().id(written(call.run(), number)).data(event));
     }
     events
 }
 
-fn written_id(call: &Call, number: u64) -> String {
-    format!("{:08x}-{number}", call.run())
+/// The id of an event of one call, which that of another call's can't be.
+pub(super) fn written(run: u32, number: u64) -> String {
+    format!("{run:08x}-{number}")
 }
 
-fn parse_id(text: &str) -> Option<(u32, u64)> {
+pub(super) fn parse_id(text: &str) -> Option<(u32, u64)> {
     let (run, number) = text.split_once('-')?;
     Some((u32::from_str_radix(run, 16).ok()?, number.parse().ok()?))
 }

@@ -22,14 +22,10 @@ pub(super) async fn keep(Admitted(state): Admitted, headers: HeaderMap, body: Bo
         let message = "reference texts are not kept here: gateway.reference_dir is not set\n";
         return (StatusCode::NOT_IMPLEMENTED, message).into_response();
     }
-    let Some(content_id) = header_of(&headers, "content-id").filter(|id| !id.is_empty()) else {
-        return (StatusCode::BAD_REQUEST, "No Content-Id specified\n").into_response();
+    let content_id = match content_id(&headers) {
+        Ok(content_id) => content_id,
+        Err(message) => return (StatusCode::BAD_REQUEST, message).into_response(),
     };
-    if content_id.len() > MOST_ID_BYTES {
-        let message =
-            format!("Content-Id has {} bytes; it must have at most {MOST_ID_BYTES}\n", content_id.len());
-        return (StatusCode::BAD_REQUEST, message).into_response();
-    }
     let read = timeout(state.settings.peer_timeout, to_bytes(body, MOST_BYTES)).await;
     let text = read.ok().and_then(Result::ok).and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
     let Some(text) = text else {
@@ -52,4 +48,14 @@ pub(super) async fn keep(Admitted(state): Admitted, headers: HeaderMap, body: Bo
             (StatusCode::INTERNAL_SERVER_ERROR, "the text could not be kept\n").into_response()
         }
     }
+}
+
+/// What the text belongs to, or what is wrong with it.
+pub(in crate::gateway) fn content_id(headers: &HeaderMap) -> Result<String, String> {
+    let id = header_of(headers, "content-id").filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| "No Content-Id specified\n".to_owned())?;
+    if id.len() > MOST_ID_BYTES {
+        return Err(format!("Content-Id has {} bytes; it must have at most {MOST_ID_BYTES}\n", id.len()));
+    }
+    Ok(id)
 }
