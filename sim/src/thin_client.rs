@@ -38,8 +38,8 @@ impl ThinClient {
 
     async fn open(&mut self, node: HostId) -> Option<Connection> {
         let first = ClientMessage::Hello(Box::new(self.client.hello()));
-        let Client { index, host, net, oracle, .. } = &self.client;
-        let mut link = Connection::open(net, *host, node, Port::Thin, &first);
+        let Client { index, host, lines, oracle, .. } = &self.client;
+        let mut link = Connection::open(lines, *host, node, Port::Thin, &first);
         match tokio::time::timeout(PATIENCE, link.next()).await {
             Ok(Heard::Message(message)) => match *message {
                 ServerMessage::Ready { .. } => Some(link),

@@ -74,8 +74,8 @@ impl Air {
         air.hosts[..air.hosts.len() - 1].contains(&from.ip())
     }
 
-    /// How often it arrives.
-    fn carry(&self, own: HostId, to: SocketAddr, bytes: &[u8]) -> u32 {
+    /// How often a datagram arrives that is sent now.
+    pub(crate) fn carry(&self, own: HostId, to: SocketAddr, bytes: &[u8]) -> u32 {
         let mut air = self.lock();
         if air.sent.len() >= KEPT {
             air.sent.pop_front();
