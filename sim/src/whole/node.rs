@@ -28,7 +28,7 @@ use turmoil::net::{TcpListener, UdpSocket};
 
 use super::clock::OwnClock;
 use super::lines::{NATIVE_PORT, THIN_PORT};
-use super::socket::{self, Gossip};
+use super::socket;
 use super::world::LOOK_EVERY;
 use crate::gateway;
 use crate::host::Hosts;
@@ -36,7 +36,7 @@ use crate::net::HostId;
 use crate::node::arguments;
 use crate::oracle::SharedOracle;
 use crate::plan::{Plan, Speaks};
-use crate::wire::air::{Air, Control, Open};
+use crate::wire::air::{Air, AirSocket, Control, Open};
 use crate::wire::node::{CONTROL_PORT, GOSSIP_PORT, SECRET};
 
 /// The data port of each node.
@@ -144,7 +144,7 @@ pub async fn run(setup: Setup) -> turmoil::Result {
         (turmoil::sim_elapsed().unwrap_or_default(), Clock::start(), reins.clock.clone());
     let membership = MembershipArguments {
         node: id.clone(),
-        socket: Gossip { socket, air: air.clone(), own: node },
+        socket: AirSocket { socket, air: air.clone(), own: node },
         advertise: SocketAddr::new(address, GOSSIP_PORT),
         seeds,
         keys: vec![packet_key(SECRET)],
@@ -161,7 +161,7 @@ pub async fn run(setup: Setup) -> turmoil::Result {
     let addresses = Arc::clone(&directory);
     let (link, incoming) = QuinnLink::start(QuinnLinkArguments {
         name: id.name.clone(),
-        socket: socket::quic(data, air, node),
+        socket: socket::quic(AirSocket { socket: data, air, own: node }),
         trust: QuinnTrust::of(&trust)?,
         address_of: Box::new(move |peer: &NodeName| addresses.address_of(peer)),
     })?;

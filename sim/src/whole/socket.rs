@@ -1,6 +1,6 @@
-//! A node's two sockets for datagrams: turmoil's, by way of the air in which they are lost or come twice.
+//! A socket of turmoil's as quinn uses one.
 //!
-//! Owns: what gossip and quinn each ask of a socket. Must never: lose what the air carries, but for want of room.
+//! Owns: datagrams that arrived and were not read yet. Must never: lose one, but for want of room.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -14,10 +14,8 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use starling_actors::{Datagrams, QuinnSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use turmoil::net::UdpSocket;
 
-use crate::net::HostId;
-use crate::wire::air::Air;
+use crate::wire::air::AirSocket;
 
 /// Datagrams that wait to be read, as in a socket's buffer.
 const WAITING: usize = 256;
@@ -25,45 +23,15 @@ const WAITING: usize = 256;
 /// Longer than any that is sent: quinn finds out how long they may be, up to this.
 const LONGEST_BYTES: usize = 2_048;
 
-/// One for gossip.
-pub struct Gossip {
-    /// Turmoil's.
-    pub socket: UdpSocket,
-    /// What it sends through.
-    pub air: Air,
-    /// Whose it is.
-    pub own: HostId,
-}
-
-impl Datagrams for Gossip {
-    async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
-    }
-
-    fn try_send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-        for _ in 0..self.air.carry(self.own, to, bytes) {
-            self.socket.try_send_to(bytes, to)?;
-        }
-        Ok(bytes.len())
-    }
-
-    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.recv_from(buffer).await
-    }
-}
-
-/// One for the data plane.
 struct Quic {
-    socket: Arc<UdpSocket>,
-    air: Air,
-    own: HostId,
+    socket: Arc<AirSocket>,
     arrived: Mutex<mpsc::Receiver<(SocketAddr, Vec<u8>)>>,
     reading: JoinHandle<()>,
 }
 
-/// A node's socket for QUIC. Must be made in the host's runtime.
+/// A socket for a node's data plane. Must be made in the host's runtime.
 #[must_use]
-pub fn quic(socket: UdpSocket, air: Air, own: HostId) -> QuinnSocket {
+pub fn quic(socket: AirSocket) -> QuinnSocket {
     let socket = Arc::new(socket);
     let (arrive, arrived) = mpsc::channel(WAITING);
     let reads = Arc::clone(&socket);
@@ -74,7 +42,7 @@ pub fn quic(socket: UdpSocket, air: Air, own: HostId) -> QuinnSocket {
             let _ = arrive.try_send((from, buffer[..length].to_vec()));
         }
     });
-    QuinnSocket(Arc::new(Quic { socket, air, own, arrived: Mutex::new(arrived), reading }))
+    QuinnSocket(Arc::new(Quic { socket, arrived: Mutex::new(arrived), reading }))
 }
 
 impl Drop for Quic {
@@ -85,7 +53,7 @@ impl Drop for Quic {
 
 impl fmt::Debug for Quic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Quic").field(&self.own).finish()
+        f.debug_tuple("Quic").field(&self.socket.own).finish()
     }
 }
 
@@ -95,10 +63,7 @@ impl AsyncUdpSocket for Quic {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        for _ in 0..self.air.carry(self.own, transmit.destination, transmit.contents) {
-            self.socket.try_send_to(transmit.contents, transmit.destination)?;
-        }
-        Ok(())
+        self.socket.try_send_to(transmit.contents, transmit.destination).map(drop)
     }
 
     fn poll_recv(
@@ -122,7 +87,7 @@ impl AsyncUdpSocket for Quic {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.socket.local_addr()
     }
 }
 
