@@ -36,6 +36,7 @@ pub struct Connection {
     pub facts: Option<(SessionId, Epoch, bool)>,
     lines: Arc<dyn Lines>,
     client: HostId,
+    run: u64,
     out: mpsc::Sender<Vec<u8>>,
     heard: mpsc::Receiver<Heard>,
     pongs: mpsc::Sender<Heard>,
@@ -57,7 +58,7 @@ impl Connection {
         let (out, queue) = mpsc::channel(1);
         let (sender, heard) = mpsc::channel(WAITING);
         let wrote = Arc::new(Notify::new());
-        let dialled = lines.dial(client, node, port);
+        let (dialled, run) = (lines.dial(client, node, port), lines.run_of(node));
         let (first, written, hears) = (encoded(first), Arc::clone(&wrote), sender.clone());
         let reading = tokio::spawn(async move {
             let Some((reader, writer)) = dialled.await else {
@@ -67,7 +68,7 @@ impl Connection {
             read(reader, hears).await;
         });
         let lines = Arc::clone(lines);
-        Self { node, facts: None, lines, client, out, heard, pongs: sender, wrote, reading, lost: false }
+        Self { node, facts: None, lines, client, run, out, heard, pongs: sender, wrote, reading, lost: false }
     }
 
     /// The next thing that is heard. Safe to be cancelled; pending for ever after the loss.
@@ -120,7 +121,7 @@ impl Connection {
 
     /// Asks for a sign of life, which the transport gives and not the session.
     pub fn ping(&self) {
-        if self.lines.answers(self.client, self.node) {
+        if self.lines.answers(self.client, self.node, self.run) {
             let _ = self.pongs.try_send(Heard::Pong);
         }
     }

@@ -21,8 +21,11 @@ pub trait Lines: Send + Sync {
         port: Port,
     ) -> BoxFuture<'static, Option<(LineReader, LineWriter)>>;
 
-    /// Whether one can hear and answer the other now: what a ping would find.
-    fn answers(&self, client: HostId, node: HostId) -> bool;
+    /// Which run of a node a stream leads to that is opened now; later ones know nothing of it.
+    fn run_of(&self, node: HostId) -> u64;
+
+    /// Whether that run of a node can hear and answer now: what a ping on such a stream would find.
+    fn answers(&self, client: HostId, node: HostId, run: u64) -> bool;
 
     /// Where clients reach a node, as nodes tell them.
     fn address_of(&self, node: HostId) -> String;

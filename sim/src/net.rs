@@ -278,7 +278,12 @@ impl Lines for Net {
         std::future::ready(opened.map(boxed)).boxed()
     }
 
-    fn answers(&self, client: HostId, node: HostId) -> bool {
+    fn run_of(&self, _: HostId) -> u64 {
+        // Streams to an earlier run are broken when the next one begins.
+        0
+    }
+
+    fn answers(&self, client: HostId, node: HostId, _: u64) -> bool {
         let state = self.lock();
         let is_up = state.hosts[node].up && !state.hosts[node].paused;
         is_up && state.is_open(client, node) && state.is_open(node, client)

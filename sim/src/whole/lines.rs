@@ -1,6 +1,7 @@
 //! Clients' connections: a stream of turmoil's to a node's port.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -20,6 +21,7 @@ pub const THIN_PORT: u16 = 7_404;
 #[derive(Clone)]
 pub struct TurmoilLines {
     addresses: Arc<[IpAddr]>,
+    runs: Arc<[AtomicU64]>,
     shut: Arc<Mutex<Vec<(HostId, HostId)>>>,
 }
 
@@ -27,7 +29,13 @@ impl TurmoilLines {
     /// Open ways to nodes at these addresses, by number.
     #[must_use]
     pub fn new(addresses: &[IpAddr]) -> Self {
-        Self { addresses: addresses.into(), shut: Arc::default() }
+        let runs = addresses.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { addresses: addresses.into(), runs, shut: Arc::default() }
+    }
+
+    /// Another run of a node begins.
+    pub fn begins(&self, node: HostId) {
+        self.runs[node].fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on, or no longer, nothing passes between two; what was shut twice is opened twice.
@@ -67,9 +75,13 @@ impl Lines for TurmoilLines {
         .boxed()
     }
 
-    fn answers(&self, client: HostId, node: HostId) -> bool {
+    fn run_of(&self, node: HostId) -> u64 {
+        self.runs[node].load(Ordering::Relaxed)
+    }
+
+    fn answers(&self, client: HostId, node: HostId, run: u64) -> bool {
         let is_of = |way: &(HostId, HostId)| *way == (node, node) || *way == (node, client);
-        !self.lock().iter().any(is_of)
+        run == self.run_of(node) && !self.lock().iter().any(is_of)
     }
 
     fn address_of(&self, node: HostId) -> String {

@@ -296,6 +296,7 @@ impl World {
         reins.begins();
         generation.fetch_add(1, Ordering::Relaxed);
         self.sim.bounce(format!("n{node}").as_str());
+        self.lines.begins(node);
         self.lines.shut_off(node, false);
     }
 
