@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::accept::{LeaseRequest, PeerRequest, refuse, serve};
 pub(crate) use self::lease::{AskError, LeaseStream, ask};
-pub use self::quic::{AddressOf, PeerName, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust};
+pub use self::quic::{
+    AddressOf, PeerName, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnSocket, QuinnTrust,
+};
 pub(crate) use self::relay::{RelayActor, RelayArguments, RelayMessage};
 use crate::frames::{Reader, Writer};
 use crate::reservations::Reservations;

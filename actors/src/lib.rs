@@ -16,6 +16,7 @@
 
 mod claim;
 mod clock;
+pub mod cluster;
 pub mod control;
 mod data;
 mod decoder;
@@ -38,7 +39,7 @@ pub mod trust;
 pub use clock::{Clock, unix_now};
 pub use data::{
     AddressOf, IncomingStream, IncomingStreams, LinkError, LinkedPeers, PeerLink, PeerName, PeerStream,
-    Peers, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnTrust,
+    Peers, QuinnLink, QuinnLinkArguments, QuinnLinkError, QuinnSocket, QuinnTrust,
 };
 pub use host::{HostLaunch, HostLauncher, LaunchError, LaunchedHost, ProcessEnd, ProcessLauncher};
 pub use membership::{

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use starling_actors::cluster::load_report;
+pub use starling_actors::cluster::{ClusterCopies, ControlReservations, Directory, Facts};
 use starling_actors::{
     Clock, ClusterView, LoadReport, Member, MemberState, MembershipArguments, MembershipHandle,
     MembershipTimings, NodeStatus, Observer, generation_at_start, packet_key,
@@ -19,22 +21,19 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::build;
 use crate::config::load::variable_of;
 use crate::config::{ClusterSettings, Role, Secret};
 use crate::exit::{Exit, Failure};
 use crate::sessions::Sessions;
 
 mod control;
-mod copies;
 mod data;
-mod directory;
 mod feed;
-mod load;
 mod models;
 mod name;
 mod operate;
 mod report;
-mod reservations;
 mod retire;
 mod scaling;
 mod story;
@@ -42,15 +41,12 @@ mod trust;
 mod watcher;
 
 pub use control::{ControlPlane, bind as bind_control};
-pub use copies::ClusterCopies;
 pub use data::{DataPlane, bind as bind_data};
-pub use directory::Directory;
 pub use feed::{Feed, Observers};
 pub use models::ModelOutcome;
 pub(crate) use operate::entry;
 pub use operate::{DrainError, KillError, Told, UnknownNode};
 pub use report::{ClusterReport, HostsReport, ModelReport, NodeReport, SessionEntry, SlotsReport};
-pub use reservations::ControlReservations;
 pub use retire::DrainOrder;
 pub use scaling::{ModelScalingReport, OwnScaling, ScalingReport};
 pub use story::ClusterEvent;
@@ -78,26 +74,18 @@ pub struct Cluster {
     joining: Option<(Vec<String>, Instant)>,
 }
 
-/// What does not change while a node runs.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    /// Where it stands.
-    pub zone: String,
-    /// What it does.
-    pub roles: Roles,
-    /// Where it listens, as others reach it.
-    pub addresses: Addresses,
-}
-
-impl Facts {
-    /// Those of the settings; addresses are known later.
-    #[must_use]
-    pub fn of(settings: &ClusterSettings) -> Self {
-        let roles = Roles {
-            gateway: settings.roles.contains(&Role::Gateway),
-            decoder: settings.roles.contains(&Role::Decoder),
-        };
-        Self { zone: settings.zone.clone(), roles, ..Self::default() }
+/// What of a node's facts the settings say; addresses are known later.
+#[must_use]
+pub fn facts(settings: &ClusterSettings) -> Facts {
+    let roles = Roles {
+        gateway: settings.roles.contains(&Role::Gateway),
+        decoder: settings.roles.contains(&Role::Decoder),
+    };
+    Facts {
+        version: build::VERSION.to_owned(),
+        zone: settings.zone.clone(),
+        roles,
+        addresses: Addresses::default(),
     }
 }
 
@@ -129,7 +117,7 @@ impl Cluster {
         Ok(Self {
             node,
             address: nowhere(),
-            facts: Facts::default(),
+            facts: Facts { version: build::VERSION.to_owned(), ..Facts::default() },
             membership: None,
             directory: Arc::default(),
             operating: operate::Operating::default(),
@@ -292,7 +280,7 @@ impl Cluster {
     }
 
     fn report(&self, status: Option<&NodeStatus>, stopping: bool) -> LoadReport {
-        load::report(&self.facts, status, stopping)
+        load_report(&self.facts, status, stopping)
     }
 
     fn record(&self, status: &NodeStatus, revision: u64) -> LoadRecord {

@@ -93,7 +93,7 @@ pub async fn serve(
     }
     starting.stage("launch");
     let (feed, partings) = (Arc::<Feed>::default(), Arc::<Partings>::default());
-    let facts = Facts { addresses: sockets.addresses(&settings)?, ..Facts::of(&settings.cluster) };
+    let facts = Facts { addresses: sockets.addresses(&settings)?, ..cluster::facts(&settings.cluster) };
     let observer = Observers(vec![
         Arc::clone(&metrics) as Arc<dyn Observer>,
         Arc::clone(&feed) as Arc<dyn Observer>,

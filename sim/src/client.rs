@@ -1,15 +1,20 @@
 //! What all clients have in common: who they are, what they say, and how fast.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use starling_protocol::SessionId;
 use starling_protocol::native::{Hello, SessionOptions};
 use tokio::sync::watch;
 
-use crate::net::{HostId, Net};
+use crate::lines::Lines;
+use crate::native_client::NativeClient;
+use crate::net::HostId;
 use crate::oracle::SharedOracle;
+use crate::plan::{ClientPlan, Plan, Speaks};
 use crate::rng::Rng;
 use crate::speech::Speech;
+use crate::thin_client::ThinClient;
 
 /// Frames in one piece of audio.
 pub const PIECE: u64 = 1_600;
@@ -31,8 +36,8 @@ pub struct Client {
     pub speech: Speech,
     /// Its randomness.
     pub rng: Rng,
-    /// The network.
-    pub net: Net,
+    /// Its way to the nodes.
+    pub lines: Arc<dyn Lines>,
     /// Who watches.
     pub oracle: SharedOracle,
     /// Whether it reads nothing now.
@@ -40,6 +45,40 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of a plan, and what keeps it from reading.
+    #[must_use]
+    pub fn of(
+        index: usize,
+        speech: Speech,
+        plan: &Plan,
+        lines: &Arc<dyn Lines>,
+        oracle: &SharedOracle,
+    ) -> (Self, watch::Sender<bool>) {
+        let (stall, stalled) = watch::channel(false);
+        let nodes = plan.nodes.len();
+        let client = Self {
+            index,
+            host: nodes + index,
+            nodes,
+            home: plan.clients[index].home,
+            speech,
+            rng: Rng::new(plan.seed, 100 + index as u64),
+            lines: Arc::clone(lines),
+            oracle: oracle.clone(),
+            stalled,
+        };
+        (client, stall)
+    }
+
+    /// Comes when it is its time, and speaks until all is said.
+    pub async fn run(self, plan: ClientPlan) {
+        tokio::time::sleep(Duration::from_millis(plan.start_ms)).await;
+        match plan.speaks {
+            Speaks::Native => NativeClient { client: self, ring_blocks: plan.ring_blocks }.run().await,
+            Speaks::Thin => ThinClient { client: self }.run().await,
+        }
+    }
+
     /// What it says first, for a session with a new id.
     pub fn hello(&mut self) -> Hello {
         let mut hello = Hello::new(self.session_id());

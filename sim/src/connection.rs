@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::net::{HostId, Net, Port};
-use crate::pipe::{PipeReader, PipeWriter};
+use crate::lines::{LineReader, LineWriter, Lines};
+use crate::net::{HostId, Port};
 
 /// Longest body of a server's message.
 const LONGEST: usize = 1 << 20;
@@ -34,8 +34,9 @@ pub struct Connection {
     pub node: HostId,
     /// What was said of the session on it: its id, the connection's number, whether it is durable.
     pub facts: Option<(SessionId, Epoch, bool)>,
-    net: Net,
+    lines: Arc<dyn Lines>,
     client: HostId,
+    run: u64,
     out: mpsc::Sender<Vec<u8>>,
     heard: mpsc::Receiver<Heard>,
     pongs: mpsc::Sender<Heard>,
@@ -47,24 +48,27 @@ pub struct Connection {
 impl Connection {
     /// Connects and says this first.
     #[must_use]
-    pub fn open(net: &Net, client: HostId, node: HostId, port: Port, first: &ClientMessage) -> Self {
+    pub fn open(
+        lines: &Arc<dyn Lines>,
+        client: HostId,
+        node: HostId,
+        port: Port,
+        first: &ClientMessage,
+    ) -> Self {
         let (out, queue) = mpsc::channel(1);
         let (sender, heard) = mpsc::channel(WAITING);
         let wrote = Arc::new(Notify::new());
-        // Between clients and nodes nothing but the stream itself is ever lost.
-        let opened = net.open(client, node, port);
-        let reading = match opened {
-            Some((reader, writer)) => {
-                tokio::spawn(write(writer, encoded(first), queue, Arc::clone(&wrote)));
-                tokio::spawn(read(reader, sender.clone()))
-            }
-            None => {
-                let sender = sender.clone();
-                tokio::spawn(async move { drop(sender.send(Heard::Lost).await) })
-            }
-        };
-        let net = net.clone();
-        Self { node, facts: None, net, client, out, heard, pongs: sender, wrote, reading, lost: false }
+        let (dialled, run) = (lines.dial(client, node, port), lines.run_of(node));
+        let (first, written, hears) = (encoded(first), Arc::clone(&wrote), sender.clone());
+        let reading = tokio::spawn(async move {
+            let Some((reader, writer)) = dialled.await else {
+                return drop(hears.send(Heard::Lost).await);
+            };
+            tokio::spawn(write(writer, first, queue, written));
+            read(reader, hears).await;
+        });
+        let lines = Arc::clone(lines);
+        Self { node, facts: None, lines, client, run, out, heard, pongs: sender, wrote, reading, lost: false }
     }
 
     /// The next thing that is heard. Safe to be cancelled; pending for ever after the loss.
@@ -117,7 +121,7 @@ impl Connection {
 
     /// Asks for a sign of life, which the transport gives and not the session.
     pub fn ping(&self) {
-        if self.net.answers(self.client, self.node) {
+        if self.lines.answers(self.client, self.node, self.run) {
             let _ = self.pongs.try_send(Heard::Pong);
         }
     }
@@ -137,7 +141,7 @@ fn encoded(message: &ClientMessage) -> Vec<u8> {
 }
 
 async fn write(
-    mut writer: PipeWriter,
+    mut writer: LineWriter,
     first: Vec<u8>,
     mut queue: mpsc::Receiver<Vec<u8>>,
     wrote: Arc<Notify>,
@@ -153,7 +157,7 @@ async fn write(
     }
 }
 
-async fn read(mut reader: PipeReader, heard: mpsc::Sender<Heard>) {
+async fn read(mut reader: LineReader, heard: mpsc::Sender<Heard>) {
     let mut frames = StreamReader::new(LONGEST);
     let mut buffer = vec![0; 16 * 1024];
     loop {

@@ -17,8 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::net::Incoming;
-use crate::pipe::{PipeReader, PipeWriter};
+use crate::lines::{LineReader, LineWriter};
 use crate::plan::Speaks;
 
 /// How long sessions wait for clients that have gone.
@@ -37,7 +36,7 @@ enum Heard {
 }
 
 struct Reader {
-    reader: PipeReader,
+    reader: LineReader,
     frames: StreamReader,
     buffer: Vec<u8>,
 }
@@ -63,12 +62,11 @@ impl Reader {
 
 /// Serves one connection to its end. `stopping` says when the node is about to stop, and how long it serves on.
 pub async fn serve(
-    incoming: Incoming,
+    (reader, mut writer): (LineReader, LineWriter),
     speaks: Speaks,
     node: NodeHandle,
     mut stopping: watch::Receiver<Option<Duration>>,
 ) {
-    let Incoming { reader, mut writer, .. } = incoming;
     let mut reader = Reader { reader, frames: StreamReader::of_client(), buffer: vec![0; 16 * 1024] };
     let Ok(Heard::Message(ClientMessage::Hello(hello))) = timeout(MANNERS, reader.next()).await else {
         return;
@@ -101,7 +99,7 @@ async fn attach(hello: Hello, speaks: Speaks, node: &NodeHandle) -> Result<Attac
 
 async fn converse(
     reader: &mut Reader,
-    writer: &mut PipeWriter,
+    writer: &mut LineWriter,
     attached: Attachment,
     speaks: Speaks,
     stopping: &mut watch::Receiver<Option<Duration>>,
@@ -180,7 +178,7 @@ async fn read(
 
 /// Tells the client what happens until the session is over; the last final that was told.
 async fn write(
-    writer: &mut PipeWriter,
+    writer: &mut LineWriter,
     mut output: SessionOutput,
     written: &watch::Sender<Option<Segment>>,
     stopping: &mut watch::Receiver<Option<Duration>>,
@@ -249,7 +247,7 @@ fn ready_message(ready: Ready) -> ServerMessage {
     }
 }
 
-async fn say(writer: &mut PipeWriter, message: &ServerMessage) -> io::Result<()> {
+async fn say(writer: &mut LineWriter, message: &ServerMessage) -> io::Result<()> {
     let mut bytes = Vec::new();
     encode_message(message, &mut bytes).map_err(io::Error::other)?;
     timeout(WRITE, writer.write_all(&bytes)).await.map_err(io::Error::from)?

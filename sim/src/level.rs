@@ -1,10 +1,10 @@
-//! The two levels that can be simulated, as the program runs them.
+//! The levels that can be simulated, as the program runs them.
 
 use anyhow::Result;
 use starling_core::sabotage::Bug;
 use starling_sim::plan::{FaultKind, Kind, Plan, Schedule};
-use starling_sim::wire;
 use starling_sim::world::{self, Outcome};
+use starling_sim::{whole, wire};
 
 /// One level.
 pub(crate) trait Level {
@@ -43,12 +43,35 @@ impl Level for Actors {
     }
 
     fn run(seed: u64, only: Option<Kind>, schedule: Option<Schedule>, echo: bool) -> Result<Outcome> {
-        let mut plan = Plan::of(seed, only);
-        if let Some(schedule) = schedule {
-            plan.schedule = schedule;
-            plan.check()?;
-        }
-        world::run(&plan, echo)
+        world::run(&planned(seed, only, schedule)?, echo)
+    }
+}
+
+/// What a seed gives, or the same nodes and clients with another schedule.
+fn planned(seed: u64, only: Option<Kind>, schedule: Option<Schedule>) -> Result<Plan> {
+    let mut plan = Plan::of(seed, only);
+    if let Some(schedule) = schedule {
+        plan.schedule = schedule;
+        plan.check()?;
+    }
+    Ok(plan)
+}
+
+/// Whole nodes on a simulated network.
+pub(crate) struct Whole;
+
+impl Level for Whole {
+    type Kind = Kind;
+
+    const ARGUMENTS: &'static [&'static str] = &["--whole"];
+    const BUGS: &'static [Bug] = &Bug::ALL;
+
+    fn schedule(seed: u64, only: Option<Kind>) -> Schedule {
+        Plan::of(seed, only).schedule
+    }
+
+    fn run(seed: u64, only: Option<Kind>, schedule: Option<Schedule>, echo: bool) -> Result<Outcome> {
+        whole::world::run(&planned(seed, only, schedule)?, echo)
     }
 }
 

@@ -9,9 +9,10 @@
 //! (QUIC and the control plane in a node), `HostLauncher` (processes), gossip, and the two ends of the gateways.
 //!
 //! Each node has a runtime of its own, driven in ticks by [`world`]: one that is dropped has crashed, one that is not driven
-//! stands still, and one's clock can jump. A general simulator of networks (turmoil) does neither of the last two; it takes the
-//! place of tokio's sockets, of which the actors have none at these seams. It is the network of the other level, [`wire`]: what
-//! owns sockets, membership and the control plane, runs there as it is, with gossip sealed and links in TLS.
+//! stands still, and one's clock can jump. It is the quickest level, and the one in which a node stands still wholly. The two
+//! others run on a general simulator of networks, turmoil, which takes the place of the operating system's sockets: [`wire`] has what owns
+//! sockets, membership and the control plane, with a stranger among them; [`whole`] puts all of a node together as the program
+//! does, QUIC below the seams included, for the same clients and faults as here.
 //!
 //! A run is a process: tokio, ractor and the standard library count in statics of a process, so that a second run in
 //! one would not be the first again. The program of this crate starts one for each seed, and draws what they take from the
@@ -22,6 +23,7 @@ pub mod connection;
 pub mod gateway;
 pub mod gossip;
 pub mod host;
+pub mod lines;
 pub mod native_client;
 pub mod net;
 pub mod node;
@@ -32,5 +34,6 @@ pub mod plan;
 pub mod rng;
 pub mod speech;
 pub mod thin_client;
+pub mod whole;
 pub mod wire;
 pub mod world;

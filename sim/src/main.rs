@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use level::{Actors, Level, Wire};
+use level::{Actors, Level, Whole, Wire};
 use starling_core::sabotage::Bug;
 use starling_sim::plan::{FaultKind, Schedule};
 
@@ -29,6 +29,9 @@ struct Cli {
     /// Membership and the control plane on a simulated network, in place of sessions on simulated seams
     #[arg(long)]
     wire: bool,
+    /// Whole nodes on a simulated network: sessions behind the links that a node of the program has
+    #[arg(long, conflicts_with = "wire")]
+    whole: bool,
     /// Run this seed alone, and print what happens
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
@@ -82,7 +85,11 @@ fn commit(_: Bug) -> Result<()> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = if cli.wire { run::<Wire>(&cli) } else { run::<Actors>(&cli) };
+    let done = match (cli.wire, cli.whole) {
+        (true, _) => run::<Wire>(&cli),
+        (_, true) => run::<Whole>(&cli),
+        _ => run::<Actors>(&cli),
+    };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(BROKEN),

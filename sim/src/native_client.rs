@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::{Client, PACE, PIECE};
 use crate::connection::{Connection, Heard};
 use crate::net::Port;
-use crate::peers::address_of;
 
 /// One of those.
 pub struct NativeClient {
@@ -43,7 +42,7 @@ impl NativeClient {
         let Self { mut client, ring_blocks } = self;
         let (home, nodes) = (client.home, client.nodes);
         let settings = Settings {
-            servers: (0..nodes).map(|turn| address_of((home + turn) % nodes)).collect(),
+            servers: (0..nodes).map(|turn| client.lines.address_of((home + turn) % nodes)).collect(),
             ring_frames: ring_blocks * PIECE,
             open_deadline: Duration::from_secs(60),
             wait_when_busy: true,
@@ -215,7 +214,8 @@ impl Driver {
         let node = match server {
             Server::Configured(index) => (self.client.home + index) % self.client.nodes,
             Server::Suggested(address) => {
-                (0..self.client.nodes).find(|node| address_of(*node) == *address).unwrap_or(0)
+                let is_it = |node: &usize| self.client.lines.address_of(*node) == *address;
+                (0..self.client.nodes).find(is_it).unwrap_or(0)
             }
         };
         let resume =
@@ -223,7 +223,7 @@ impl Driver {
         self.client.oracle.note(self.client.index, &format!("connects to n{node} {resume:?}"));
         self.client.oracle.asks(self.client.index, node);
         let first = ClientMessage::Hello(Box::new(hello));
-        Connection::open(&self.client.net, self.client.host, node, Port::Native, &first)
+        Connection::open(&self.client.lines, self.client.host, node, Port::Native, &first)
     }
 }
 

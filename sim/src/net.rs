@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use starling_core::peer_watch::SILENCE;
 use tokio::sync::mpsc;
 
 use crate::gossip::Record;
+use crate::lines::{LineReader, LineWriter, Lines};
+use crate::peers::address_of;
 use crate::pipe::{Pipe, PipeReader, PipeWriter};
 use crate::rng::Rng;
 
@@ -180,13 +184,6 @@ impl Net {
         known.map(|((_, from), (_, record))| (*from, record.clone())).collect()
     }
 
-    /// Whether one can hear and answer the other now: what a ping would find.
-    #[must_use]
-    pub fn answers(&self, from: HostId, to: HostId) -> bool {
-        let state = self.lock();
-        state.hosts[to].up && !state.hosts[to].paused && state.is_open(from, to) && state.is_open(to, from)
-    }
-
     /// A host is there again.
     pub fn rise(&self, host: HostId) {
         self.reset_streams_of(host);
@@ -265,6 +262,35 @@ impl Net {
         }
         drop(gone);
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Lines for Net {
+    fn dial(
+        &self,
+        client: HostId,
+        node: HostId,
+        port: Port,
+    ) -> BoxFuture<'static, Option<(LineReader, LineWriter)>> {
+        // Between clients and nodes nothing but the stream itself is ever lost.
+        let opened = self.open(client, node, port);
+        let boxed = |(reader, writer)| (Box::new(reader) as LineReader, Box::new(writer) as LineWriter);
+        std::future::ready(opened.map(boxed)).boxed()
+    }
+
+    fn run_of(&self, _: HostId) -> u64 {
+        // Streams to an earlier run are broken when the next one begins.
+        0
+    }
+
+    fn answers(&self, client: HostId, node: HostId, _: u64) -> bool {
+        let state = self.lock();
+        let is_up = state.hosts[node].up && !state.hosts[node].paused;
+        is_up && state.is_open(client, node) && state.is_open(node, client)
+    }
+
+    fn address_of(&self, node: HostId) -> String {
+        address_of(node)
     }
 }
 

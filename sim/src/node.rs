@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use starling_actors::{
-    Capabilities, CopyArguments, IncomingStream, Keep, KeptCopy, ModelArguments, ModelScaling, NodeArguments,
-    NodeHandle, NodeStatus, PeerStream, Pulse, SessionLimits, SilentObserver, StandbyPolicy, TokenSealer,
+    Capabilities, CopyArguments, CopyPeers, IncomingStream, Keep, KeptCopy, ModelArguments, ModelScaling,
+    NodeArguments, NodeHandle, NodeStatus, PeerStream, Peers, Pulse, SessionLimits, SilentObserver,
+    StandbyPolicy, TokenSealer,
 };
 use starling_core::Timestamp;
 use starling_core::tick::TICK;
@@ -80,25 +81,8 @@ impl Running {
             let reads = Arc::clone(&clock);
             let (pulse, mut ticking) =
                 Pulse::on(Arc::new(move || Timestamp(Duration::from_millis(reads.load(Ordering::Relaxed)))));
-            let copies = CopyArguments {
-                own: name_of(node),
-                peers: Some(link.clone()),
-                copies: plan.copies,
-                memory_bytes: if plan.is_full(node) { FULL_BYTES } else { COPIES_BYTES },
-                patience: PATIENCE,
-                sealer: Arc::clone(sealer),
-                pulse: Some(pulse),
-            };
-            let standby = if plan.standby { StandbyPolicy::Warm } else { StandbyPolicy::Off };
-            let arguments = NodeArguments {
-                tracing: Default::default(),
-                models: vec![model(plan, node)],
-                launcher: Arc::new(hosts.clone()),
-                limits: SessionLimits { standby, ..SessionLimits::default() },
-                observer: Arc::new(SilentObserver),
-                peers: Some(link.peers()),
-                copies,
-            };
+            let (copies, peers) = (link.clone() as Arc<dyn CopyPeers>, link.peers());
+            let arguments = arguments(node, plan, &hosts, (copies, peers), (pulse, sealer));
             let base = Instant::now();
             let handle = NodeHandle::start(arguments).await.context("a node does not start")?;
             tokio::spawn(async move {
@@ -220,7 +204,8 @@ fn serve(
                 let connections = Arc::clone(&connections);
                 tokio::spawn(async move {
                     connections.fetch_add(1, Ordering::Relaxed);
-                    gateway::serve(incoming, speaks, handle, leave).await;
+                    let line = (Box::new(incoming.reader) as _, Box::new(incoming.writer) as _);
+                    gateway::serve(line, speaks, handle, leave).await;
                     connections.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -235,6 +220,35 @@ fn serve(
             (0..nodes).filter(|other| *other != node).for_each(|other| net.tell(node, other, record.clone()));
         }
     });
+}
+
+/// What a node of a plan is started with, on whatever ways to the others.
+pub fn arguments(
+    node: HostId,
+    plan: &Plan,
+    hosts: &Hosts,
+    (copies, peers): (Arc<dyn CopyPeers>, Arc<dyn Peers>),
+    (pulse, sealer): (Pulse, &Arc<TokenSealer>),
+) -> NodeArguments {
+    let copies = CopyArguments {
+        own: name_of(node),
+        peers: Some(copies),
+        copies: plan.copies,
+        memory_bytes: if plan.is_full(node) { FULL_BYTES } else { COPIES_BYTES },
+        patience: PATIENCE,
+        sealer: Arc::clone(sealer),
+        pulse: Some(pulse),
+    };
+    let standby = if plan.standby { StandbyPolicy::Warm } else { StandbyPolicy::Off };
+    NodeArguments {
+        tracing: Default::default(),
+        models: vec![model(plan, node)],
+        launcher: Arc::new(hosts.clone()),
+        limits: SessionLimits { standby, ..SessionLimits::default() },
+        observer: Arc::new(SilentObserver),
+        peers: Some(peers),
+        copies,
+    }
 }
 
 fn model(plan: &Plan, node: HostId) -> ModelArguments {

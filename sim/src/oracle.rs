@@ -5,6 +5,7 @@
 //! a copy on another node by then, and no session is begun anew while a node that was left in peace has a copy of it. I5: no keeper obeys an epoch lower than one that it obeyed. I7, I9, I10: [`crate::world`] asks
 //! for them at the end.
 
+mod kept;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -20,23 +21,29 @@ use starling_client::machine::Event;
 use starling_protocol::native::{Final, ServerMessage};
 use starling_protocol::{Epoch, Segment, SessionId};
 
+use self::kept::{Claim, Forsaken, Held, Stored};
 use self::seen::Seen;
-use crate::net::{HostId, Net};
+use crate::net::HostId;
 use crate::speech::Speech;
 
 /// The oracle, as those who see something hold it.
 #[derive(Clone)]
-pub struct SharedOracle(Arc<Mutex<Oracle>>, Net);
+pub struct SharedOracle(Arc<Mutex<Oracle>>, ReadTime);
+
+/// Says how long the run goes on.
+pub type ReadTime = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 struct Oracle {
     echo: bool,
+    /// What a keeper had when something was told is seen this much later at most.
+    late: Duration,
     hash: DefaultHasher,
     violations: Vec<String>,
     clients: Vec<Seen>,
     stored: BTreeMap<(HostId, SessionId), Stored>,
     claims: Vec<Claim>,
     /// Sessions that a client just began anew, for want of a node that goes on with them.
-    forsaken: Vec<(usize, SessionId)>,
+    forsaken: Vec<Forsaken>,
     /// What is done to each node and client now that could keep one from the other, and when that last changed.
     unrest: BTreeMap<HostId, (u32, Duration)>,
     /// Finals as they were told on the wire, and by which epoch.
@@ -58,48 +65,16 @@ const SETTLED: Duration = Duration::from_millis(1_700);
 /// What a node says takes so long to its client at most, on the slowest way.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
-/// Whoever was left in peace for so long was asked: a client tries each of three nodes for 2 s at the most, and waits a second.
-const PEACE: Duration = Duration::from_secs(10);
-
-/// The most that a keeper was seen to have of a session.
-#[derive(Clone, Copy)]
-struct Stored {
-    epoch: Epoch,
-    audio_end: u64,
-    next_segment: u64,
-    /// What it had last: epoch, next segment, end of the audio.
-    copy: Option<(Epoch, u64, u64)>,
-    lost_at: Option<Duration>,
-    /// When it was seen to have that.
-    seen_at: Duration,
-}
-
-/// Something that a client was told, and that has to lie in a copy.
-struct Claim {
-    client: usize,
-    session: SessionId,
-    owner: HostId,
-    what: Held,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Held {
-    AudioBefore(u64),
-    Final(u64),
-}
-
 impl SharedOracle {
-    /// Watches clients who say this. `echo`: the log is printed.
+    /// Watches clients who say this to so many nodes, of which it may see so late what they keep. `echo`: the log is printed.
     #[must_use]
-    pub fn new(net: &Net, speeches: &[Speech], echo: bool) -> Self {
+    pub fn new(now: ReadTime, nodes: usize, speeches: &[Speech], late: Duration, echo: bool) -> Self {
         let oracle = Oracle {
             echo,
+            late,
             hash: DefaultHasher::new(),
             violations: Vec::new(),
-            clients: (0..)
-                .zip(speeches)
-                .map(|(index, speech)| Seen::of(net.host_of(index), speech))
-                .collect(),
+            clients: (0..).zip(speeches).map(|(index, speech)| Seen::of(nodes + index, speech)).collect(),
             stored: BTreeMap::new(),
             claims: Vec::new(),
             forsaken: Vec::new(),
@@ -111,7 +86,11 @@ impl SharedOracle {
             host_lost: None,
             unsettled: false,
         };
-        Self(Arc::new(Mutex::new(oracle)), net.clone())
+        Self(Arc::new(Mutex::new(oracle)), now)
+    }
+
+    fn now(&self) -> Duration {
+        (self.1)()
     }
 
     fn lock(&self) -> MutexGuard<'_, Oracle> {
@@ -120,7 +99,7 @@ impl SharedOracle {
 
     /// Something is written to the log.
     pub fn log(&self, line: &str) {
-        let now = self.1.now();
+        let now = self.now();
         self.lock().log(now, line);
     }
 
@@ -169,21 +148,22 @@ impl SharedOracle {
         message: &ServerMessage,
     ) {
         self.note(client, &format!("hears from n{node}: {}", brief(message)));
-        let problem = self.lock().said(client, node, facts, message);
+        let now = self.now();
+        let problem = self.lock().said(client, node, facts, message, now);
         problem.into_iter().for_each(|problem| self.violation(problem));
     }
 
     /// A client that comes back has a session.
     pub fn opened(&self, client: usize) {
         self.note(client, "open");
-        let now = self.1.now();
+        let now = self.now();
         self.lock().admit(client, now);
     }
 
     /// A decoder host is gone. Its sessions have a decoder again, or wait for one, a little later, and what nodes tell each other of
     /// them comes later still.
     pub fn host_lost(&self) {
-        let now = self.1.now();
+        let now = self.now();
         self.lock().host_lost = Some(now);
     }
 
@@ -204,7 +184,7 @@ impl SharedOracle {
 
     /// A client asks a node for its session, to go on with it or to begin it.
     pub fn asks(&self, client: usize, node: HostId) {
-        let now = self.1.now();
+        let now = self.now();
         let mut oracle = self.lock();
         oracle.clients[client].asked.insert(node, now);
     }
@@ -220,12 +200,13 @@ impl SharedOracle {
 
     /// A client's consumer was told this.
     pub fn delivered(&self, client: usize, event: &Event) {
+        let now = self.now();
         let mut oracle = self.lock();
         let (line, problem) = oracle.clients[client].delivered(event);
         if let (Event::Reconnected { restarted: true, .. }, Some(earlier)) =
             (event, oracle.clients[client].earlier)
         {
-            oracle.forsaken.push((client, earlier));
+            oracle.forsaken.push(Forsaken { client, session: earlier, at: now });
         }
         drop(oracle);
         self.note(client, &line);
@@ -241,7 +222,7 @@ impl SharedOracle {
     /// A thin client has a session on a node.
     pub fn thin_opened(&self, client: usize, node: HostId) {
         self.note(client, &format!("open at n{node}"));
-        let now = self.1.now();
+        let now = self.now();
         let mut oracle = self.lock();
         // What it hears may have been said just before the node was lost.
         let excused = oracle.troubled.get(&node).is_some_and(|at| now.saturating_sub(*at) < ON_ITS_WAY);
@@ -279,7 +260,7 @@ impl SharedOracle {
 
     /// Something was done to a node that thin clients may lose their sessions by.
     pub fn excuse(&self, node: HostId) {
-        let now = self.1.now();
+        let now = self.now();
         let mut oracle = self.lock();
         oracle.troubled.insert(node, now);
         for (home, excused) in oracle.clients.iter_mut().filter_map(|seen| seen.thin.as_mut()) {
@@ -289,7 +270,7 @@ impl SharedOracle {
 
     /// Something begins or ends that may keep others from a node or a client: `lasts` says how many such things there are more now.
     pub fn unrest(&self, host: HostId, lasts: i32) {
-        let now = self.1.now();
+        let now = self.now();
         let mut oracle = self.lock();
         let (count, changed) = oracle.unrest.entry(host).or_default();
         (*count, *changed) = (count.saturating_add_signed(lasts), now);
@@ -297,14 +278,14 @@ impl SharedOracle {
 
     /// What a keeper has now.
     pub fn sampled(&self, node: HostId, kept: &[KeptCopy]) {
-        let now = self.1.now();
+        let now = self.now();
         let problems = self.lock().sampled(node, kept, now);
         problems.into_iter().for_each(|problem| self.violation(problem));
     }
 
     /// A keeper is gone, with all it had.
     pub fn node_lost(&self, node: HostId) {
-        let now = self.1.now();
+        let now = self.now();
         let mut oracle = self.lock();
         for ((_, _), stored) in oracle.stored.iter_mut().filter(|((at, _), _)| *at == node) {
             stored.epoch = Epoch(0);
@@ -315,7 +296,7 @@ impl SharedOracle {
 
     /// Judges what clients were told, once all keepers were looked at.
     pub fn judge(&self) {
-        let now = self.1.now();
+        let now = self.now();
         let problems = self.lock().judge(now);
         problems.into_iter().for_each(|problem| self.violation(problem));
     }
@@ -344,6 +325,7 @@ impl Oracle {
         node: HostId,
         facts: Option<(SessionId, Epoch, bool)>,
         message: &ServerMessage,
+        now: Duration,
     ) -> Option<String> {
         let (session, epoch, durable) = facts?;
         let mut problem = None;
@@ -382,103 +364,9 @@ impl Oracle {
             _ => return None,
         };
         if durable {
-            self.claims.push(Claim { client, session, owner: node, what });
+            self.claims.push(Claim { client, session, owner: node, what, at: now });
         }
         problem
-    }
-
-    fn sampled(&mut self, node: HostId, kept: &[KeptCopy], now: Duration) -> Vec<String> {
-        let mut problems = Vec::new();
-        for copy in kept {
-            let nothing = Stored {
-                epoch: Epoch(0),
-                audio_end: 0,
-                next_segment: 0,
-                copy: None,
-                lost_at: None,
-                seen_at: now,
-            };
-            let stored = self.stored.entry((node, copy.session)).or_insert(nothing);
-            if copy.epoch < stored.epoch {
-                problems.push(format!(
-                    "I5: n{node} obeys epoch {} of {} after {}",
-                    copy.epoch, copy.session, stored.epoch
-                ));
-            }
-            stored.epoch = copy.epoch;
-            let Some(summary) = &copy.copy else { continue };
-            let (had, has) =
-                (stored.copy.replace((summary.epoch, summary.next_segment.0, summary.audio_end.0)), summary);
-            if let Some((epoch, segment, audio)) = had
-                && epoch == has.epoch
-                && (has.next_segment.0 < segment || has.audio_end.0 < audio)
-            {
-                problems.push(format!(
-                    "I4: the copy of {} on n{node} falls from segment {segment}, audio {audio} to {has:?}",
-                    copy.session
-                ));
-            }
-            (stored.lost_at, stored.seen_at) = (None, now);
-            stored.audio_end = stored.audio_end.max(summary.audio_end.0);
-            stored.next_segment = stored.next_segment.max(summary.next_segment.0);
-            for last in &copy.finals {
-                if let Some((told, epoch)) = self.told.get(&(copy.session, last.segment))
-                    && summary.epoch >= *epoch
-                    && told != last
-                {
-                    problems.push(format!(
-                        "I2: n{node} has segment {} of {} as {:?}, its client as {:?}",
-                        last.segment, copy.session, last.text, told.text
-                    ));
-                }
-            }
-        }
-        problems
-    }
-
-    fn judge(&mut self, now: Duration) -> Vec<String> {
-        let mut problems: Vec<String> =
-            std::mem::take(&mut self.forsaken).into_iter().filter_map(|of| self.forsook(of, now)).collect();
-        let claims = std::mem::take(&mut self.claims);
-        let refuted = claims.into_iter().filter(|claim| !self.holds(claim));
-        let said = |Claim { client, session, owner, what }: Claim| {
-            format!(
-                "I4: client {client} was told of {what:?} of {session} by n{owner}, and no other node has it"
-            )
-        };
-        problems.extend(refuted.map(said));
-        problems
-    }
-
-    /// A session is begun anew only if no node that its client could ask had a copy of all that was acknowledged.
-    fn forsook(&self, (client, session): (usize, SessionId), now: Duration) -> Option<String> {
-        let acked = self.welcomed.get(&session).map_or(0, |(_, acked)| *acked);
-        let at_peace = |host: HostId| {
-            let (lasting, changed) = self.unrest.get(&host).copied().unwrap_or_default();
-            lasting == 0 && (changed.is_zero() || now.saturating_sub(changed) >= PEACE)
-        };
-        let (node, _) = self.stored.iter().map(|((node, of), stored)| (*node, (*of, stored))).find(
-            |(node, (of, stored))| {
-                let copy = stored.copy.filter(|_| stored.seen_at == now && stored.lost_at.is_none());
-                *of == session && copy.is_some_and(|(_, _, audio)| audio >= acked) && at_peace(*node)
-            },
-        )?;
-        at_peace(self.clients[client].host)
-            .then(|| format!("I4: client {client} began {session} anew, and n{node} has a copy of all of it"))
-    }
-
-    fn holds(&self, claim: &Claim) -> bool {
-        // What it hears may have been said just before the keeper was lost.
-        let since = self.clients[claim.client].asked.get(&claim.owner).copied().unwrap_or_default();
-        self.stored.iter().any(|((node, session), stored)| {
-            *session == claim.session
-                && *node != claim.owner
-                && stored.lost_at.is_none_or(|at| at >= since)
-                && match claim.what {
-                    Held::AudioBefore(until) => stored.audio_end >= until,
-                    Held::Final(segment) => stored.next_segment > segment,
-                }
-        })
     }
 }
 

@@ -13,6 +13,10 @@ use crate::net::{HostId, Port};
 /// An open that gets no answer for so long is tried elsewhere.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A connection on which nothing was heard for so long is given up: its node's machine may have gone without a word. Longer than any
+/// fault holds up what is said.
+const DEAF: Duration = Duration::from_secs(30);
+
 /// One of those.
 pub struct ThinClient {
     /// Who.
@@ -38,8 +42,8 @@ impl ThinClient {
 
     async fn open(&mut self, node: HostId) -> Option<Connection> {
         let first = ClientMessage::Hello(Box::new(self.client.hello()));
-        let Client { index, host, net, oracle, .. } = &self.client;
-        let mut link = Connection::open(net, *host, node, Port::Thin, &first);
+        let Client { index, host, lines, oracle, .. } = &self.client;
+        let mut link = Connection::open(lines, *host, node, Port::Thin, &first);
         match tokio::time::timeout(PATIENCE, link.next()).await {
             Ok(Heard::Message(message)) => match *message {
                 ServerMessage::Ready { .. } => Some(link),
@@ -58,15 +62,21 @@ impl ThinClient {
         let start = Instant::now();
         let mut sent = 0;
         let mut ended = false;
+        let mut heard_at = start;
         loop {
             let due = start + PACE * (sent / PIECE + 1) as u32;
             let reading = !*self.client.stalled.borrow_and_update();
             let (has_room, wrote) = (link.has_room(), link.wrote());
             tokio::select! {
                 biased;
-                _ = self.client.stalled.changed() => {}
+                _ = self.client.stalled.changed() => heard_at = Instant::now(),
+                () = sleep_until(heard_at + DEAF), if reading => {
+                    oracle.note(index, "has heard nothing for too long");
+                    return false;
+                }
                 heard = link.next(), if reading => match heard {
                     Heard::Message(message) => {
+                        heard_at = Instant::now();
                         if let ServerMessage::Error(body) = &*message {
                             oracle.note(index, &format!("error {:?}: {}", body.code, body.message));
                             return false;

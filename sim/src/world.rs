@@ -10,14 +10,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::native_client::NativeClient;
+use crate::lines::Lines;
 use crate::net::{HostId, Net};
 use crate::node::{DRAIN, RESTART, Running};
 use crate::oracle::SharedOracle;
-use crate::plan::{Fault, Kind, Place, Plan, Speaks};
+use crate::plan::{Fault, Kind, Place, Plan};
 use crate::rng::Rng;
 use crate::speech::Speech;
-use crate::thin_client::ThinClient;
 
 /// What time moves by: as long as the quickest message takes.
 const TICK: Duration = Duration::from_millis(5);
@@ -32,10 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const GOSSIPED: Duration = Duration::from_millis(1_200);
 
 /// I7: all clients are through by then. The last fault is over after 23 s, the longest speech takes 20 s.
-const THROUGH: Duration = Duration::from_secs(90);
+pub const THROUGH: Duration = Duration::from_secs(90);
 
 /// I10: after that nothing is left of a session whose client is through: a copy is kept for 30 s beyond the linger.
-const NOTHING_LEFT: Duration = Duration::from_secs(100);
+pub const NOTHING_LEFT: Duration = Duration::from_secs(100);
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +103,8 @@ impl World {
         let speeches: Vec<Speech> = (0..plan.clients.len())
             .map(|index| Speech::of(index, &plan.clients[index], plan.poison(index)))
             .collect();
-        let oracle = SharedOracle::new(&net, &speeches, echo);
+        let reads = net.clone();
+        let oracle = SharedOracle::new(Arc::new(move || reads.now()), count, &speeches, Duration::ZERO, echo);
         oracle.log(&format!("seed {} schedule {}", plan.seed, plan.schedule));
         let clients = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -112,7 +112,12 @@ impl World {
             .build()
             .context("no runtime")?;
         let (base, stalls) = clients.block_on(async {
-            let start = |(index, speech)| start_client(index, speech, &plan, &net, &oracle);
+            let lines: Arc<dyn Lines> = Arc::new(net.clone());
+            let start = |(index, speech)| {
+                let (client, stall) = Client::of(index, speech, &plan, &lines, &oracle);
+                tokio::spawn(client.run(plan.clients[index].clone()));
+                stall
+            };
             let stalls: Vec<watch::Sender<bool>> = speeches.into_iter().enumerate().map(start).collect();
             (Instant::now(), stalls)
         });
@@ -406,36 +411,4 @@ impl World {
             Place::Client(client) => self.plan.nodes.len() + client,
         }
     }
-}
-
-fn start_client(
-    index: usize,
-    speech: Speech,
-    plan: &Plan,
-    net: &Net,
-    oracle: &SharedOracle,
-) -> watch::Sender<bool> {
-    let (stall, stalled) = watch::channel(false);
-    let nodes = plan.nodes.len();
-    let own = &plan.clients[index];
-    let client = Client {
-        index,
-        host: nodes + index,
-        nodes,
-        home: own.home,
-        speech,
-        rng: Rng::new(plan.seed, 100 + index as u64),
-        net: net.clone(),
-        oracle: oracle.clone(),
-        stalled,
-    };
-    let (start, ring_blocks, speaks) = (Duration::from_millis(own.start_ms), own.ring_blocks, own.speaks);
-    tokio::spawn(async move {
-        tokio::time::sleep(start).await;
-        match speaks {
-            Speaks::Native => NativeClient { client, ring_blocks }.run().await,
-            Speaks::Thin => ThinClient { client }.run().await,
-        }
-    });
-    stall
 }

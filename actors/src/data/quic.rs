@@ -17,17 +17,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use quinn::crypto::rustls::NoInitialCipherSuite;
-use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, Connection, ConnectionError, Endpoint, EndpointConfig, Runtime, TokioRuntime};
 use rustls::pki_types::CertificateDer;
 use starling_core::Timestamp;
 use starling_protocol::NodeName;
-use starling_protocol::data::ConnectionClose;
+use starling_protocol::data::{ConnectionClose, DATA_ALPN};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, info};
 
 use super::{IncomingStream, IncomingStreams, LinkError, PeerLink, PeerStream};
 use crate::clock::Clock;
+use crate::trust::{self, NAME_SUFFIX, Trust, TrustError};
 
 /// A handshake takes one round trip and a signature on each side. Nodes that need so much longer are no use to a caller.
 const HANDSHAKE: Duration = Duration::from_secs(1);
@@ -66,12 +67,40 @@ pub struct QuinnTrust {
     pub peer_name: Box<PeerName>,
 }
 
+impl QuinnTrust {
+    /// With a node's certificates.
+    ///
+    /// # Errors
+    /// They can't be used.
+    pub fn of(trust: &Trust) -> Result<Self, TrustError> {
+        Ok(Self {
+            server: trust.server_config(DATA_ALPN)?,
+            client: trust.client_config(DATA_ALPN)?,
+            certificate_name: |name| format!("{name}{NAME_SUFFIX}"),
+            peer_name: Box::new(|certificate| trust::peer_name(certificate).ok()),
+        })
+    }
+}
+
+/// A socket as quinn uses one.
+pub struct QuinnSocket(pub Arc<dyn AsyncUdpSocket>);
+
+impl QuinnSocket {
+    /// One of the system's.
+    ///
+    /// # Errors
+    /// It can't be used without being waited for.
+    pub fn of(socket: UdpSocket) -> io::Result<Self> {
+        Ok(Self(TokioRuntime.wrap_udp_socket(socket)?))
+    }
+}
+
 /// What a link is started with.
 pub struct QuinnLinkArguments {
     /// This node.
     pub name: NodeName,
     /// Where it listens, and dials from.
-    pub socket: UdpSocket,
+    pub socket: QuinnSocket,
     /// How nodes prove who they are.
     pub trust: QuinnTrust,
     /// Where peers listen.
@@ -131,9 +160,10 @@ impl QuinnLink {
         let QuinnLinkArguments { name, socket, trust, address_of } = arguments;
         let server = settings::server(trust.server)?;
         let client = settings::client(trust.client)?;
-        socket.set_nonblocking(true)?;
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+        let QuinnSocket(socket) = socket;
+        let config = EndpointConfig::default();
+        let runtime = Arc::new(TokioRuntime);
+        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
         let (incoming, streams) = mpsc::channel(WAITING_STREAMS);
         let inner = Inner {
             name,

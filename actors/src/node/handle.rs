@@ -6,10 +6,12 @@ use std::time::Duration;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use starling_core::lineup::Stage;
 use starling_core::scaling::ScalingConfig;
-use starling_protocol::control::{CopySummary, KilledDecoder, ReplicaReply, SessionReport};
+use starling_protocol::control::{
+    CopySummary, KilledDecoder, Replica, ReplicaReply, ReplicaRequest, Service, SessionReport,
+};
 use starling_protocol::lease::EngineKind;
 use starling_protocol::native::{ErrorBody, ErrorCode};
-use starling_protocol::{Epoch, NodeName, SessionId};
+use starling_protocol::{Epoch, NodeId, NodeName, SessionId};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -217,6 +219,19 @@ impl NodeHandle {
     pub async fn ran_out(&self, session: SessionId, copy: CopySummary, by: NodeName) -> ReplicaReply {
         let asked = |reply| NodeMessage::RanOut(RanOutElsewhere { session, copy, by, reply });
         ask(&self.supervisor, asked).await.unwrap_or(ReplicaReply::Busy)
+    }
+
+    /// Answers what a peer asks of copies on the control plane.
+    pub async fn ask_replica(&self, from: NodeId, request: ReplicaRequest) -> ReplicaReply {
+        match request {
+            ReplicaRequest::Promote { session, epoch, .. } => {
+                tracing::debug!(%session, %epoch, %from, "a peer goes on with a session");
+                self.promote(session, epoch).await
+            }
+            ReplicaRequest::Status { session } => self.held(session).await,
+            ReplicaRequest::RanOut { session, copy } => self.ran_out(session, copy, from.name).await,
+            _ => Replica::unknown(),
+        }
     }
 
     /// What this node keeps of others' sessions, and whom it obeys: for whoever judges it from outside.

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use starling_actors::{IncomingStreams, QuinnLink, QuinnLinkArguments, QuinnTrust};
+use starling_actors::{IncomingStreams, QuinnLink, QuinnLinkArguments, QuinnSocket, QuinnTrust};
 use starling_protocol::NodeName;
 use starling_protocol::data::DATA_ALPN;
 
@@ -73,6 +73,7 @@ impl Cluster {
 
     pub fn link_with(&self, node: &str, trust: QuinnTrust) -> (QuinnLink, IncomingStreams) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let socket = QuinnSocket::of(socket).expect("is of the runtime");
         let (addresses, own) = (Arc::clone(&self.addresses), name(node));
         let address_of = move |peer: &NodeName| {
             let addresses = addresses.lock().expect("no panic");

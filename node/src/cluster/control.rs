@@ -7,15 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use starling_actors::control::{
-    ALPN, ControlArguments, ControlHandle, ControlServices, Member, PeerChange, PeerLoss,
-};
+use starling_actors::cluster::follow_members;
+use starling_actors::control::{ALPN, ControlArguments, ControlHandle, ControlServices, PeerChange};
 use starling_actors::trust::Trust;
 use starling_actors::{Clock, MembershipHandle, NodeHandle, PeerLink};
 use starling_protocol::NodeId;
 use starling_protocol::control::{
     MAX_STATUS_SESSIONS, ModelReport, NodeAgent, NodeReply, NodeReport, NodeRequest, PoolReply, PoolRequest,
-    Replica, ReplicaReply, ReplicaRequest, Service,
+    ReplicaReply, ReplicaRequest, Service,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -91,39 +90,9 @@ impl ControlPlane {
         self.handle.clone()
     }
 
-    /// Keeps links to the members, and drops the data plane's connections with those that are lost: a process that ends
-    /// closes its sockets at once, which only this plane notices.
-    pub async fn run(mut self, membership: MembershipHandle, data: Arc<dyn PeerLink>) {
-        let mut views = membership.views();
-        let now = Member::of(&views.borrow_and_update());
-        self.handle.members(now);
-        loop {
-            tokio::select! {
-                changed = views.changed() => {
-                    if changed.is_err() {
-                        return self.handle.stop().await;
-                    }
-                    let now = Member::of(&views.borrow_and_update());
-                    self.handle.members(now);
-                }
-                change = self.changes.recv() => match change {
-                    Some(PeerChange::Lost { peer, cause }) => {
-                        tracing::info!(%peer, ?cause, "a peer is lost");
-                        // The connection that it lost on this plane says nothing of those on the other.
-                        if cause != PeerLoss::Replaced {
-                            data.peer_lost(&peer.name);
-                        }
-                    }
-                    Some(PeerChange::Up(peer)) => tracing::debug!(%peer, "a peer can be asked"),
-                    Some(PeerChange::Suspected(peer)) => tracing::debug!(%peer, "a peer is silent"),
-                    Some(PeerChange::Cleared(peer)) => tracing::debug!(%peer, "a peer answers again"),
-                    None => {
-                        tracing::error!("the control plane has ended; peers are watched on the data plane alone");
-                        return;
-                    }
-                },
-            }
-        }
+    /// Keeps links to the members, and drops the data plane's connections with those that are lost.
+    pub async fn run(self, membership: MembershipHandle, data: Arc<dyn PeerLink>) {
+        follow_members(self.handle, self.changes, membership, data).await;
     }
 }
 
@@ -179,18 +148,7 @@ impl ControlServices for Services {
 
     fn replica(&self, from: NodeId, request: ReplicaRequest) -> BoxFuture<'static, ReplicaReply> {
         let node = self.node.clone();
-        async move {
-            match request {
-                ReplicaRequest::Promote { session, epoch, .. } => {
-                    tracing::debug!(%session, %epoch, %from, "a peer goes on with a session");
-                    node.promote(session, epoch).await
-                }
-                ReplicaRequest::Status { session } => node.held(session).await,
-                ReplicaRequest::RanOut { session, copy } => node.ran_out(session, copy, from.name).await,
-                _ => Replica::unknown(),
-            }
-        }
-        .boxed()
+        async move { node.ask_replica(from, request).await }.boxed()
     }
 }
 

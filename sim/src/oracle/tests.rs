@@ -41,7 +41,8 @@ fn begun_anew(kept: &[KeptCopy], trouble: impl Fn(&SharedOracle)) -> Vec<String>
     let net = Net::new(plan.nodes.len(), plan.clients.len(), Rng::new(1, 3));
     let speeches: Vec<Speech> =
         (0..).zip(&plan.clients).map(|(index, own)| Speech::of(index, own, None)).collect();
-    let oracle = SharedOracle::new(&net, &speeches, false);
+    let (reads, nodes) = (net.clone(), plan.nodes.len());
+    let oracle = SharedOracle::new(Arc::new(move || reads.now()), nodes, &speeches, Duration::ZERO, false);
     let facts = |number| Some((session(number), Epoch(1), true));
     oracle.said(0, OWNER, facts(1), &ready(session(1)));
     oracle.sampled(KEEPER, &[copy(100)]);

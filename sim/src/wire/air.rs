@@ -74,7 +74,7 @@ impl Air {
         air.hosts[..air.hosts.len() - 1].contains(&from.ip())
     }
 
-    /// How often it arrives.
+    /// How often a datagram arrives that is sent now.
     fn carry(&self, own: HostId, to: SocketAddr, bytes: &[u8]) -> u32 {
         let mut air = self.lock();
         if air.sent.len() >= KEPT {
@@ -96,21 +96,17 @@ impl Air {
     }
 }
 
-/// The gossip socket of a run of a node.
-pub struct Gossip {
+/// A socket for datagrams whose way is through the air.
+pub struct AirSocket {
     /// Turmoil's.
     pub socket: UdpSocket,
     /// What it sends through.
     pub air: Air,
     /// Whose it is.
     pub own: HostId,
-    /// Which run's.
-    pub run: RunId,
-    /// Who is told what arrives.
-    pub oracle: Oracle,
 }
 
-impl Datagrams for Gossip {
+impl Datagrams for AirSocket {
     async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
     }
@@ -123,8 +119,32 @@ impl Datagrams for Gossip {
     }
 
     async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer).await
+    }
+}
+
+/// The gossip socket of a run of a node, of which the oracle is told what arrives.
+pub struct Gossip {
+    /// What it sends and hears by.
+    pub socket: AirSocket,
+    /// Which run's.
+    pub run: RunId,
+    /// Who is told what arrives.
+    pub oracle: Oracle,
+}
+
+impl Datagrams for Gossip {
+    async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await
+    }
+
+    fn try_send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.socket.try_send_to(bytes, to)
+    }
+
+    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (length, from) = self.socket.recv_from(buffer).await?;
-        let is_nodes = self.air.is_nodes(from);
+        let is_nodes = self.socket.air.is_nodes(from);
         self.oracle.arrived(self.run, &buffer[..length], is_nodes);
         Ok((length, from))
     }

@@ -27,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use turmoil::net::{TcpListener, UdpSocket};
 use uuid::Uuid;
 
-use super::air::{Air, Control, Gossip, Open};
+use super::air::{Air, AirSocket, Control, Gossip, Open};
 use super::oracle::{Answer, Oracle, RunId};
 use super::ways::HostId;
 use crate::rng::Rng;
@@ -121,7 +121,7 @@ pub async fn run(setup: Setup) -> turmoil::Result {
     };
     let arguments = MembershipArguments {
         node: id.clone(),
-        socket: Gossip { socket, air, own: host, run, oracle: oracle.clone() },
+        socket: Gossip { socket: AirSocket { socket, air, own: host }, run, oracle: oracle.clone() },
         advertise: SocketAddr::new(address, GOSSIP_PORT),
         seeds,
         keys: vec![packet_key(SECRET)],

@@ -37,6 +37,8 @@ topologySpreadConstraints:
         app.kubernetes.io/component: {{ $kind }}
     # In a rollout the old pods' places don't count for the new ones.
     matchLabelKeys: [controller-revision-hash]
+    # A machine on which no pod may be started is not one that has too few.
+    nodeTaintsPolicy: Honor
   {{- end }}
 {{- if include "starling.fetches" $root }}
 initContainers:

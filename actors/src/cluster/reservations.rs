@@ -5,10 +5,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::control::{ControlHandle, RequestError};
+use crate::{NoAnswer, Reservations};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use starling_actors::control::{ControlHandle, RequestError};
-use starling_actors::{NoAnswer, Reservations};
 use starling_protocol::NodeName;
 use starling_protocol::control::{ModelPool, PoolReply, PoolRequest};
 

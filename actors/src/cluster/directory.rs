@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use starling_actors::{ClusterView, Member, NodeStatus};
+use crate::{ClusterView, Member, NodeStatus};
 use starling_core::placement::{Candidate, Keeper};
 use starling_protocol::gossip::{LoadRecord, ModelLoad};
 use starling_protocol::{NodeId, NodeName};
@@ -31,13 +31,13 @@ type Classes = BTreeMap<String, BTreeMap<u64, String>>;
 
 impl Directory {
     /// Begins to follow the cluster's view.
-    pub(super) fn follow(&self, view: watch::Receiver<Arc<ClusterView>>) {
+    pub fn follow(&self, view: watch::Receiver<Arc<ClusterView>>) {
         // A node has one membership, so this comes once.
         let _ = self.view.set(view);
     }
 
     /// Takes note of what this node's own hosts decode alike with, and of where the others serve pages.
-    pub(super) fn learn(&self, status: &NodeStatus) {
+    pub fn learn(&self, status: &NodeStatus) {
         let mut known = Classes::new();
         for model in &status.models {
             if let Some(class) = model.determinism.clone() {

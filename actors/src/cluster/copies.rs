@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::control::ControlHandle;
+use crate::{CopyPeers, LinkError, PeerLink, PeerStream};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use starling_actors::control::ControlHandle;
-use starling_actors::{CopyPeers, LinkError, PeerLink, PeerStream};
 use starling_core::placement::Keeper;
 use starling_protocol::control::{CopySummary, Replica, ReplicaReply, ReplicaRequest};
 use starling_protocol::lease::TraceContext;

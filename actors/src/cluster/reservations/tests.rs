@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use starling_actors::Clock;
-use starling_actors::control::{ALPN, ControlArguments, ControlServices, Member, PeerChange};
-use starling_actors::trust::{ClusterSecret, Trust};
+use crate::Clock;
+use crate::control::{ALPN, ControlArguments, ControlServices, Member, PeerChange};
+use crate::trust::{ClusterSecret, Trust};
 use starling_protocol::control::{NodeReply, NodeRequest, ReplicaReply, ReplicaRequest, ReservationId};
 use starling_protocol::{Generation, NodeId};
 use tokio::net::TcpListener;

@@ -1,17 +1,30 @@
 //! What a node tells of its load.
 
 use sha2::{Digest, Sha256};
-use starling_actors::{LoadReport, ModelStatus, NodeStatus};
 use starling_core::lineup::Stage;
-use starling_protocol::gossip::ModelLoad;
+use starling_protocol::gossip::{Addresses, ModelLoad, Roles};
 
-use super::Facts;
-use crate::build;
+use crate::{LoadReport, ModelStatus, NodeStatus};
 
-pub(super) fn report(facts: &Facts, status: Option<&NodeStatus>, stopping: bool) -> LoadReport {
+/// What does not change while a node runs.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The program's version.
+    pub version: String,
+    /// Where it stands.
+    pub zone: String,
+    /// What it does.
+    pub roles: Roles,
+    /// Where it listens, as others reach it.
+    pub addresses: Addresses,
+}
+
+/// What a node tells the others of itself; little, as long as nothing runs on it.
+#[must_use]
+pub fn load_report(facts: &Facts, status: Option<&NodeStatus>, stopping: bool) -> LoadReport {
     let models = status.map_or(&[][..], |status| &status.models);
     LoadReport {
-        version: build::VERSION.to_owned(),
+        version: facts.version.clone(),
         zone: facts.zone.clone(),
         roles: facts.roles,
         draining: stopping || status.is_some_and(|status| status.draining),

@@ -1,4 +1,4 @@
-use starling_actors::MemberState;
+use crate::MemberState;
 use starling_protocol::gossip::{Addresses, Roles};
 use starling_protocol::{Generation, NodeId};
 
@@ -130,7 +130,7 @@ fn a_class_is_told_in_this_nodes_words() {
 }
 
 fn status(determinism: &str, digest: &str) -> NodeStatus {
-    use starling_actors::{Capabilities, ModelStatus};
+    use crate::{Capabilities, ModelStatus};
     let model = ModelStatus {
         name: "m".into(),
         pool: 0,
