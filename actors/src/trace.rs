@@ -26,7 +26,7 @@ use starling_protocol::{NodeName, SessionId};
 
 pub(crate) use self::copy::CopyTrace;
 pub(crate) use self::decode::{DecodeTrace, LeaseTrace};
-pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, SessionTrace};
+pub(crate) use self::session::{Arrival, Begin, Cut, End, Lost, Orphaned, Parting, SessionTrace};
 pub(crate) use self::shared::SharedTrace;
 use crate::clock::unix_now;
 

@@ -7,19 +7,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_actors::{
-    IncomingStreams, LinkError, LinkedPeers, NodeHandle, PeerLink, Peers, ProcessEnd, QuinnLink,
+    Attachment, IncomingStreams, LinkError, LinkedPeers, NodeHandle, PeerLink, Peers, ProcessEnd, QuinnLink,
     SessionLimits,
 };
 use starling_core::placement::Candidate;
-use support::client::{Heard, scripted_model, speak, speech, start, start_among};
+use support::client::{
+    Heard, bytes, listen, request, scripted_model, send, speak, speech, start, start_among,
+};
 use support::fake_host::FakeLauncher;
 use support::memory_link::{candidate, name};
 use support::quic::Cluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Five times as fast as speech: the tests are real time.
 const PACE: Duration = Duration::from_millis(20);
+
+/// Far more than anything here takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pieces of 100 ms up to the middle of the second utterance of twelve words.
+const STEPS_BEFORE: usize = 24;
 
 fn peers(link: &QuinnLink, candidates: Vec<Candidate>) -> Option<Arc<dyn Peers>> {
     let link: Arc<dyn PeerLink> = Arc::new(link.clone());
@@ -44,6 +54,27 @@ async fn calm(utterances: u32, words: u32) -> Heard {
     speak(&node, &speech(utterances, words), Duration::ZERO).await
 }
 
+/// Speaks as far as the middle of an utterance, and the rest once it is told to, however long that takes.
+fn speak_in_two(node: NodeHandle, audio: Vec<i16>) -> (oneshot::Sender<()>, JoinHandle<Heard>) {
+    let (go_on, word) = oneshot::channel();
+    let heard = tokio::spawn(async move {
+        let Attachment { mut input, output, .. } = node.open(request()).await.expect("is admitted");
+        let sending = tokio::spawn(async move {
+            let (begin, rest) = audio.split_at(STEPS_BEFORE * 1_600);
+            for step in bytes(begin).chunks(3_200) {
+                input.audio(step).await.expect("is taken");
+                sleep(PACE).await;
+            }
+            word.await.expect("the test goes on");
+            send(input, bytes(rest), PACE).await;
+        });
+        let heard = listen(output, Heard::default()).await;
+        sending.abort();
+        heard
+    });
+    (go_on, heard)
+}
+
 async fn busy(node: &NodeHandle) -> usize {
     node.status().await.models[0].slots_busy
 }
@@ -51,7 +82,7 @@ async fn busy(node: &NodeHandle) -> usize {
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(began.elapsed() < PATIENCE, "{what}");
         sleep(Duration::from_millis(5)).await;
     }
     began.elapsed()
@@ -90,15 +121,15 @@ async fn a_way_that_is_cut_is_noticed_by_its_silence_and_found_again() {
     let wire = cluster.wire("own", "lost").await;
     let (link, _streams) = cluster.link("own");
     let node = gateway(&link, vec![candidate("lost", 9), candidate("other", 4)]).await;
-    let speaking = tokio::spawn(async move { speak(&node, &speech(6, 12), PACE).await });
+    let (go_on, speaking) = speak_in_two(node, speech(6, 12));
     until("it is decoded on the first", async || busy(&lost).await == 1).await;
-    sleep(Duration::from_millis(300)).await;
     wire.cut(true);
     let noticed = until("it goes on on the other", async || busy(&other).await == 1).await;
-    // 700 ms of silence, told in the round after; the rest is for a machine under load.
-    assert!(noticed > Duration::from_millis(600), "lost after {noticed:?}");
-    assert!(noticed < Duration::from_millis(2_500), "noticed after {noticed:?}");
+    // 700 ms of silence, told in the round after; the rest is for a machine under load. QUIC itself would take 5 s.
+    assert!(noticed > Duration::from_millis(300), "lost after {noticed:?}");
+    assert!(noticed < Duration::from_millis(4_500), "noticed after {noticed:?}");
     until("the lost node notices too", async || busy(&lost).await == 0).await;
+    go_on.send(()).expect("it waits");
     let heard = speaking.await.expect("no panic");
     assert_eq!(heard.finals, calm(6, 12).await.finals);
     wire.cut(false);
@@ -112,14 +143,14 @@ async fn a_peer_that_is_told_lost_loses_its_leases_at_once() {
     let other = decoder(cluster.link("other").1, &FakeLauncher::default()).await;
     let (link, _streams) = cluster.link("own");
     let node = gateway(&link, vec![candidate("lost", 9), candidate("other", 4)]).await;
-    let speaking = tokio::spawn(async move { speak(&node, &speech(3, 8), PACE).await });
+    let (go_on, speaking) = speak_in_two(node, speech(6, 12));
     until("it is decoded on the first", async || busy(&lost).await == 1).await;
-    sleep(Duration::from_millis(200)).await;
+    // It lives and is heard: no silence would be noticed, however long that were waited for.
     link.peer_lost(&name("lost"));
-    let noticed = until("it goes on on the other", async || busy(&other).await == 1).await;
-    assert!(noticed < Duration::from_millis(500), "after {noticed:?}: no silence is waited for");
+    until("it goes on on the other", async || busy(&other).await == 1).await;
+    go_on.send(()).expect("it waits");
     let heard = speaking.await.expect("no panic");
-    assert_eq!(heard.finals, calm(3, 8).await.finals);
+    assert_eq!(heard.finals, calm(6, 12).await.finals);
 }
 
 #[tokio::test]
@@ -184,14 +215,13 @@ async fn a_node_that_was_started_again_is_let_in() {
         // As a killed process: it says nothing, and its successor knows nothing of it.
         wire.cut(true);
         let (again, _streams) = cluster.link(peer);
-        let (to, began) = (name(own), Instant::now());
+        let to = name(own);
         until("its streams are served", async || {
             let Ok(mut stream) = again.open(&to).await else { return false };
             let written = stream.writer.write_all(b"x").await.is_ok();
             written && matches!(timeout(Duration::from_millis(200), streams.recv()).await, Ok(Some(_)))
         })
         .await;
-        assert!(began.elapsed() < Duration::from_secs(5), "after {:?}", began.elapsed());
         drop(first);
     }
 }
@@ -204,7 +234,9 @@ async fn who_does_not_read_stops_the_writer_of_that_stream_alone() {
     let mut stream = own.open(&name("other")).await.expect("is there");
     let piece = [0; 4_096];
     let mut written = 0;
-    while timeout(Duration::from_millis(500), stream.writer.write_all(&piece)).await.is_ok() {
+    // A session's window fits, however long a busy machine takes; what is taken beyond it is taken soon.
+    let patience = |written| if written < 192 * 1024 { PATIENCE } else { Duration::from_millis(500) };
+    while timeout(patience(written), stream.writer.write_all(&piece)).await.is_ok() {
         written += piece.len();
         assert!(written <= 256 * 1024, "{written} bytes lie unread");
     }
@@ -223,8 +255,8 @@ async fn a_peer_that_cannot_be_reached_costs_one_handshake_and_then_nothing() {
     let (own, _streams) = cluster.link("own");
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     cluster.found_at("own", "dead", nobody.local_addr().expect("is bound"));
-    assert!(own.open(&name("dead")).await.is_err());
-    let asked = Instant::now();
-    assert!(own.open(&name("dead")).await.is_err());
-    assert!(asked.elapsed() < Duration::from_millis(90), "it was tried a moment ago");
+    let refused = async || own.open(&name("dead")).await.err().expect("nobody is there").to_string();
+    assert!(refused().await.contains("no answer"), "it is tried");
+    // For 100 ms, and longer each time: on a busy machine that may be over.
+    until("it was tried a moment ago", async || refused().await.contains("a moment ago")).await;
 }

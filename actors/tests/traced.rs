@@ -301,12 +301,38 @@ async fn a_session_that_its_owner_gives_away_is_told_of_as_a_move() {
     assert_eq!(moved.trace.to_string(), CLIENT[3..35]);
     assert_eq!((value(moved, "what"), moved.error), (Some("session".into()), None));
     assert_eq!(value(moved, "from_node"), Some("a".into()));
+    assert_eq!(value(moved, "cause"), Some("handed_over".into()));
     assert_eq!(cluster.told("a").spans("hand_over").len(), 1);
     assert_eq!(cluster.told("b").spans("failover").len(), 0, "nothing was lost");
     attachment.input.abandon().await;
     sleep(Duration::from_secs(1)).await;
     let [root] = &cluster.told("b").spans("session")[..] else { panic!("one root") };
     assert_eq!(moved.parent, Some(root.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_its_client_takes_elsewhere_is_told_of_as_a_move_while_its_owner_lives() {
+    for lives in [true, false] {
+        let cluster = cluster().await;
+        let (session, token) = spoken(&cluster, true).await;
+        if !lives {
+            kill_owner(&cluster).await;
+        }
+        let resume =
+            Resume { token, epoch: Epoch(2), last_final: None, final_to: None, have_from: SourceOffset(0) };
+        let request = ResumeRequest { session, tenant: String::new(), resume, trace: None };
+        let attachment = cluster.node("b").resume(request).await.expect("goes on");
+        sleep(Duration::from_secs(2)).await;
+        let told = |name: &str| {
+            let spans = cluster.told("b").spans(name).into_iter();
+            spans.map(|span| (value(&span, "cause"), value(&span, "from_node"))).collect::<Vec<_>>()
+        };
+        let (moved, lost) =
+            (vec![(Some("client_moved".into()), Some("a".into()))], vec![(Some("owner_lost".into()), None)]);
+        let wanted = if lives { (moved, vec![]) } else { (vec![], lost) };
+        assert_eq!((told("move"), told("failover")), wanted);
+        attachment.input.abandon().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

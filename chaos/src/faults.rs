@@ -361,10 +361,21 @@ mod tests {
         for faults in [vec![pause.clone(), unknown], vec![pause]] {
             let mut cluster = Cluster::Theirs(Theirs::parse(&text).expect("right"));
             let (mut marks, mut undos) = (Vec::new(), Undos::default());
-            let time = Duration::from_secs(2);
-            let ended =
-                timeout(time, inflict(&mut cluster, &faults, Instant::now(), &mut marks, &mut undos)).await;
-            assert!(!matches!(ended, Ok(Ok(()))), "{ended:?}");
+            let stopped = async {
+                let paused = || std::fs::read_to_string(&trace).is_ok_and(|told| told.ends_with('\n'));
+                while faults.len() > 1 || !paused() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let inflicting = inflict(&mut cluster, &faults, Instant::now(), &mut marks, &mut undos);
+            let ended = timeout(Duration::from_secs(60), async {
+                tokio::select! {
+                    ended = inflicting => Some(ended),
+                    () = stopped => None,
+                }
+            });
+            let ended = ended.await.expect("in time");
+            assert!(!matches!(ended, Some(Ok(()))), "{ended:?}");
             assert_eq!(undos.all(&mut cluster).await, Vec::<String>::new());
             assert_eq!(std::fs::read_to_string(&trace).expect("written"), "pause a\nresume a\n");
             std::fs::remove_file(&trace).expect("there");

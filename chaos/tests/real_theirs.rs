@@ -3,9 +3,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+#[path = "../../bench/src/port.rs"]
+mod port;
+
+use port::free_address;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -19,12 +24,6 @@ impl Drop for Nodes {
             let _ = Command::new("sh").args(["-c", kill]).arg(self.0.join(name)).status();
         }
     }
-}
-
-fn free_addresses() -> (SocketAddr, SocketAddr) {
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    (tcp.local_addr().expect("bound"), udp.local_addr().expect("bound"))
 }
 
 /// A key, and its hash.
@@ -50,7 +49,8 @@ fn a_cluster_with_keys_is_harmed_and_mended_by_its_owners_commands() {
     let node = program.with_file_name("starling");
     let (key, hash) = key(&node);
     fs::write(path("key"), key).expect("written");
-    let places: Vec<(SocketAddr, SocketAddr)> = NAMES.iter().map(|_| free_addresses()).collect();
+    let free = || free_address().expect("a free port");
+    let places: Vec<(SocketAddr, SocketAddr)> = NAMES.iter().map(|_| (free(), free())).collect();
     let seeds: Vec<String> = places.iter().map(|(_, gossip)| format!("\"{gossip}\"")).collect();
     let start = path("start.sh");
     let script = format!(

@@ -248,7 +248,8 @@ fn credit_comes_back_and_an_overdrawn_window_ends_only_its_lease() {
         });
         assert_eq!(until, at);
     }
-    let slow = scripted::harm(20, Harm::Slow(300), None);
+    // Far longer than the next steps take on their way.
+    let slow = scripted::harm(20, Harm::Slow(10_000), None);
     at = host.feed_from(1, at, &slow);
     host.feed_from(1, at, &scripted::encode(&["a", "b", "c", "d"]));
     let message = host.wait(|message| match message {

@@ -230,11 +230,7 @@ async fn over_http_a_leader_scales_and_a_server_that_is_silent_is_given_up() {
         let config = Config::new(format!("http://{address}").parse().expect("an address"));
         Connection::new(config, "speech").expect("a client")
     };
-    let quick = LeaseTimings {
-        look_every: Duration::from_millis(50),
-        call: Duration::from_millis(500),
-        ..LeaseTimings::default()
-    };
+    let quick = LeaseTimings { look_every: Duration::from_millis(50), ..LeaseTimings::default() };
     let node = Node::of(&cluster);
     let running = node.start(connect(address), "a", |arguments| {
         (arguments.timings, arguments.check_interval) = (quick, Duration::from_millis(20));
@@ -250,8 +246,9 @@ async fn over_http_a_leader_scales_and_a_server_that_is_silent_is_given_up() {
     // The kernel takes the connection, and nobody reads from it.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let node = Node::of(&cluster);
+    let impatient = LeaseTimings { call: Duration::from_millis(500), ..quick };
     let running = node.start(connect(silent.local_addr().expect("an address")), "a", |arguments| {
-        (arguments.timings, arguments.check_interval) = (quick, Duration::from_millis(20));
+        (arguments.timings, arguments.check_interval) = (impatient, Duration::from_millis(20));
     });
     until(|| node.outcomes().is_empty() && node.looks() > 2).await;
     tokio::time::timeout(Duration::from_secs(30), running.stop()).await.expect("it does not hang");

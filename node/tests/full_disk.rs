@@ -3,10 +3,9 @@
 mod program;
 
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 
-use program::{get, poll, signal, starling};
+use program::{free_address, get, poll, signal, starling};
 use rustix::process::Signal;
 
 #[tokio::test]
@@ -16,9 +15,7 @@ async fn a_log_that_can_not_be_written_ends_nothing() {
     let settings = "[listen]\nvosk = \"off\"\n[[model]]\nname = \"scripted\"\nhosts = 1\n";
     std::fs::write(&config, settings).expect("written");
     // It can't say where it listens.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address: SocketAddr = free.local_addr().expect("bound");
-    drop(free);
+    let address = free_address();
     let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux");
     let mut command = starling();
     command.args(["serve", "--http", &address.to_string(), "--log-level", "debug", "--config"]).arg(&config);

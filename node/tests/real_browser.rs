@@ -3,16 +3,12 @@
 mod program;
 
 use std::process::Output;
-use std::time::Duration;
 
 use program::clients::*;
 use program::cluster::Cluster;
 use program::*;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-
-/// Time after which, at twice the pace of speech, the first sentence is not over.
-const WITHIN: Duration = Duration::from_millis(1_500);
 
 /// A page of Chromium's that has the recording transcribed.
 fn page(options: &[&str], servers: &[String]) -> JoinHandle<Output> {
@@ -32,7 +28,6 @@ async fn a_page_goes_on_over_websocket_when_its_node_is_killed() {
         owner = cluster.owner() => owner,
         output = &mut page => panic!("the page was over too soon: {}", stderr(&output.expect("runs"))),
     };
-    tokio::time::sleep(WITHIN).await;
     cluster.kill(owner);
     let told = told(page).await;
     assert_eq!(told["text"], undisturbed.join(" "), "{told}");

@@ -5,7 +5,6 @@ mod program;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use program::clients::Language::{JavaScript, Python};
 use program::clients::*;
@@ -15,9 +14,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-
-/// Seconds of speech between one kill and the next: the first sentence has both.
-const BETWEEN: Duration = Duration::from_millis(1_500);
 
 impl Language {
     /// Our own client.
@@ -29,7 +25,7 @@ impl Language {
     }
 }
 
-/// Our own client on a recording, at the pace of speech or as fast as it goes.
+/// Our own client on a recording, as fast as it goes.
 fn speaks(language: Language, servers: &[String], more: &[&str]) -> JoinHandle<Output> {
     let mut command = language.ours();
     command.args(servers.iter().flat_map(|server| ["--url", server])).args(more).arg(recording());
@@ -95,20 +91,21 @@ async fn our_own_clients_go_on_when_their_decoder_and_their_node_are_killed() {
         assert_eq!(stdout(&calm), undisturbed, "{language:?}");
 
         cluster.quiet().await;
-        let speaking = speaks(language, &cluster.urls(), &["--realtime"]);
+        let mut command = language.ours();
+        command.args(cluster.urls().iter().flat_map(|server| ["--url", server])).args(["--realtime", "-"]);
+        let speaker = Speaker::begin(command);
         let owner = cluster.owner().await;
         let decoder = cluster.decoder().await;
-        tokio::time::sleep(BETWEEN).await;
+        let own = cluster.nodes[owner].as_ref().expect("is there");
+        // It may have had a caller before.
+        let caught_up = || own.log().matches("a replacement decoder has caught up").count();
+        let before = caught_up();
         let hosts = cluster.nodes[decoder].as_ref().expect("is there").hosts();
         hosts.into_iter().for_each(|pid| signal(pid, Signal::KILL));
-        let own = cluster.nodes[owner].as_ref().expect("is there");
-        poll("word of the lost decoder", async || {
-            own.log().contains("a session lost its decoder").then_some(())
-        })
-        .await;
-        tokio::time::sleep(BETWEEN).await;
-        cluster.kill(cluster.owner().await);
-        let told = ended(speaking).await;
+        poll("the lost decoder's replacement", async || (caught_up() > before).then_some(())).await;
+        cluster.kill(owner);
+        cluster.owner_after(owner).await;
+        let told = speaker.rest().await;
         assert_eq!(stdout(&told), undisturbed, "{language:?}: {}", stderr(&told));
         assert!(stderr(&told).contains("was lost and replaced"), "{language:?}: {}", stderr(&told));
     }

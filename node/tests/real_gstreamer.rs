@@ -161,8 +161,11 @@ async fn a_client_comes_back_to_another_node_by_its_content_id() {
     for step in pcm[read..half].chunks(STEP_BYTES) {
         socket.send(Message::binary(step.to_vec())).await.expect("sent");
     }
-    // A decoder is heard of after four steps at the latest.
-    let near = |session: &Value| session["lag_ms"].as_u64().is_some_and(|lag| lag < 400);
+    // All has come, and a decoder is heard of after four steps at the latest.
+    let near = |session: &Value| {
+        let [audio, lag] = ["audio_ms", "lag_ms"].map(|name| session[name].as_u64());
+        audio == Some(half as u64 / 32) && lag < Some(400)
+    };
     // A client of this protocol has no acknowledgements: what it has sent is held by the other node, too, a moment later.
     poll("the session's copy", async || {
         let status = run(&["status", "--json", "--server", &b.url()]).await;
@@ -171,8 +174,12 @@ async fn a_client_comes_back_to_another_node_by_its_content_id() {
         sessions.iter().any(|session| session["durable"] == true && near(session)).then_some(())
     })
     .await;
-    // Its last step may still be on its way there, which nothing that can be asked tells of.
+    // Its last step may still be on its way there, which nothing that can be asked tells of. It takes 300 ms of the nodes' time:
+    // whoever answers after a second has not stood still for all of it.
     tokio::time::sleep(Duration::from_secs(1)).await;
+    for node in [&a, &b] {
+        get(node.http, "/metrics").await.expect("answers");
+    }
     a.signal(Signal::KILL);
     a.end().await;
     drop(socket);

@@ -2,15 +2,10 @@
 
 mod program;
 
-use std::path::PathBuf;
-
+use program::clients::Speaker;
 use program::*;
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::task::JoinHandle;
-
-/// A reading of ten seconds: long enough to lose two nodes in.
-const RECORDING: &str = "audio/beckett.wav";
 
 /// A caller's node, which decodes nothing, and others that do.
 struct Cluster {
@@ -104,13 +99,16 @@ impl Cluster {
         lines.map(|line| line.contains("\"reserved\":true")).collect()
     }
 
-    async fn transcribe(&self, how: &[&str]) -> String {
-        said(&self.gateway.url(), how).await
+    fn speak(&self, how: &[&str]) -> Speaker {
+        let mut command = starling();
+        command.args(["transcribe", "--format", "json", "--server", &self.gateway.url(), "-"]).args(how);
+        Speaker::begin(command)
     }
 
-    fn speak(&self) -> JoinHandle<String> {
-        let url = self.gateway.url();
-        tokio::spawn(async move { said(&url, &["--realtime"]).await })
+    async fn undisturbed(&self) -> String {
+        let said = stdout(&self.speak(&[]).rest().await);
+        assert!(said.contains("try again"), "{said}");
+        said
     }
 }
 
@@ -119,66 +117,61 @@ fn index_of(name: &Value) -> Option<usize> {
     name.as_str()?.strip_prefix("decoder-")?.parse().ok()
 }
 
-async fn said(server: &str, how: &[&str]) -> String {
-    let recording: PathBuf = home().root().join(RECORDING);
-    let recording = recording.display().to_string();
-    let arguments =
-        [&["transcribe", "--format", "json", "--server", server][..], how, &[&recording]].concat();
-    let output = run(&arguments).await;
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_hear_nothing_of_decoder_nodes_that_die() {
     let cluster = Cluster::start(3).await;
-    let undisturbed = cluster.transcribe(&[]).await;
-    assert!(undisturbed.contains("try again"), "{undisturbed}");
-
-    assert_eq!(cluster.leases(), [true], "a slot was reserved over the control plane");
+    let undisturbed = cluster.undisturbed().await;
+    let before = cluster.leases();
+    assert_eq!(before.first(), Some(&true), "a slot was reserved over the control plane");
 
     cluster.all_idle().await;
-    let speaking = cluster.speak();
+    let speaker = cluster.speak(&["--realtime"]);
     let first = cluster.busy(&[]).await;
     cluster.decoders[first].signal(Signal::KILL);
     // Stopped, its sockets stay open: only its silence tells.
     let second = cluster.busy(&[first]).await;
     cluster.decoders[second].signal(Signal::STOP);
-    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    cluster.busy(&[first, second]).await;
+    assert_eq!(stdout(&speaker.rest().await), undisturbed);
     assert!(
         cluster.gateway.log().matches("a replacement decoder has caught up").count() >= 2,
         "{}",
         cluster.gateway.log()
     );
-    assert_eq!(cluster.leases()[..3], [true, true, false], "who goes on asks on the stream");
+    let leases = cluster.leases();
+    assert_eq!(leases[before.len()..][..2], [true, false], "who goes on asks on the stream");
     cluster.decoders[second].signal(Signal::CONT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_standby_no_other_decoder_is_sought() {
     let cluster = Cluster::start_with(3, "standby = \"warm\"").await;
-    let undisturbed = cluster.transcribe(&[]).await;
+    let undisturbed = cluster.undisturbed().await;
     cluster.all_idle().await;
-    let speaking = cluster.speak();
+    let speaker = cluster.speak(&["--realtime"]);
     let first = cluster.guarded(&[]).await;
     cluster.decoders[first].signal(Signal::KILL);
     let second = cluster.guarded(&[first]).await;
     cluster.decoders[second].signal(Signal::STOP);
-    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    let gone_on = || cluster.gateway.log().matches("a session goes on with its standby").count();
+    poll("the second standby's turn", async || (gone_on() == 2).then_some(())).await;
+    assert_eq!(stdout(&speaker.rest().await), undisturbed);
     cluster.decoders[second].signal(Signal::CONT);
     let log = cluster.gateway.log();
-    assert_eq!(log.matches("a session goes on with its standby").count(), 2, "{log}");
+    assert_eq!(gone_on(), 2, "{log}");
     assert_eq!(log.matches("decoding goes on at a peer").count(), 2, "once for each session: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decoder_node_that_stops_hands_its_callers_over() {
     let mut cluster = Cluster::start(2).await;
-    let undisturbed = cluster.transcribe(&[]).await;
+    let undisturbed = cluster.undisturbed().await;
     cluster.all_idle().await;
-    let speaking = cluster.speak();
+    let speaker = cluster.speak(&["--realtime"]);
     let first = cluster.busy(&[]).await;
     cluster.decoders[first].signal(Signal::TERM);
+    // It leaves at the next cut, which comes as the caller goes on.
+    let said = tokio::spawn(speaker.rest());
     assert!(cluster.decoders[first].end().await.success());
-    assert_eq!(speaking.await.expect("is transcribed"), undisturbed);
+    assert_eq!(stdout(&said.await.expect("is transcribed")), undisturbed);
 }

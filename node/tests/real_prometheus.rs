@@ -89,10 +89,7 @@ impl Prometheus {
         assert!(config.contains("\n    authorization:") && config.contains(&targets[0]), "{config}");
         std::fs::write(folder.path().join("prometheus.yml"), config).expect("written");
         std::fs::write(folder.path().join("key"), key).expect("written");
-        // Somebody else might take the port before it does; it then says so and ends.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        let address = free_address();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let mut command = installed("prometheus");
         command
@@ -143,6 +140,14 @@ impl Prometheus {
         let expression =
             format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\", {label}=\"{value}\"}}");
         poll(&expression, async || (!self.query(&expression).await.is_empty()).then_some(())).await;
+    }
+
+    /// Waits until these are the sums: one scrape that came too late on a busy machine leaves a node out of them.
+    async fn says<const N: usize>(&self, sums: [(&str, f64); N]) {
+        for (expression, wanted) in sums {
+            let what = format!("sum({expression}) == {wanted}");
+            poll(&what, async || (self.sum(expression).await == wanted).then_some(())).await;
+        }
     }
 
     async fn sum(&self, expression: &str) -> f64 {
@@ -202,7 +207,8 @@ fn expressions() -> Vec<(String, String)> {
         let filled = move |target: Value| {
             let expression = target["expr"].as_str().expect("an expression").to_owned();
             let filled = expression
-                .replace("$__rate_interval", "60s")
+                // Longer than all of this takes on a busy machine.
+                .replace("$__rate_interval", "5m")
                 .replace("$__range", "5m")
                 .replace("$instance", ".*")
                 .replace("$model", ".*");
@@ -237,7 +243,7 @@ async fn faults_fire_their_alerts_and_the_dashboard_has_an_answer_to_everything(
         alerts.is_empty().then_some(())
     })
     .await;
-    assert_eq!(prometheus.sum("number_of_worker_available").await, 24.0);
+    prometheus.says([("number_of_worker_available", 24.0)]).await;
 
     // Eight utterances, of which each takes some three seconds and ends with silence.
     let words: Vec<String> = (0..20).map(|word| format!("w{word}")).collect();
@@ -250,7 +256,9 @@ async fn faults_fire_their_alerts_and_the_dashboard_has_an_answer_to_everything(
     let undisturbed = caller(&[&a], &caller_key, &recording);
     let moving = caller(&[&b, &c], &caller_key, &recording);
     poll("two callers who are heard", async || {
-        (prometheus.sum("starling_sessions{state=\"connected\"}").await >= 2.0).then_some(())
+        let cluster = json(b.http, &format!("/v1/cluster?token={operator}")).await?;
+        let durable = cluster["sessions"].as_array()?.iter().filter(|session| session["durable"] == true);
+        (durable.count() == 2).then_some(())
     })
     .await;
     // One session more than its tenant may have, and a key that is nobody's.
@@ -260,16 +268,18 @@ async fn faults_fire_their_alerts_and_the_dashboard_has_an_answer_to_everything(
     }
 
     // Each is counted by one node.
-    poll("all of them counted", async || {
-        let refused = prometheus.sum("starling_sessions_refused_total{reason=\"over_quota\"}").await;
-        let nobody = prometheus.sum("starling_keys_refused_total{reason=\"unknown_key\"}").await;
-        ((refused, nobody) == (1.0, 1.0)).then_some(())
-    })
-    .await;
-    assert_eq!(prometheus.sum("starling_sessions_requested_total").await, 3.0);
-    assert_eq!(prometheus.sum("number_of_request_receive_by_master_total").await, 3.0);
-    assert_eq!(prometheus.sum("number_of_request_reject_total").await, 1.0);
+    let counted = [
+        ("starling_sessions_refused_total{reason=\"over_quota\"}", 1.0),
+        ("starling_keys_refused_total{reason=\"unknown_key\"}", 1.0),
+        ("starling_sessions_requested_total", 3.0),
+        ("number_of_request_receive_by_master_total", 3.0),
+        ("number_of_request_reject_total", 1.0),
+    ];
+    prometheus.says(counted).await;
 
+    // The node that a caller speaks to is killed while it speaks; it goes on at another.
+    b.signal(Signal::KILL);
+    b.end().await;
     // What decodes on one node is killed again and again: its hosts are in a crash loop.
     poll("an alert on a crash loop", async || {
         a.hosts().into_iter().for_each(|host| signal(host, Signal::KILL));
@@ -278,9 +288,6 @@ async fn faults_fire_their_alerts_and_the_dashboard_has_an_answer_to_everything(
         (!prometheus.query(looping).await.is_empty()).then_some(())
     })
     .await;
-    // The node that a caller speaks to is killed; they go on at another.
-    b.signal(Signal::KILL);
-    b.end().await;
     prometheus.fires("StarlingNodeDown", "instance", &b.http.to_string()).await;
     for heard in [undisturbed, moving] {
         let output = tokio::time::timeout(PATIENCE, heard).await.expect("ends in time").expect("no panic");
@@ -292,8 +299,9 @@ async fn faults_fire_their_alerts_and_the_dashboard_has_an_answer_to_everything(
         (prometheus.sum("starling_sessions_taken_over_total").await >= 1.0).then_some(())
     })
     .await;
-    assert_eq!(prometheus.sum("starling_words_lost_total").await, 0.0);
-    assert_eq!(prometheus.sum("starling_resumes_refused_total{reason=\"gap\"}").await, 0.0);
+    let nothing_lost =
+        [("starling_words_lost_total", 0.0), ("starling_resumes_refused_total{reason=\"gap\"}", 0.0)];
+    prometheus.says(nothing_lost).await;
 
     // Only what has not happened may have nothing to show: its series are there, and without a number.
     let mut without = BTreeSet::new();

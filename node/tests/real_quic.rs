@@ -64,9 +64,7 @@ async fn every_transport_gives_the_same_transcript_and_commands_speak_tls() {
 #[tokio::test]
 async fn a_caller_over_quic_goes_on_at_another_node_when_its_own_is_killed() {
     let (_folder, settings, cert) = prepared().await;
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let seed = free.local_addr().expect("bound").to_string();
-    drop(free);
+    let seed = free_address().to_string();
     let mut nodes = Vec::new();
     for (name, listen) in [("node-0", seed.as_str()), ("node-1", "127.0.0.1:0")] {
         let cluster = ["--cluster-listen", listen, "--seeds", &seed, "--node-id", name];

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use program::cluster::{ended, lasted, status};
-use program::traces::{Collector, attribute, text_of};
+use program::traces::{Collector, Spans, attribute, text_of};
 use program::*;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -120,14 +120,24 @@ async fn a_session_that_loses_its_decoder_and_its_owner_is_one_tree() {
     let speaking = cluster.speak(&folder);
     let session = cluster.session(0, |_| true).await;
     assert_eq!(session["owner"], "front-0");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let decoder: usize = text_of(&session["decoder"])
-        .strip_prefix("decoder-")
-        .and_then(|index| index.parse().ok())
-        .expect("a decoder");
-    cluster.decoders[decoder].signal(Signal::KILL);
-    cluster.session(0, |now| now["attempt"].as_u64() > session["attempt"].as_u64()).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let decoder = text_of(&session["decoder"]);
+    // Whoever is killed has told before what is asked for below.
+    let decoded_at = |spans: &Spans, node: &str| {
+        spans.named("decode").iter().any(|span| text_of(attribute(span, "node.id")) == node)
+    };
+    collector
+        .tells("what all have told", |spans| {
+            spans.named("node_start").len() == 4 && decoded_at(spans, decoder)
+        })
+        .await;
+    cluster.decoders[index_of(decoder)].signal(Signal::KILL);
+    let next = cluster.session(0, |now| now["attempt"].as_u64() > session["attempt"].as_u64()).await;
+    collector
+        .tells("what the first owner has told", |spans| {
+            let told = ["admission", "failover"].iter().all(|name| !spans.named(name).is_empty());
+            told && decoded_at(spans, text_of(&next["decoder"]))
+        })
+        .await;
     cluster.fronts[0].signal(Signal::KILL);
     // At the other front, or at whichever node has the copy.
     let session = cluster.session(1, |session| session["owner"] != "front-0").await;
@@ -154,7 +164,6 @@ async fn a_session_that_loses_its_decoder_and_its_owner_is_one_tree() {
     let mut told = collector.spans(1).await;
     let spans = told.take(TRACE);
     assert!(told.are_of_no_session(), "all is in the caller's trace");
-    // Each node that lives or has told of it in time: those that were killed had seconds.
     let starts = told.named("node_start");
     assert_eq!(starts.len(), 4, "{starts:?}");
     let root = spans.root();
@@ -173,11 +182,8 @@ async fn of_sessions_that_are_not_sampled_those_with_a_fault_are_kept() {
     let undisturbed = run(&["transcribe", "--server", &cluster.fronts[0].url(), &short(&folder)]).await;
     assert!(undisturbed.status.success(), "{}", stderr(&undisturbed));
     let speaking = cluster.speak(&folder);
-    let session = cluster.session(0, |_| true).await;
-    let decoder = text_of(&session["decoder"]).to_owned();
-    let decoder: usize =
-        decoder.strip_prefix("decoder-").and_then(|index| index.parse().ok()).expect("a decoder");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let session = cluster.session(0, |now| now["audio_ms"].as_u64() > Some(1_000)).await;
+    let decoder = index_of(text_of(&session["decoder"]));
     cluster.decoders[decoder].hosts().into_iter().for_each(|host| signal(host, Signal::KILL));
     // Now that it is kept: it leaves the node that decodes, which is drained.
     let again = cluster.session(0, |now| now["attempt"].as_u64() > session["attempt"].as_u64()).await;
@@ -265,6 +271,11 @@ async fn what_a_node_does_by_itself_is_told_over_each_protocol() {
         // What goes between nodes and collectors is nobody's span, nor is what tests look at.
         assert_eq!(told.all().filter(|span| span["kind"] == 2).count(), 1, "the session alone");
     }
+}
+
+/// A decoder's place in the list.
+fn index_of(decoder: &str) -> usize {
+    decoder.strip_prefix("decoder-").and_then(|index| index.parse().ok()).expect("a decoder")
 }
 
 fn short(folder: &TempDir) -> String {

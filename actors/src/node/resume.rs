@@ -200,10 +200,10 @@ impl SupervisorState {
             self.make_resampler(myself, rates, NodeMessage::TakenOver { resume, found, reply });
             return;
         };
-        let TakenOver { copy, skip_to, holders, since, from, handed_over } = taken;
+        let TakenOver { copy, skip_to, holders, since, from, parting } = taken;
         let facts = copy.facts();
         let (recent, opened) = (copy.start().recent.clone(), facts.opened());
-        let arrival = Arrival { root: facts.root, recent, since, from: Some(from), handed_over };
+        let arrival = Arrival { root: facts.root, recent, since, from: Some(from), parting };
         let request = OpenRequest {
             session: resume.session,
             // Of the connection that opened it nothing is known any more but that there was one.

@@ -23,13 +23,17 @@ use super::keeper::{KeeperHandle, KeeperMessage};
 use super::{CopyArguments, CopyPeers};
 use crate::data::PeerStream;
 use crate::frames::{FrameSource, write_frame};
-use crate::trace::log_span;
+use crate::trace::{Parting, log_span};
 
 /// The own keeper answers at once, busy as it may be.
 const OWN: Duration = Duration::from_secs(1);
 
 /// Reading a copy: 4 MiB at most over a network between nodes.
 const FETCH: Duration = Duration::from_secs(3);
+
+/// So long a takeover waits at most for its owner to say that it lives: nodes answer each other within a few milliseconds, and of one
+/// that is gone the link is closed. A caller waits, and all that depends on it is how it is told of.
+const OWNER: Duration = Duration::from_millis(100);
 
 /// A session that is to go on here.
 pub(crate) struct TakeoverRequest {
@@ -53,8 +57,8 @@ pub(crate) struct TakenOver {
     pub(crate) since: Timestamp,
     /// Whose copy it is.
     pub(crate) from: NodeName,
-    /// Whether that was the owner, who gave it away.
-    pub(crate) handed_over: bool,
+    /// How it left its owner.
+    pub(crate) parting: Parting,
 }
 
 /// Asks all who may have a copy, and reads the best.
@@ -63,7 +67,7 @@ pub(crate) async fn take_over(
     copies: &CopyArguments,
     keeper: &KeeperHandle,
 ) -> Result<TakenOver, ErrorBody> {
-    let TakeoverRequest { token, resume, trace, since, by_id } = request;
+    let TakeoverRequest { token, resume, trace, since, .. } = request;
     let (session, epoch) = (token.session, resume.epoch);
     let named = std::iter::once(&token.owner).chain(&token.keepers);
     let mut nodes: Vec<NodeName> = named.filter(|node| **node != copies.own).cloned().collect();
@@ -86,26 +90,29 @@ pub(crate) async fn take_over(
     debug!(%session, %epoch, ?nodes, ?answers, "who has copies was asked");
     match choose(&answers, &wanted) {
         Choice::GoOn { index, skip_to } => {
-            let copy = match index.checked_sub(1) {
-                None => own_copy(keeper, session, epoch).await,
-                Some(index) => {
-                    let header = FetchHeader { version: DATA_PROTOCOL, session, epoch, trace: trace.clone() };
-                    fetch(copies.peers.as_ref(), &nodes[index], header).await
+            let from = index.checked_sub(1).map_or(&copies.own, |index| &nodes[index]);
+            let copy = async {
+                match index.checked_sub(1) {
+                    None => own_copy(keeper, session, epoch).await,
+                    Some(index) => {
+                        let version = DATA_PROTOCOL;
+                        let header = FetchHeader { version, session, epoch, trace: trace.clone() };
+                        fetch(copies.peers.as_ref(), &nodes[index], header).await
+                    }
                 }
             };
+            let (copy, parting) = tokio::join!(copy, parting(request, copies, from));
             let copy = copy.ok_or_else(|| {
                 ErrorBody::new(ErrorCode::Internal, "the session's copy could not be read; come back")
             })?;
-            let from = index.checked_sub(1).map_or(&copies.own, |index| &nodes[index]);
             let log = log_span(session, copy.facts().trace.as_ref());
             let (segment, audio) = (copy.next_segment().0, copy.audio_end().0);
             info!(parent: &log, %epoch, %from, segment, audio, "a session goes on here");
             // Who has not answered may have what its session there left when it heard of this one.
             let held = |(_, answer): &(&NodeName, &Answer)| !matches!(answer, Answer::NotHeld);
             let holders = nodes.iter().zip(&answers[1..]).filter(held).map(|(node, _)| node.clone());
-            let handed_over = !by_id && *from == token.owner && *from != copies.own;
             let (holders, from) = (holders.collect(), from.clone());
-            Ok(TakenOver { copy, skip_to, holders, since: *since, from, handed_over })
+            Ok(TakenOver { copy, skip_to, holders, since: *since, from, parting })
         }
         Choice::Superseded { epoch } => {
             let message = format!("epoch {epoch} speaks for this session; come back with a higher one");
@@ -116,6 +123,23 @@ pub(crate) async fn take_over(
             "resume.have_from lies beyond the audio that any node has: what is between is lost",
         )),
         Choice::Unknown => Err(unknown()),
+    }
+}
+
+/// How the session that goes on from this node's copy left its owner. Of one that comes by its id alone nobody knows who that is.
+async fn parting(request: &TakeoverRequest, copies: &CopyArguments, from: &NodeName) -> Parting {
+    let owner = &request.token.owner;
+    if request.by_id || *owner == copies.own {
+        return Parting::Lost;
+    }
+    if from == owner {
+        return Parting::HandedOver;
+    }
+    let Some(peers) = &copies.peers else { return Parting::Lost };
+    // One that was started again has nothing of it.
+    match tokio::time::timeout(OWNER, peers.held(owner, request.token.session)).await {
+        Ok(Some(ReplicaReply::Held(_) | ReplicaReply::Busy)) => Parting::Left { owner: owner.clone() },
+        _ => Parting::Lost,
     }
 }
 

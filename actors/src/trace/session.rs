@@ -50,8 +50,22 @@ pub(crate) struct Arrival {
     pub(crate) since: Timestamp,
     /// Whose copy it goes on from.
     pub(crate) from: Option<NodeName>,
-    /// Whether its owner gave it away; else the owner is lost.
-    pub(crate) handed_over: bool,
+    pub(crate) parting: Parting,
+}
+
+/// How a session left its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Parting {
+    /// It gave the session away.
+    HandedOver,
+    /// It lives, and the session's client has gone on with a copy, of its own or because it was asked to.
+    Left {
+        /// Who it is.
+        owner: NodeName,
+    },
+    /// It is gone, or nobody knows better.
+    #[default]
+    Lost,
 }
 
 /// How a session ended.
@@ -207,8 +221,8 @@ impl SessionTrace {
         let arrival = self.arrival.take();
         let since = arrival.as_ref().map_or(now, |arrival| arrival.since);
         let mut span = self.span("resume", ids::fresh(), since, now).with("taken_over", arrival.is_some());
-        if let Some(Arrival { from, handed_over, .. }) = arrival {
-            span = span.with("handed_over", handed_over);
+        if let Some(Arrival { from, parting, .. }) = arrival {
+            span = span.with("handed_over", parting == Parting::HandedOver);
             if let Some(from) = from {
                 span = span.with("from_node", &from);
             }

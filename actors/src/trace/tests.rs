@@ -150,7 +150,7 @@ fn who_takes_a_session_over_tells_of_the_same_root() {
     );
 
     let arrival =
-        Arrival { root: Some(root), recent, since: at(9), from: Some(node("c")), handed_over: false };
+        Arrival { root: Some(root), recent, since: at(9), from: Some(node("c")), parting: Parting::Lost };
     let mut second = begin(&told, Some(&context), Some(arrival));
     assert_eq!(second.context(), context);
     assert_eq!(told.one("segment").parent, SpanContext::of(&context).map(|own| own.span), "told again");
@@ -172,21 +172,43 @@ fn who_takes_a_session_over_tells_of_the_same_root() {
 }
 
 #[test]
-fn a_session_that_is_handed_over_has_lost_nothing() {
-    let told = Told::that_samples(false);
-    let first = begin(&told, None, None);
-    let arrival = Arrival {
-        root: Some(first.root()),
-        since: at(10),
-        from: Some(node("a")),
-        handed_over: true,
-        ..Arrival::default()
-    };
-    let mut second = begin(&told, Some(&first.context()), Some(arrival));
-    second.attached(at(11), Epoch(2), true);
-    second.caught_up(at(12), Duration::ZERO);
-    second.ended(at(13), &done(false));
-    assert_eq!(told.names(), [""; 0], "it is not sampled, and there was no fault");
+fn a_session_whose_owner_lives_has_lost_nothing() {
+    for (parting, cause) in
+        [(Parting::HandedOver, "handed_over"), (Parting::Left { owner: node("a") }, "client_moved")]
+    {
+        for sampled in [false, true] {
+            let told = Told::that_samples(sampled);
+            let mut first = begin(&told, None, None);
+            first.heard(at(8));
+            first.cut(at(9), &cut(0, &node("b")));
+            let copy = if cause == "handed_over" { "a" } else { "c" };
+            let arrival = Arrival {
+                root: Some(first.root()),
+                recent: first.recent().into(),
+                since: at(10),
+                from: Some(node(copy)),
+                parting: parting.clone(),
+            };
+            let mut second = begin(&told, Some(&first.context()), Some(arrival));
+            second.came_with(at(11), Duration::from_secs(1));
+            second.attached(at(11), Epoch(2), true);
+            second.caught_up(at(12), Duration::ZERO);
+            second.ended(at(13), &done(false));
+            if !sampled {
+                assert_eq!(told.names(), [""; 0], "there was no fault: {cause}");
+                continue;
+            }
+            let moved = told.one("move");
+            for (name, wanted) in [("what", "session"), ("cause", cause), ("from_node", "a")] {
+                assert_eq!(value(&moved, name), wanted.into(), "{name}");
+            }
+            assert_eq!(moved.end - moved.start, Duration::from_secs(2), "since its client came");
+            let resume = told.one("resume");
+            assert_eq!(value(&resume, "from_node"), copy.into(), "whose copy it is");
+            assert_eq!(value(&resume, "handed_over"), Value::Flag(cause == "handed_over"));
+            assert!(!told.names().contains(&"failover"), "{:?}", told.names());
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::{SinkExt, StreamExt};
 use starling_protocol::native::{ErrorBody, ErrorCode, Final, ServerMessage, parse_client};
 use starling_protocol::{CutCause, Epoch, Segment, SourceOffset};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -368,15 +368,22 @@ async fn a_busy_server_is_waited_for_when_that_is_wanted() {
     assert_eq!(server.state().connections, 4);
 }
 
+/// An address at which nobody listens and nobody will, while the socket is kept.
+fn nobody() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("binds");
+    let url = format!("ws://{}", socket.local_addr().expect("is bound"));
+    (socket, url)
+}
+
 #[tokio::test]
 async fn the_next_server_is_tried_when_one_does_not_answer() {
     let silent = Server::start([Fate::Stall]).await;
     let server = Server::start([]).await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let refusing = format!("ws://{}", nobody.local_addr().expect("is bound"));
-    drop(nobody);
+    let (_nobody, refusing) = nobody();
     let mut config = ClientConfig::new([refusing, silent.url, server.url.clone()]);
-    config.attempt_timeout = Duration::from_millis(50);
+    // The last one has to answer within it.
+    config.attempt_timeout = Duration::from_secs(1);
     config.backoff_first = Duration::from_millis(1);
     let client = Client::new(config).expect("is valid");
     client.open(SessionConfig::default()).await.expect("opens");
@@ -385,9 +392,7 @@ async fn the_next_server_is_tried_when_one_does_not_answer() {
 
 #[tokio::test]
 async fn nobody_there_is_said_at_the_deadline() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let url = format!("ws://{}", nobody.local_addr().expect("is bound"));
-    drop(nobody);
+    let (_nobody, url) = nobody();
     let mut config = ClientConfig::new([url]);
     config.open_deadline = Duration::ZERO;
     let client = Client::new(config).expect("is valid");
@@ -401,7 +406,8 @@ async fn a_session_that_no_server_takes_on_ends_with_an_error() {
     let server = Server::start(std::iter::once(Fate::CutAfter(1)).chain(stall)).await;
     let mut config = ClientConfig::new([server.url.clone()]);
     config.give_up = Duration::from_millis(100);
-    config.attempt_timeout = Duration::from_millis(20);
+    // The first has to be answered within it.
+    config.attempt_timeout = Duration::from_secs(2);
     let client = Client::new(config).expect("is valid");
     let (mut sender, mut events) = client.open(SessionConfig::default()).await.expect("opens").split();
     sender.send(&[0, 0]).await.expect("is taken");

@@ -67,7 +67,8 @@ async function talked(page) {
     // The session goes on while another view is looked at.
     await go(page, 'Cluster');
     const headers = values.key ? { authorization: `Bearer ${values.key}` } : {};
-    const decoder = await page.evaluate(async (asked) => (await (await fetch('/v1/cluster', asked)).json()).sessions[0].decoder, { headers });
+    const asked = async (how) => (await (await fetch('/v1/cluster', how)).json()).sessions[0]?.decoder;
+    const decoder = await page.waitForFunction(asked, { headers }).then((found) => found.jsonValue());
     await page.getByRole('button', { name: `Kill a decoder of ${decoder}` }).click();
     told.killed = await page.locator('.said b').textContent();
     await page.locator('.happenings li', { hasText: 'has caught up' }).first().waitFor();

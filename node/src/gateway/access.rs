@@ -94,10 +94,20 @@ impl FromRequestParts<GatewayState> for Operator {
 impl GatewayState {
     fn of(&self, tenant: Arc<Tenant>) -> Self {
         let observer = Arc::clone(&self.metrics) as Arc<dyn Observer>;
-        let inner = Arc::clone(&self.sessions);
+        let inner = Arc::clone(&self.gateway.sessions);
         let told = (self.trace.clone(), self.request.clone());
         let sessions = TenantSessions::new(Arc::clone(&tenant), inner, told, observer);
         Self { sessions: Arc::new(sessions), tenant: Some(tenant), ..self.clone() }
+    }
+
+    /// As what is asked for on a stream or a connection has it, which is told of by itself.
+    pub(super) fn asking(&self, protocol: &'static str, transport: &'static str) -> Self {
+        let request = RequestSpan::over(protocol, transport, self.trace.as_ref());
+        let state = Self { request, ..self.clone() };
+        match &self.tenant {
+            Some(tenant) => state.of(Arc::clone(tenant)),
+            None => state,
+        }
     }
 
     /// As the tenant has it whose listener this is.

@@ -52,12 +52,14 @@ struct AudioSocket(GatewayState);
 impl Wired for AudioSocket {
     async fn serve(&self, stream: Box<dyn Duplex>, peer: SocketAddr) {
         let mut wire = Wire::new(stream, FrameReader::default(), self.0.settings.write_timeout);
-        match begin(&mut wire, &self.0).await {
+        let state = self.0.asking("audiosocket", "tcp");
+        match begin(&mut wire, &state).await {
             Ok(Some((id, state, line))) => {
                 Call { wire, state, id, line, session: None, heard: Instant::now() }.run().await;
             }
             Ok(None) => {}
             Err(error) => {
+                state.request.refused(error.code, None);
                 tracing::warn!(%peer, code = ?error.code, reason = error.message, "an AudioSocket call is refused");
                 end(wire).await;
             }
@@ -143,7 +145,7 @@ struct Call {
 impl Call {
     async fn run(mut self) {
         let over = self.listen().await;
-        let Self { wire, id, mut line, session, .. } = self;
+        let Self { wire, state, id, mut line, session, .. } = self;
         let failed = match over {
             Over::HungUp => {
                 drop(wire);
@@ -154,6 +156,8 @@ impl Call {
                 return abandon(session).await;
             }
             Over::Failed(error) => {
+                // One with a session is told of by that.
+                state.request.refused(error.code, None);
                 tracing::warn!(call = %id, code = ?error.code, reason = error.message, "an AudioSocket call is not heard on");
                 // Nobody is kept waiting for what is still to be told.
                 end(wire).await;

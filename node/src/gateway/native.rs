@@ -45,6 +45,7 @@ pub(super) async fn serve(socket: WebSocket, state: GatewayState) {
 
 /// Serves one stream to its end.
 pub(super) async fn serve_stream(sending: SendingHalf, receiving: ReceivingHalf, state: GatewayState) {
+    let state = state.asking(receiving.protocol(), "quic");
     let writer = Writer::of_stream(sending, state.settings.write_timeout);
     serve_link(Reader::of_stream(receiving), writer, &state).await;
 }
@@ -53,7 +54,10 @@ async fn serve_link(mut reader: Reader, mut writer: Writer, state: &GatewayState
     let closing = match open(&mut reader, state).await {
         Ok((attached, speech)) => converse(&mut reader, &mut writer, attached, speech, state).await,
         Err(Refusal::Gone) => None,
-        Err(Refusal::Close(close, reason)) => Some((close, reason.to_owned())),
+        Err(Refusal::Close(close, reason)) => {
+            state.request.refused(ErrorCode::BadMessage, None);
+            Some((close, reason.to_owned()))
+        }
         Err(Refusal::Error(error)) => {
             state.request.refused(error.code, None);
             let sent = writer.say(&ServerMessage::Error(error.clone())).await;
@@ -109,6 +113,15 @@ async fn open(reader: &mut Reader, state: &GatewayState) -> Result<(Attached, Sp
         Heard::Broken(close, reason) => return Err(Refusal::Close(close, reason)),
         Heard::Finished | Heard::Gone => return Err(Refusal::Gone),
     };
+    let trace = trace_of(&hello);
+    let attached = admit(hello, state).await;
+    if let Err(Refusal::Error(error)) = &attached {
+        state.request.refused(error.code, trace.as_ref());
+    }
+    attached
+}
+
+async fn admit(hello: Hello, state: &GatewayState) -> Result<(Attached, Speech), Refusal> {
     if state.tenant.is_none() {
         // Nothing before this message had room for a key.
         let state = access::admit_key(state, hello.api_key.as_ref().map(ApiKey::expose))?;

@@ -29,6 +29,9 @@ use crate::sessions::{Attached, Input, ModelInfo, Output, feed};
 /// The last final may have a whole segment to be decoded again before it.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What the protocol is called where requests are told of.
+const NAME: &str = "wyoming";
+
 /// What is spoken on `listen.wyoming`.
 #[must_use]
 pub fn wyoming_service(state: GatewayState) -> Service {
@@ -41,20 +44,24 @@ struct Wyoming(GatewayState);
 impl Wired for Wyoming {
     async fn serve(&self, stream: Box<dyn Duplex>, peer: SocketAddr) {
         let mut wire = Wire::new(stream, EventReader::default(), self.0.settings.write_timeout);
-        let over = match self.0.of_listener("wyoming.tenant", &self.0.wyoming.tenant) {
-            Ok(state) => {
-                let mut connection = Connection { wire, state, asked: Asked::default(), utterance: None };
+        let mut state = self.0.asking(NAME, "tcp");
+        let over = match state.of_listener("wyoming.tenant", &self.0.wyoming.tenant) {
+            Ok(admitted) => {
+                let (asked, utterance) = (Asked::default(), None);
+                let mut connection = Connection { wire, state: admitted, asks: true, asked, utterance };
                 let over = connection.run().await;
                 if let Some(utterance) = connection.utterance {
                     // A client of this protocol can't come back: nothing is kept for it.
                     utterance.input.abandon().await;
                 }
-                wire = connection.wire;
+                (wire, state) = (connection.wire, connection.state);
                 over
             }
             Err(error) => Over::Error(error),
         };
         if let Over::Error(error) = over {
+            // An utterance with a session is told of by that.
+            state.request.refused(error.code, None);
             tracing::info!(%peer, code = ?error.code, reason = error.message, "a Wyoming client is not served on");
             let _ = wire.send(&error_event(&error)).await;
         }
@@ -116,6 +123,8 @@ struct Said {
 struct Connection {
     wire: Wire<EventReader>,
     state: GatewayState,
+    /// Whether something was asked for that `state` is told of as.
+    asks: bool,
     asked: Asked,
     utterance: Option<Utterance>,
 }
@@ -163,6 +172,14 @@ impl Connection {
     }
 
     async fn take(&mut self, request: Request) -> Result<(), Over> {
+        let asks = matches!(
+            request,
+            Request::Transcribe { .. } | Request::AudioStart(_) | Request::AudioChunk { .. }
+        );
+        if asks && !std::mem::replace(&mut self.asks, true) {
+            // Each utterance is told of by itself.
+            self.state = self.state.asking(NAME, "tcp");
+        }
         match request {
             Request::Describe => {
                 let models: Vec<AsrModel> = self.state.sessions.models().iter().map(described).collect();
@@ -212,7 +229,7 @@ impl Connection {
             None => Teller::default(),
         };
         self.wire.send(&teller.end()).await?;
-        self.asked = Asked::default();
+        (self.asked, self.asks) = (Asked::default(), false);
         if let Some(utterance) = self.utterance.take() {
             utterance.input.abandon().await;
         }

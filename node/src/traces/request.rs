@@ -1,7 +1,7 @@
-//! A request over HTTP, as a span of this node's own, until it has a session: what began a session is told of by that.
+//! A request, as a span of this node's own, until it has a session: what began a session is told of by that.
 //!
-//! Owns: how such a request is called (OpenTelemetry's conventions for HTTP servers). Must never: let a span's name hold what a
-//! client says, or any part of it a query or a key.
+//! Owns: how such a request is called (OpenTelemetry's conventions, for HTTP servers where it came over HTTP). Must never: let a
+//! span's name hold what a client says, or any part of it a query or a key.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,8 +42,11 @@ pub struct RequestSpan(Option<Arc<Mutex<Open>>>);
 struct Open {
     /// [`Span::none`] once all is told.
     span: Span,
-    /// Whether it has been answered, and goes on in another protocol.
+    /// Whether it ends with its session's beginning, its refusal, or its connection: it has been answered and goes on in another
+    /// protocol, or there is no answer to it.
     upgraded: bool,
+    /// Whether it is told of only if it is refused.
+    refused_only: bool,
     /// Whether it is known why it failed.
     failed: bool,
 }
@@ -83,7 +86,31 @@ impl RequestSpan {
                 span.record("otel.name", called).record("url.path", path);
             }
         }
-        let open = Open { span, upgraded: false, failed: false };
+        Self::of(Open { span, upgraded: false, refused_only: false, failed: false }, trace)
+    }
+
+    /// One of a protocol that has no requests of its own: a stream, a connection, or what is asked for on it. It is told of only if
+    /// it is refused, for many of them ask for nothing.
+    #[must_use]
+    pub fn over(protocol: &'static str, transport: &'static str, trace: Option<&TraceContext>) -> Self {
+        let span = tracing::info_span!(
+            target: SPANS,
+            parent: None,
+            "request",
+            otel.name = protocol,
+            otel.kind = "server",
+            network.protocol.name = protocol,
+            network.transport = transport,
+            "error.type" = Empty,
+            told_elsewhere = Empty,
+        );
+        if span.is_disabled() {
+            return Self::default();
+        }
+        Self::of(Open { span, upgraded: true, refused_only: true, failed: false }, trace)
+    }
+
+    fn of(open: Open, trace: Option<&TraceContext>) -> Self {
         open.join(trace);
         Self(Some(Arc::new(Mutex::new(open))))
     }
@@ -149,6 +176,14 @@ impl Open {
     fn fail(&mut self, error: &str) {
         if !std::mem::replace(&mut self.failed, true) {
             self.span.record("error.type", error);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.refused_only && !self.failed {
+            self.span.record("told_elsewhere", true);
         }
     }
 }

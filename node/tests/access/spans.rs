@@ -8,13 +8,24 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SpanData, SpanProcessor};
 use starling_node::traces::layer;
 use tracing::Dispatch;
-use tracing::subscriber::NoSubscriber;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use starling_node::config::GatewaySettings;
+use starling_protocol::native::{ErrorBody, ErrorCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
 use super::common::answer::request;
-use super::common::{closed, json, send_text, text};
-use super::{ACME, OPERATOR, asked, native, node, speak};
+use super::common::quic::Authority;
+use super::common::{FakeNode, Seen, closed, in_time, json, send_text, text};
+use super::{ACME, OPERATOR, acme, asked, native, node, speak};
+
+const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const HELLO: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+/// Of a span that has no parent.
+const NONE: &str = "0000000000000000";
 
 /// Spans of this process's own, as they are over.
 #[derive(Debug, Clone, Default)]
@@ -52,15 +63,19 @@ impl Told {
     }
 }
 
-#[tokio::test]
-async fn requests_that_come_to_no_session_are_told_of_as_spans() {
-    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    const HELLO: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+/// What this thread tells, as long as the guards are held.
+fn telling() -> (Told, (Dispatch, DefaultGuard)) {
     let told = Told::default();
     let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
     // Of one subscriber alone, whichever thread comes to a line first would say whether it is wanted: mostly one that has none.
-    let _second = Dispatch::new(NoSubscriber::default());
-    let _telling = tracing_subscriber::registry().with(layer(sampler, told.clone())).set_default();
+    let second = Dispatch::new(NoSubscriber::default());
+    let telling = tracing_subscriber::registry().with(layer(sampler, told.clone())).set_default();
+    (told, (second, telling))
+}
+
+#[tokio::test]
+async fn requests_that_come_to_no_session_are_told_of_as_spans() {
+    let (told, _telling) = telling();
     let mut node = node(|tenant| tenant.models = vec!["fake".to_owned()]).await;
     // What is asked for every few seconds, or by the dozen, is left out.
     for path in ["/healthz", "/livez", "/startupz", "/readyz", "/metrics", "/", "/page/app.mjs", "/v1/page"] {
@@ -68,7 +83,6 @@ async fn requests_that_come_to_no_session_are_told_of_as_spans() {
     }
     assert_eq!(told.take(), []);
     let head = |key: &str| format!("traceparent: {CALLER}\r\nauthorization: Bearer {key}\r\n");
-    let none = "0000000000000000".to_owned();
     let asks = [
         ("GET /v1/models", ACME, Some("/v1/models"), "GET", 200, None),
         ("GET /v1/cluster?token=secret", ACME, Some("/v1/cluster"), "GET", 403, Some("forbidden")),
@@ -100,7 +114,7 @@ async fn requests_that_come_to_no_session_are_told_of_as_spans() {
     // One that was let in and then refused; what hello says of a trace goes before what the request said.
     let url = format!("ws://{}/v1/stream", node.http);
     for (trace, parent) in
-        [("", none), (&format!(r#","traceparent":"{HELLO}""#), "00f067aa0ba902b7".to_owned())]
+        [("", NONE.to_owned()), (&format!(r#","traceparent":"{HELLO}""#), "00f067aa0ba902b7".to_owned())]
     {
         let mut socket = native(&node, ACME).await;
         let hello = format!(
@@ -123,4 +137,139 @@ async fn requests_that_come_to_no_session_are_told_of_as_spans() {
     json(&mut socket).await;
     drop((socket, played));
     assert_eq!(told.take(), []);
+}
+
+/// The one refusal that is told of, over a protocol that has no requests.
+fn refused(told: &Told, protocol: &str, transport: &str, parent: &str, error: &str) {
+    let said = vec![
+        format!("error.type={error}"),
+        format!("network.protocol.name={protocol}"),
+        format!("network.transport={transport}"),
+    ];
+    assert_eq!(told.take(), [(protocol.to_owned(), parent.to_owned(), said)]);
+}
+
+#[tokio::test]
+async fn refusals_over_quic_are_told_of_as_spans() {
+    let (told, _telling) = telling();
+    let (authority, settings) = (Authority::new(), GatewaySettings::default());
+    let tenants = acme(|tenant| tenant.models = vec!["fake".to_owned()]);
+    let mut node = FakeNode::over_quic(settings, tenants, &authority.certificate).await;
+    let caller = authority.call(node.quic.expect("listens")).await;
+    let part = |rest: &str| format!(r#"{{"type":"hello","traceparent":"{HELLO}",{rest}}}"#);
+    for (hello, parent, error) in [
+        (r#"{"type":"hello"}"#.to_owned(), NONE, "unauthorized"),
+        (part(r#""api_key":"no""#), "00f067aa0ba902b7", "unauthorized"),
+        (part(&format!(r#""api_key":"{ACME}","model":"other""#)), "00f067aa0ba902b7", "forbidden"),
+        (r#"{"type":"end"}"#.to_owned(), NONE, "bad_request"),
+    ] {
+        let mut stream = caller.stream().await;
+        stream.say(&hello).await;
+        assert_eq!(stream.hear().await["code"], error, "{hello}");
+        refused(&told, "quic", "quic", parent, error);
+    }
+    let mut garbled = caller.stream().await;
+    garbled.raw(&[0, 0, 0, 0]).await;
+    garbled.end().await.expect_err("no frame begins so");
+    refused(&told, "quic", "quic", NONE, "bad_message");
+    // One with a session is told of by that, and one that says nothing by nobody.
+    let mut stream = caller.stream().await;
+    stream.say(&format!(r#"{{"type":"hello","api_key":"{ACME}"}}"#)).await;
+    assert_eq!(stream.hear().await["type"], "ready");
+    let mut played = node.session().await;
+    let mut silent = caller.stream().await;
+    silent.raw(&[0]).await;
+    caller.connection.close(0u32.into(), b"");
+    played.expect(Seen::Dropped).await;
+    assert_eq!(told.take(), []);
+}
+
+#[cfg(feature = "webtransport")]
+#[tokio::test]
+async fn refusals_over_webtransport_are_told_of_as_spans() {
+    use wtransport::endpoint::ConnectOptions;
+    use wtransport::tls::Sha256Digest;
+    use wtransport::{ClientConfig, Endpoint};
+
+    let (told, _telling) = telling();
+    let (authority, settings) = (Authority::new(), GatewaySettings::default());
+    let node = FakeNode::over_quic(settings, acme(|_| {}), &authority.certificate).await;
+    let port = node.quic.expect("listens").port();
+    let config = ClientConfig::builder()
+        .with_bind_address(([127, 0, 0, 1], 0).into())
+        .with_server_certificate_hashes([Sha256Digest::new(authority.made.sha256)])
+        .build();
+    let endpoint = Endpoint::client(config).expect("a socket");
+    for (path, error) in [("/v1/listen", "bad_request"), ("/v1/stream?token=no", "unauthorized")] {
+        let url = format!("https://127.0.0.1:{port}{path}");
+        let asks = ConnectOptions::builder(url).add_header("traceparent", CALLER).build();
+        assert!(in_time(endpoint.connect(asks)).await.is_err(), "{path}");
+        refused(&told, "webtransport", "quic", "b7ad6b7169203331", error);
+    }
+    // One that was let in, for streams that show their keys themselves.
+    let asks = ConnectOptions::builder(format!("https://127.0.0.1:{port}/v1/stream"));
+    let asks = asks.add_header("traceparent", CALLER).build();
+    let connection = in_time(endpoint.connect(asks)).await.expect("is let in");
+    let (mut sending, mut receiving) =
+        in_time(in_time(connection.open_bi()).await.expect("a stream")).await.expect("opened");
+    let (mut bytes, hello) = (Vec::new(), serde_json::json!({ "type": "hello" }));
+    starling_protocol::native::stream::encode_message(&hello, &mut bytes).expect("encodes");
+    in_time(sending.write_all(&bytes)).await.expect("sent");
+    let mut answer = [0; 64];
+    in_time(receiving.read(&mut answer)).await.expect("an answer");
+    refused(&told, "webtransport", "quic", "b7ad6b7169203331", "unauthorized");
+}
+
+#[tokio::test]
+async fn refusals_over_bare_tcp_are_told_of_as_spans() {
+    let (told, _telling) = telling();
+    let mut node = node(|_| {}).await;
+    let ended = async |mut stream: TcpStream| {
+        let mut rest = Vec::new();
+        in_time(stream.read_to_end(&mut rest)).await.expect("ends");
+        rest
+    };
+    let said = async |address, bytes: &[u8]| {
+        let mut stream = in_time(TcpStream::connect(address)).await.expect("connected");
+        in_time(stream.write_all(bytes)).await.expect("sent");
+        stream
+    };
+    // What looks whether somebody listens is told of by nobody.
+    for address in [node.audiosocket, node.wyoming] {
+        let mut stream = said(address, b"").await;
+        stream.shutdown().await.expect("half closed");
+        ended(stream).await;
+    }
+    assert_eq!(told.take(), []);
+
+    let audio = [&[0x10, 1, 64][..], &[0; 320]].concat();
+    ended(said(node.audiosocket, &audio).await).await;
+    refused(&told, "audiosocket", "tcp", NONE, "bad_request");
+    let call = |id: u8| [&[1, 0, 16][..], &[id; 6], &[0x4f], &[id], &[0x8f], &[id; 7], &audio].concat();
+    let heard = said(node.audiosocket, &call(1)).await;
+    let mut played = node.session().await;
+    drop(heard);
+    played.wait_for(&Seen::End).await;
+    assert_eq!(told.take(), []);
+
+    let event = |kind: &str, data: &str, payload: usize| {
+        let head = format!(r#"{{"type":"{kind}","data":{data},"payload_length":{payload}}}"#);
+        [head.as_bytes(), b"\n", &vec![0; payload]].concat()
+    };
+    let format = r#"{"rate":16000,"width":2,"channels":1}"#;
+    let utterance = [event("audio-start", format, 0), event("audio-chunk", format, 320)].concat();
+    let mut client = said(node.wyoming, &utterance).await;
+    let mut played = node.session().await;
+    in_time(client.write_all(&event("audio-stop", "{}", 0))).await.expect("sent");
+    played.wait_for(&Seen::End).await;
+    played.say(super::common::events::done(0, 160));
+    played.wait_for(&Seen::Abandoned).await;
+    assert_eq!(told.take(), []);
+    // The next one on the same connection, and another's call.
+    node.refuse(ErrorBody::new(ErrorCode::Busy, "all 8 slots are in use"));
+    in_time(client.write_all(&utterance)).await.expect("sent");
+    ended(client).await;
+    refused(&told, "wyoming", "tcp", NONE, "busy");
+    ended(said(node.audiosocket, &call(2)).await).await;
+    refused(&told, "audiosocket", "tcp", NONE, "busy");
 }

@@ -43,8 +43,12 @@ use tokio_util::task::TaskTracker;
 /// Far more than anything here takes; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long calls are waited for and kept. Short, so that a test can wait it out.
-pub const LINGER: Duration = Duration::from_secs(2);
+/// How long calls are waited for and kept: long enough for a machine that stands still, short enough for a test to wait it out.
+pub const LINGER: Duration = Duration::from_secs(7);
+
+/// How long whoever is to be noticed by its silence may be silent. Whoever is not has to be heard within it, however busy the
+/// machine.
+pub const SILENT_FOR: Duration = Duration::from_secs(5);
 
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -1,5 +1,8 @@
 //! Programs of the checkout's `clients/`, run with the packages that `cargo xtask setup` has fetched.
 
+use std::io::Write;
+use std::sync::mpsc;
+
 use serde_json::Value;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -50,6 +53,53 @@ pub fn recording() -> PathBuf {
 
 pub fn began(mut command: Command) -> JoinHandle<Output> {
     spawn_blocking(move || command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+}
+
+/// The same with what it complains of in a file, for a test to look into meanwhile.
+pub fn began_logging(mut command: Command, log: &Path) -> JoinHandle<Output> {
+    command.stderr(std::fs::File::create(log).expect("a log"));
+    let log = log.to_owned();
+    spawn_blocking(move || {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Output { stderr: std::fs::read(log).unwrap_or_default(), ..output }
+    })
+}
+
+/// Somebody who speaks into a program's standard input, as far as the middle of the first sentence until told to go on: what is to
+/// happen meanwhile happens in time, however slow the machine.
+pub struct Speaker {
+    go_on: mpsc::Sender<()>,
+    output: JoinHandle<Output>,
+}
+
+impl Speaker {
+    /// The program reads WAV from its standard input.
+    pub fn begin(mut command: Command) -> Self {
+        const BYTES_A_SECOND: usize = 32_000;
+        let wav = std::fs::read(recording()).expect("run `cargo xtask setup` first");
+        let (go_on, word) = mpsc::channel();
+        let output = spawn_blocking(move || {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut program = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            let mut input = program.stdin.take().expect("is piped");
+            // A program that ends too soon is found out by what it said.
+            std::thread::spawn(move || {
+                let (begin, rest) = wav.split_at(4 * BYTES_A_SECOND);
+                if input.write_all(begin).is_ok() && word.recv().is_ok() {
+                    let _ = input.write_all(rest);
+                }
+            });
+            program.wait_with_output().expect("runs")
+        });
+        Self { go_on, output }
+    }
+
+    /// Says the rest. What the program makes of all of it, which has to succeed.
+    pub async fn rest(self) -> Output {
+        // It may have ended too soon.
+        let _ = self.go_on.send(());
+        ended(self.output).await
+    }
 }
 
 /// The end of a program that has to succeed.

@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::traces::Collector;
 use super::*;
 
+/// A caller who has been heard for so long is in the middle of a sentence, in every recording.
+const HEARD_MS: u64 = 1_000;
+
 /// Nodes that each take callers, decode, and keep copies.
 pub struct Cluster {
     pub nodes: Vec<Option<Program>>,
@@ -53,12 +56,11 @@ impl Cluster {
     }
 
     pub async fn with(count: usize, more: &More<'_>) -> Self {
-        let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let seed = free.local_addr().expect("bound").to_string();
-        drop(free);
-        let mut cluster = Self { nodes: Vec::new(), seed };
+        let mut cluster = Self { nodes: Vec::new(), seed: free_address().to_string() };
         for index in 0..count {
-            cluster.nodes.push(Some(node_with(index, &cluster.seed, "127.0.0.1:0", more).await));
+            // Where it is found when it has been started again.
+            let http = free_address().to_string();
+            cluster.nodes.push(Some(node_with(index, &cluster.seed, &http, more).await));
         }
         cluster.know_each_other().await;
         cluster
@@ -93,27 +95,47 @@ impl Cluster {
         .await;
     }
 
-    /// The node that a caller's session lives on and where its copies are, once there is one such session, that is durable.
+    /// The node that a caller's session lives on, once there is one such session that is durable and has been heard for a while.
     pub async fn owner(&self) -> usize {
-        self.place("owner").await
+        self.place("owner", None).await
+    }
+
+    /// The same, once it is another than this.
+    pub async fn owner_after(&self, left: usize) -> usize {
+        self.place("owner", Some(left)).await
     }
 
     /// The node that decodes that session.
     pub async fn decoder(&self) -> usize {
-        self.place("decoder").await
+        self.place("decoder", None).await
     }
 
-    async fn place(&self, of: &str) -> usize {
-        let observer = self.alive().next().expect("a node");
+    async fn place(&self, of: &str, left: Option<usize>) -> usize {
+        let mut indexed = self.nodes.iter().enumerate();
+        let observer = indexed.find(|(index, node)| node.is_some() && Some(*index) != left);
+        let observer = observer.and_then(|(_, node)| node.as_ref()).expect("a node");
         poll("a durable session", async || {
             let status = status(observer).await?;
-            let sessions = status["sessions"].as_array()?;
-            let session =
-                sessions.iter().find(|session| session["durable"] == true && session["connected"] == true)?;
-            // Some text is open, and some audio is on its way.
-            session[of].as_str()?.strip_prefix("node-")?.parse().ok()
+            let mut sessions = status["sessions"].as_array()?.iter();
+            let session = sessions.find(|session| {
+                // Who is left alone has nobody to keep a copy.
+                let kept = session["durable"] == true || self.alive().count() == 1;
+                kept && session["connected"] == true && session["audio_ms"].as_u64() >= Some(HEARD_MS)
+            })?;
+            let index: usize = session[of].as_str()?.strip_prefix("node-")?.parse().ok()?;
+            // A node that was killed may be named for a moment.
+            (self.nodes[index].is_some() && Some(index) != left).then_some(index)
         })
         .await
+    }
+
+    /// Has a node drained at another's word, once there is a link between the two.
+    pub async fn drain(&self, name: &str, by: &Program) {
+        poll("a way to it", async || {
+            let drained = run(&["drain", name, "--server", &format!("http://{}", by.http)]).await;
+            drained.status.success().then_some(())
+        })
+        .await;
     }
 
     pub fn kill(&mut self, index: usize) {

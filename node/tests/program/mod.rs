@@ -4,6 +4,8 @@
 
 pub mod clients;
 pub mod cluster;
+#[path = "../../../bench/src/port.rs"]
+mod port;
 pub mod scripted;
 pub mod traces;
 
@@ -201,6 +203,11 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address on loopback for a program that has to be told one, or to be found there again; nobody else is given it meanwhile.
+pub fn free_address() -> SocketAddr {
+    port::free_address().expect("a free port")
 }
 
 fn listening(log: &str, what: &str) -> Option<SocketAddr> {

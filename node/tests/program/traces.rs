@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::clients::Language;
-use super::poll;
+use super::{free_address, poll};
+
+/// A collector that prints nothing for so long has printed all that it has taken: it takes less than a millisecond for a span.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// `oteltap`, or for other protocols than its own a program beside it, which prints each span as a line of JSON.
 pub struct Collector {
@@ -25,9 +29,7 @@ impl Collector {
 
     /// One that speaks this protocol alone.
     pub async fn of(protocol: &'static str) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("bound").port();
-        drop(free);
+        let port = free_address().port();
         let folder = TempDir::new().expect("a folder");
         let out = File::create(folder.path().join("spans")).expect("a file");
         let port_text = port.to_string();
@@ -59,14 +61,28 @@ impl Collector {
 
     /// What it was told, once a session's own span is there for each of so many.
     pub async fn spans(&self, sessions: usize) -> Spans {
-        poll("the sessions' own spans", async || {
-            let text = std::fs::read_to_string(self.folder.path().join("spans")).expect("readable");
+        self.tells("the sessions' own spans", |spans| spans.named("session").len() >= sessions).await
+    }
+
+    /// What it was told, once there is this in it.
+    pub async fn tells(&self, what: &str, is_there: impl Fn(&Spans) -> bool) -> Spans {
+        poll(what, async || {
+            let text = self.printed();
             let spans = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             // One that was told again is the same one.
             let spans = Spans(spans.map(|span| (text_of(&span["spanId"]).to_owned(), span)).collect());
-            (spans.named("session").len() >= sessions).then_some(spans)
+            if !is_there(&spans) {
+                return None;
+            }
+            // What it has taken it prints a moment later.
+            tokio::time::sleep(QUIET).await;
+            (self.printed() == text).then_some(spans)
         })
         .await
+    }
+
+    fn printed(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("spans")).expect("readable")
     }
 }
 
@@ -129,10 +145,9 @@ impl Spans {
     /// A session that lost its decoder, then its owner: all that happened to it, and what it cost.
     pub fn tell_of_losses(&self, causes: [&str; 2]) {
         let failovers = self.named("failover");
-        let mut told: Vec<&str> = failovers.iter().map(|span| text_of(attribute(span, "cause"))).collect();
-        told.sort_unstable();
-        told.dedup();
-        assert_eq!(told, causes, "{failovers:?}");
+        let told: Vec<&str> = failovers.iter().map(|span| text_of(attribute(span, "cause"))).collect();
+        // A machine that stands still may cost one more.
+        assert!(causes.iter().all(|cause| told.contains(cause)), "{failovers:?}");
         for failover in failovers {
             assert!(attribute(failover, "buffered_s").is_number(), "{failover}");
             assert!(attribute(failover, "attempt").is_string(), "{failover}");

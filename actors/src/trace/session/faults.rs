@@ -5,7 +5,7 @@ use std::time::Duration;
 use starling_core::Timestamp;
 use starling_protocol::{Attempt, NodeName};
 
-use super::{Arrival, SessionTrace};
+use super::{Arrival, Parting, SessionTrace};
 use crate::trace::{Span, SpanEvent, Value, ids};
 
 /// A decoder that was lost.
@@ -34,6 +34,8 @@ pub(super) struct Moving {
     since: Timestamp,
     what: &'static str,
     from: Option<NodeName>,
+    /// Why, of a session.
+    cause: Option<&'static str>,
 }
 
 impl SessionTrace {
@@ -44,23 +46,32 @@ impl SessionTrace {
 
     /// The session came from another node.
     pub(super) fn arrived(&mut self, now: Timestamp, arrival: Arrival) {
-        let Arrival { since, handed_over, .. } = arrival;
-        if handed_over {
-            self.moving = Some(Moving { since, what: "session", from: arrival.from.clone() });
-        } else {
-            self.sink.keep();
-            let event = self.event(now, "session.taken_over", Vec::new());
-            self.failover = Some(Failover {
-                since,
-                cause: "owner_lost",
-                lost: Vec::new(),
-                buffered: None,
-                events: vec![event],
-                losses: 1,
-            });
-            self.tell_recent(since, arrival.recent.clone());
+        let since = arrival.since;
+        let moving = |from, cause| Some(Moving { since, what: "session", from, cause: Some(cause) });
+        match &arrival.parting {
+            Parting::HandedOver => self.moving = moving(arrival.from.clone(), "handed_over"),
+            Parting::Left { owner } => {
+                self.moving = moving(Some(owner.clone()), "client_moved");
+                // Who is passed over tells of no segment whose final was not out.
+                self.tell_recent(since, arrival.recent.clone());
+            }
+            Parting::Lost => self.owner_lost(now, &arrival),
         }
         self.arrival = Some(arrival);
+    }
+
+    fn owner_lost(&mut self, now: Timestamp, arrival: &Arrival) {
+        self.sink.keep();
+        let event = self.event(now, "session.taken_over", Vec::new());
+        self.failover = Some(Failover {
+            since: arrival.since,
+            cause: "owner_lost",
+            lost: Vec::new(),
+            buffered: None,
+            events: vec![event],
+            losses: 1,
+        });
+        self.tell_recent(arrival.since, arrival.recent.clone());
     }
 
     /// How much audio the session came with that is not committed.
@@ -131,7 +142,12 @@ impl SessionTrace {
 
     /// The decoder is to be left at the next cut.
     pub(crate) fn leaving(&mut self, now: Timestamp, from: &NodeName) {
-        self.moving.get_or_insert_with(|| Moving { since: now, what: "decoder", from: Some(from.clone()) });
+        self.moving.get_or_insert_with(|| Moving {
+            since: now,
+            what: "decoder",
+            from: Some(from.clone()),
+            cause: None,
+        });
     }
 
     /// The session ends before what was lost is made up for.
@@ -160,10 +176,8 @@ impl SessionTrace {
     fn moved(&self, moving: &Moving, now: Timestamp) -> Span {
         let span = self.span("move", ids::fresh(), moving.since, now);
         let span = span.with("attempt", u64::from(self.attempt.0)).with("what", moving.what);
-        match &moving.from {
-            Some(from) => span.with("from_node", from),
-            None => span,
-        }
+        let span = moving.cause.into_iter().fold(span, |span, cause| span.with("cause", cause));
+        moving.from.iter().fold(span, |span, from| span.with("from_node", from))
     }
 
     fn event(&self, now: Timestamp, name: &'static str, attributes: Vec<(&'static str, Value)>) -> SpanEvent {

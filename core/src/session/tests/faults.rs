@@ -1,5 +1,7 @@
 //! Random faults against the undisturbed run (I1, I2, I3, I6, I7, I11).
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use starling_protocol::{Attempt, CutCause, DecodeOffset, Epoch, Segment};
 
@@ -16,12 +18,18 @@ enum Move {
     Retire,
     Stale,
     Confirm,
-    Reconnect,
+    Pass(Duration),
+    Reconnect(Duration),
     DecodeStandby(u8),
     GrantStandby,
     LoseStandby(LossCause),
     RetireStandby,
     Lie { standby: bool },
+}
+
+/// Longer, all together, than a session is waited for.
+fn time() -> impl Strategy<Value = Duration> {
+    (0u64..20_000).prop_map(Duration::from_millis)
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -49,7 +57,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Retire),
         1 => Just(Move::Stale),
         2 => Just(Move::Confirm),
-        1 => Just(Move::Reconnect),
+        3 => time().prop_map(Move::Pass),
+        1 => time().prop_map(Move::Reconnect),
         6 => (1u8..12).prop_map(Move::DecodeStandby),
         4 => Just(Move::GrantStandby),
         1 => suspicious.prop_map(Move::LoseStandby),
@@ -85,6 +94,7 @@ fn run(config: SessionConfig, moves: &[Move], faults: bool, cut_first: bool) -> 
                 }
             }
             Move::GrantStandby => world.grant_standby(),
+            Move::Pass(time) => world.pass(time),
             _ if !faults => {}
             Move::LoseStandby(cause) => world.lose_standby(cause),
             Move::RetireStandby => {
@@ -116,8 +126,9 @@ fn run(config: SessionConfig, moves: &[Move], faults: bool, cut_first: bool) -> 
                 world.send(SessionEvent::LeaseLost { attempt, cause: LossCause::Killed });
                 assert_eq!(before, world.machine, "an old attempt's answer changed something");
             }
-            Move::Reconnect => {
+            Move::Reconnect(away) => {
                 world.send(SessionEvent::Detached { epoch: Epoch(epoch) });
+                world.pass(away);
                 epoch += 1;
                 world.attach(epoch);
             }

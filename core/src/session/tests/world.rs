@@ -111,6 +111,17 @@ impl World {
         self.check();
     }
 
+    /// Time passes, as far as a timeout would end the session. A timer that comes before that changes nothing.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let due =
+            self.machine.next_timeout().map(|due| Timestamp(due.0.saturating_sub(Duration::from_nanos(1))));
+        let then = self.now.plus(time);
+        self.now = due.map_or(then, |due| then.min(due)).max(self.now);
+        let before = self.machine.clone();
+        self.send(SessionEvent::TimedOut);
+        assert_eq!(before, self.machine, "a timer that came too early changed something");
+    }
+
     /// I10: decoders are held that the machine knows of, and a standby only beside one that is shared.
     fn check(&self) {
         let machine = &self.machine;

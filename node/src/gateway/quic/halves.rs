@@ -44,6 +44,15 @@ impl SendingHalf {
 }
 
 impl ReceivingHalf {
+    /// What the stream came over.
+    pub(in crate::gateway) const fn protocol(&self) -> &'static str {
+        match self {
+            Self::Quic(_) => "quic",
+            #[cfg(feature = "webtransport")]
+            Self::WebTransport(_) => "webtransport",
+        }
+    }
+
     pub(in crate::gateway) fn quic(&mut self) -> &mut RecvStream {
         match self {
             Self::Quic(stream) => stream,

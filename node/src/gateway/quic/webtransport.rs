@@ -2,10 +2,12 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use quinn::Connecting;
+use starling_protocol::native::ErrorCode;
 use wtransport::Connection;
 use wtransport::endpoint::{IncomingSessionFuture, SessionRequest};
 
 use crate::gateway::{GatewayState, access, origin};
+use crate::traces::RequestSpan;
 
 /// HTTP/3's name in a handshake (RFC 9114, 3.1).
 pub(super) const ALPN: &[u8] = b"h3";
@@ -21,16 +23,19 @@ pub(super) async fn greet(
 ) -> Result<(Connection, GatewayState), String> {
     let request = IncomingSessionFuture::with_quic_connecting(connecting).await;
     let request = request.map_err(|error| error.to_string())?;
+    let headers = headers(&request);
+    let told = RequestSpan::over("webtransport", "quic", access::trace_of(&headers).as_ref());
     let Some(uri) = request.path().parse::<Uri>().ok().filter(|uri| uri.path() == PATH) else {
+        told.refused(ErrorCode::BadRequest, None);
         request.not_found().await;
         return Err(format!("nothing but {PATH} is spoken over WebTransport"));
     };
-    let headers = headers(&request);
     let host = HeaderValue::from_str(request.authority()).ok();
     let allowed = origin::check(state, headers.get(header::ORIGIN), host.as_ref());
     let state = match allowed.and_then(|()| access::admit_request(state, &uri, &headers)) {
         Ok(state) => state,
         Err(error) => {
+            told.refused(error.code, None);
             request.forbidden().await;
             return Err(error.message);
         }
