@@ -1,11 +1,15 @@
 //! A cluster that was not started by the runner, with keys: it is harmed by the commands of a file, and mended by them.
 
+mod common;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use common::free_addresses;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -19,12 +23,6 @@ impl Drop for Nodes {
             let _ = Command::new("sh").args(["-c", kill]).arg(self.0.join(name)).status();
         }
     }
-}
-
-fn free_addresses() -> (SocketAddr, SocketAddr) {
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    (tcp.local_addr().expect("bound"), udp.local_addr().expect("bound"))
 }
 
 /// A key, and its hash.
