@@ -4,5 +4,5 @@ set -eu
 namespace=${1:?which namespace?} pod=${2:?which pod?} signal=0
 if [ "${3:-}" = --really ]; then signal=KILL; fi
 kubectl --namespace "$namespace" exec "$pod" --container starling -- sh -c 'for p in /proc/[0-9]*; do read -r name <"$p/comm" || continue
-  if [ "$name" = starling-decode ]; then echo "SIG$1 to process ${p#/proc/}"; kill -s "$1" "${p#/proc/}"; exit; fi
+  case $name in starling-dec*) echo "SIG$1 to process ${p#/proc/}"; kill -s "$1" "${p#/proc/}"; exit ;; esac
 done; echo "no decoder hosts here" >&2; exit 1' sh "$signal"

@@ -24,7 +24,9 @@ pub(crate) use self::keeper::{
     RanOutElsewhere, keep,
 };
 pub(crate) use self::stream::{CopyStream, OpenedStream, WINDOW, open_copy};
-pub(crate) use self::takeover::{TakenOver, TakeoverRequest, find_by_id, take_over, unknown};
+pub(crate) use self::takeover::{
+    NotTaken, TakenOver, TakeoverRequest, find_by_id, take_over, unanswered, unknown,
+};
 pub use self::token::TokenSealer;
 use crate::data::{LinkError, PeerStream};
 use crate::membership::Pulse;

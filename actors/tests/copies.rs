@@ -401,6 +401,52 @@ async fn with_both_copies_gone_or_a_forged_token_the_session_is_nowhere() {
     assert_eq!(refused.map_err(|body| body.code), Err(ErrorCode::UnknownSession));
 }
 
+/// The client is at the node with no copy, and holds less than all since its last final.
+#[tokio::test(start_paused = true)]
+async fn audio_that_a_silent_node_may_have_is_not_given_up_before_it_was_waited_for() {
+    let audio = speech(4, 12);
+    let wanted = calm(&audio).await;
+    for comes_back in [true, false] {
+        let cluster = Cluster::start(&["a", "b", "c"]).await;
+        let mut caller = Caller::open(&cluster.node("a"), &audio).await;
+        caller.speak(Duration::from_millis(900)).await;
+        assert!(caller.durable.last() == Some(&true) && caller.heard.finals.is_empty() && caller.acked > 0);
+        let keeper = caller.resume_at[0].trim_end_matches(":1").to_owned();
+        let other = if keeper == "b" { "c" } else { "b" };
+        cluster.kill("a");
+        cluster.net.cut(&keeper, other);
+
+        let since = Instant::now();
+        let mut refused = Vec::new();
+        let found = loop {
+            let mut request = caller.resume();
+            request.resume.have_from = SourceOffset(caller.acked);
+            match cluster.node(other).resume(request).await {
+                Ok(attachment) => break Some(attachment),
+                Err(body) if body.code == ErrorCode::Busy => {
+                    sleep(Duration::from_millis(body.retry_after_ms.expect("it says when"))).await;
+                    refused.push(body);
+                }
+                Err(body) => {
+                    assert!(!comes_back && body.code == ErrorCode::UnknownSession, "{body:?}");
+                    let waited = since.elapsed();
+                    assert!((10.0..11.0).contains(&waited.as_secs_f64()), "{waited:?}");
+                    break None;
+                }
+            }
+            if comes_back && refused.len() == 4 {
+                cluster.net.mend(&keeper, other);
+            }
+        };
+        let Some(Attachment { ready, input, output }) = found else { continue };
+        assert_eq!(refused.len(), 4);
+        assert!(ready.resumed && ready.have_until.0 >= caller.acked);
+        (caller.input, caller.output, caller.acked) = (input, output, 0);
+        caller.sent = ready.have_until.0 as usize * 2;
+        assert_eq!(caller.finish().await.heard.finals, wanted.finals);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_with_more_than_the_copy_has_goes_on_from_there() {
     let audio = speech(4, 12);

@@ -18,8 +18,11 @@ use tokio_rustls::client::TlsStream;
 
 #[path = "support/control_process.rs"]
 mod control_process;
+#[path = "../../chaos/tests/common/not_run.rs"]
+mod not_run;
 
 use control_process::{PATIENCE, Process, SECRET, falls_silent, meet, pair};
+use not_run::not_run;
 
 /// Silence is borne for 700 ms from the last answer, which may be one heartbeat old, or more where the machine had no time for it.
 const SOONEST_LOSS: Duration = Duration::from_millis(300);
@@ -231,7 +234,7 @@ fn ip(arguments: &str) {
 #[tokio::test]
 async fn a_peer_whose_packets_vanish_is_lost_by_both_sides_and_found_again() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: making a network namespace takes root");
+        not_run("a peer whose packets vanish", "making a network namespace takes root");
         return;
     }
     let cable = Cable::lay();

@@ -2,7 +2,11 @@
 //!
 //! Owns: the course of such a run. Must never: let a process off because it was killed; each life is looked at for itself.
 
+mod bare;
+mod client;
 mod lanes;
+mod realtime;
+mod recording;
 mod report;
 mod rude;
 mod sample;
@@ -23,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use self::lanes::Floor;
 use self::report::Report;
 use self::sample::{Lives, Roster, Values};
-use self::tally::Tally;
+use self::tally::{Kind, Tally};
 use self::thin::Ports;
 use self::trouble::{Plan, Troubles};
 use crate::cluster::Cluster;
@@ -63,7 +67,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Callers at once
-    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u16).range(1..=500))]
+    #[arg(long, default_value_t = 23, value_parser = clap::value_parser!(u16).range(1..=500))]
     callers: u16,
     /// The least and the most seconds from one fault to the next
     #[arg(long, num_args = 2, default_values_t = [20.0, 40.0], value_names = ["LEAST", "MOST"])]
@@ -88,8 +92,9 @@ pub(crate) async fn run(bench: Bench, options: &Options) -> Result<()> {
     certify(&bench, certificates.path())?;
     let mut ports = Vec::new();
     for _ in NAMES {
-        let [vosk, quic] = [free_address()?.to_string(), free_address()?.to_string()];
-        ports.push(Ports { http: String::new(), vosk, quic });
+        let free = || free_address().map(|address| address.to_string());
+        let [vosk, quic, audiosocket, wyoming] = [free()?, free()?, free()?, free()?];
+        ports.push(Ports { http: String::new(), vosk, quic, audiosocket, wyoming });
     }
     let scenario = scenario(&ports, options, certificates.path());
     let mut cluster = Cluster::start(&bench, &scenario)?;
@@ -184,6 +189,9 @@ async fn soak(
     if counts.failures_untold > 0 {
         failures.push(format!("and {} more", counts.failures_untold));
     }
+    let unheard = |kind: &Kind| kind.calls > kind.rude && kind.whole == 0;
+    let unheard = counts.kinds.iter().filter(|(_, kind)| unheard(kind));
+    failures.extend(unheard.map(|(name, kind)| format!("{name}: of {} calls none was told all", kind.calls)));
     if counts.sum(|kind| kind.whole) == 0 {
         failures.push("nobody was heard".to_owned());
     }
@@ -317,7 +325,10 @@ fn scenario(ports: &[Ports], options: &Options, certificates: &Path) -> Scenario
         slots: 48,
         hosts: 2,
         cluster: format!("suspicion = {:?}", options.suspicion),
-        listen: format!("vosk = {:?}\nquic = {:?}", ports.vosk, ports.quic),
+        listen: format!(
+            "vosk = {:?}\nquic = {:?}\naudiosocket = {:?}\nwyoming = {:?}",
+            ports.vosk, ports.quic, ports.audiosocket, ports.wyoming
+        ),
         sessions: format!("linger = \"{}s\"", LINGER.as_secs()),
         previous: false,
     };

@@ -1,16 +1,20 @@
 //! A selection of the scenarios on every change; `cargo xtask chaos` does them all.
 
+#[path = "common/not_run.rs"]
+mod not_run;
+
 use std::path::Path;
 use std::process::Command;
 
+use not_run::not_run;
 use rustix::process::geteuid;
 
-/// One that takes namespaces, or limits of the kernel's: for anybody but root it can't be done.
+/// One that takes namespaces, or limits of the kernel's: for anybody but root it can't be done, and has not been survived.
 fn survive_as_root(scenario: &str) {
     if geteuid().is_root() {
         survive(scenario);
     } else {
-        println!("skipped: {scenario} takes root");
+        not_run(&format!("chaos scenario {scenario}"), "it takes root, for namespaces of its own");
     }
 }
 

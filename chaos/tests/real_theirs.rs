@@ -1,5 +1,7 @@
 //! A cluster that was not started by the runner, with keys: it is harmed by the commands of a file, and mended by them.
 
+mod common;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -7,10 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-#[path = "../../bench/src/port.rs"]
-mod port;
-
-use port::free_address;
+use common::free_addresses;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -49,8 +48,7 @@ fn a_cluster_with_keys_is_harmed_and_mended_by_its_owners_commands() {
     let node = program.with_file_name("starling");
     let (key, hash) = key(&node);
     fs::write(path("key"), key).expect("written");
-    let free = || free_address().expect("a free port");
-    let places: Vec<(SocketAddr, SocketAddr)> = NAMES.iter().map(|_| (free(), free())).collect();
+    let places: Vec<(SocketAddr, SocketAddr)> = NAMES.iter().map(|_| free_addresses()).collect();
     let seeds: Vec<String> = places.iter().map(|(_, gossip)| format!("\"{gossip}\"")).collect();
     let start = path("start.sh");
     let script = format!(

@@ -25,4 +25,4 @@ pub use messages::{
 };
 pub use orphans::{Orphans, RanOut};
 pub use owner::ReplicationMachine;
-pub use takeover::{Answer, Choice, Wanted, choose, suffices};
+pub use takeover::{Answer, AskedAgain, Choice, Wanted, choose, suffices};

@@ -124,7 +124,7 @@ impl State {
             return;
         }
         let Resume { epoch, last_final, final_to, have_from, .. } = takeover.resume;
-        let wanted = Wanted { last_final, final_to, have_from };
+        let wanted = Wanted { last_final, final_to, have_from, by_id: false };
         let enough = takeover.answers.iter().any(|answer| suffices(answer, takeover.view, &wanted));
         let ours = |ask: &Ask| ask.awaited && (ask.asker, ask.session) == (node, session);
         if !enough && self.net.asks.values().any(ours) {
@@ -155,8 +155,14 @@ impl State {
                 }
             }
             Choice::Superseded { .. } => self.taken_over(node, session, Err(ErrorCode::Superseded)),
-            Choice::Gap => self.taken_over(node, session, Err(ErrorCode::Gap)),
-            Choice::Unknown => self.taken_over(node, session, Err(ErrorCode::UnknownSession)),
+            // How often it may ask again is bounded by time, which there is none of here.
+            Choice::Gap { unanswered: true } | Choice::Unknown { unanswered: true } => {
+                self.taken_over(node, session, Err(ErrorCode::Busy));
+            }
+            Choice::Gap { unanswered: false } => self.taken_over(node, session, Err(ErrorCode::Gap)),
+            Choice::Unknown { unanswered: false } => {
+                self.taken_over(node, session, Err(ErrorCode::UnknownSession));
+            }
         }
     }
 

@@ -17,7 +17,8 @@ use tracing::{debug, warn};
 
 use super::supervisor::{HAND_OVER, NodeMessage, SupervisorState, stopping};
 use crate::replica::{
-    KeeperMessage, RanOutElsewhere, TakenOver, TakeoverRequest, find_by_id, take_over, unknown,
+    KeeperMessage, NotTaken, RanOutElsewhere, TakenOver, TakeoverRequest, find_by_id, take_over, unanswered,
+    unknown,
 };
 use crate::session::{
     AskedEpoch, AttachReply, Dialect, OpenRequest, Opener, RestoredSession, ResumeRequest, SessionMessage,
@@ -150,13 +151,22 @@ impl SupervisorState {
         &mut self,
         myself: &ActorRef<NodeMessage>,
         resume: ResumeRequest,
-        found: Result<Box<TakenOver>, ErrorBody>,
+        found: Result<Box<TakenOver>, NotTaken>,
         reply: AttachReply,
     ) {
         let session = resume.session;
         match found {
-            Ok(taken) => self.go_on(myself, resume, *taken, reply).await,
-            Err(body) => {
+            Ok(taken) => {
+                self.asked_again.settled(session);
+                self.go_on(myself, resume, *taken, reply).await;
+            }
+            Err(not_taken) => {
+                let body = match not_taken {
+                    NotTaken::Unanswered(_) if self.asked_again.may(self.clock.now(), session) => {
+                        unanswered()
+                    }
+                    NotTaken::Unanswered(body) | NotTaken::Refused(body) => body,
+                };
                 debug!(%session, reason = body.message, "a session can't go on here");
                 let _ = reply.send(Err(body));
             }

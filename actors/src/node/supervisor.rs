@@ -8,6 +8,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SupervisionEvent};
 use starling_core::audio::{RateMap, Resampler};
 use starling_core::lineup::{PoolId, Stage};
+use starling_core::replica::AskedAgain;
 use starling_core::sabotage::{Bug, is};
 use starling_core::scaling::ScalingConfig;
 use starling_protocol::control::ReplicaReply;
@@ -25,7 +26,7 @@ use crate::data::PeerRequest;
 use crate::observe::{Observation, Observer};
 use crate::pool::PoolMessage;
 use crate::replica::{
-    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy,
+    CopyArguments, KeeperActor, KeeperArguments, KeeperHandle, KeeperMessage, Kept, KeptCopy, NotTaken,
     RanOutElsewhere, TakenOver, unknown,
 };
 use crate::session::{
@@ -72,7 +73,7 @@ pub(super) enum NodeMessage {
     /// A session was found elsewhere, or was not.
     TakenOver {
         resume: ResumeRequest,
-        found: Result<Box<TakenOver>, ErrorBody>,
+        found: Result<Box<TakenOver>, NotTaken>,
         reply: AttachReply,
     },
     /// No node has the session that a client came back to by its id: it is a new one.
@@ -124,6 +125,8 @@ pub(super) struct SupervisorState {
     pub(super) sessions: HashMap<SessionId, ActorRef<SessionMessage>>,
     /// Sessions that are being looked for elsewhere, and who came back meanwhile.
     pub(super) takeovers: HashMap<SessionId, Option<(ResumeRequest, AttachReply)>>,
+    /// Clients that were told to ask again, as somebody who may have their session had not answered.
+    pub(super) asked_again: AskedAgain,
     pub(super) copies: CopyArguments,
     pub(super) keeper: KeeperHandle,
     /// What another keeper is started with, if the one that is there fails.
@@ -181,6 +184,7 @@ impl Actor for NodeSupervisor {
             clock,
             sessions: HashMap::new(),
             takeovers: HashMap::new(),
+            asked_again: AskedAgain::default(),
             copies: node.copies,
             keeper,
             making,

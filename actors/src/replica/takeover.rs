@@ -61,19 +61,33 @@ pub(crate) struct TakenOver {
     pub(crate) parting: Parting,
 }
 
+/// Why a session does not go on here.
+pub(crate) enum NotTaken {
+    /// Its client is told this.
+    Refused(ErrorBody),
+    /// As far as was answered it is this; but somebody has not answered, so that the client had better ask again.
+    Unanswered(ErrorBody),
+}
+
+impl NotTaken {
+    fn new(body: ErrorBody, unanswered: bool) -> Self {
+        if unanswered { Self::Unanswered(body) } else { Self::Refused(body) }
+    }
+}
+
 /// Asks all who may have a copy, and reads the best.
 pub(crate) async fn take_over(
     request: &TakeoverRequest,
     copies: &CopyArguments,
     keeper: &KeeperHandle,
-) -> Result<TakenOver, ErrorBody> {
-    let TakeoverRequest { token, resume, trace, since, .. } = request;
+) -> Result<TakenOver, NotTaken> {
+    let TakeoverRequest { token, resume, trace, since, by_id, .. } = request;
     let (session, epoch) = (token.session, resume.epoch);
     let named = std::iter::once(&token.owner).chain(&token.keepers);
     let mut nodes: Vec<NodeName> = named.filter(|node| **node != copies.own).cloned().collect();
     nodes.dedup();
-    let wanted =
-        Wanted { last_final: resume.last_final, final_to: resume.final_to, have_from: resume.have_from };
+    let Resume { last_final, final_to, have_from, .. } = *resume;
+    let wanted = Wanted { last_final, final_to, have_from, by_id: *by_id };
     let mut answers = vec![Answer::Silent; nodes.len() + 1];
     answers[0] = ask_own(keeper, session, epoch).await;
     let asking = nodes.iter().enumerate().map(|(index, node)| {
@@ -103,7 +117,8 @@ pub(crate) async fn take_over(
             };
             let (copy, parting) = tokio::join!(copy, parting(request, copies, from));
             let copy = copy.ok_or_else(|| {
-                ErrorBody::new(ErrorCode::Internal, "the session's copy could not be read; come back")
+                let message = "the session's copy could not be read; come back";
+                NotTaken::Refused(ErrorBody::new(ErrorCode::Internal, message))
             })?;
             let log = log_span(session, copy.facts().trace.as_ref());
             let (segment, audio) = (copy.next_segment().0, copy.audio_end().0);
@@ -116,13 +131,13 @@ pub(crate) async fn take_over(
         }
         Choice::Superseded { epoch } => {
             let message = format!("epoch {epoch} speaks for this session; come back with a higher one");
-            Err(ErrorBody::new(ErrorCode::Superseded, message))
+            Err(NotTaken::Refused(ErrorBody::new(ErrorCode::Superseded, message)))
         }
-        Choice::Gap => Err(ErrorBody::new(
-            ErrorCode::Gap,
-            "resume.have_from lies beyond the audio that any node has: what is between is lost",
-        )),
-        Choice::Unknown => Err(unknown()),
+        Choice::Gap { unanswered } => {
+            let message = "resume.have_from lies beyond the audio that any node has: what is between is lost";
+            Err(NotTaken::new(ErrorBody::new(ErrorCode::Gap, message), unanswered))
+        }
+        Choice::Unknown { unanswered } => Err(NotTaken::new(unknown(), unanswered)),
     }
 }
 
@@ -186,6 +201,16 @@ async fn held_here(keeper: &KeeperHandle, session: SessionId) -> Option<ReplicaR
     tokio::time::timeout(OWN, answer).await.ok()?.ok()
 }
 
+/// So that two rounds of asking are no longer apart than a node takes to answer.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What a client is told of a session that a node may have which does not say so.
+pub(crate) fn unanswered() -> ErrorBody {
+    let message = "a node that may have this session has not answered yet; ask again";
+    let retry_after_ms = u64::try_from(ASK_AGAIN_AFTER.as_millis()).ok();
+    ErrorBody { retry_after_ms, ..ErrorBody::new(ErrorCode::Busy, message) }
+}
+
 /// What a client is told of a session that is nowhere.
 pub(crate) fn unknown() -> ErrorBody {
     let message = "no such session: it has ended, was waited for long enough, or every copy of it is gone";
@@ -204,6 +229,7 @@ async fn ask(
         Some(ReplicaReply::Promoted(summary)) => Answer::Held(summary),
         Some(ReplicaReply::Fenced { epoch }) => Answer::Fenced { epoch },
         Some(ReplicaReply::NotHeld) => Answer::NotHeld,
+        Some(ReplicaReply::Busy) => Answer::Busy,
         _ => Answer::Silent,
     }
 }

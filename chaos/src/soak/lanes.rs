@@ -13,9 +13,10 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::client::Client;
 use super::rude::{self, Manners};
 use super::tally::Tally;
-use super::thin::{self, Dialect, Ports};
+use super::thin::{Dialect, Ports};
 use super::trouble::Troubles;
 use crate::callers::{Manner, call};
 use crate::run::Bench;
@@ -39,7 +40,7 @@ enum Lane {
         quic: bool,
         hold_s: f64,
     },
-    Thin(Dialect, usize),
+    Other(Client, usize),
     Rude(Manners),
 }
 
@@ -47,13 +48,22 @@ const fn sdk(name: &'static str, length: usize, quic: bool, hold_s: f64) -> Lane
     Lane::Sdk { name, length, quic, hold_s }
 }
 
+const fn thin(dialect: Dialect, length: usize) -> Lane {
+    Lane::Other(Client::Thin(dialect), length)
+}
+
 /// Of more lanes the first come again.
-const LANES: [Lane; 18] = [
+const LANES: [Lane; 23] = [
     sdk("ws short", 0, false, 0.0),
     sdk("quic middle", 1, true, 0.0),
-    Lane::Thin(Dialect::Vosk, 1),
-    Lane::Thin(Dialect::Gstreamer, 1),
-    Lane::Thin(Dialect::Deepgram, 1),
+    thin(Dialect::Vosk, 1),
+    thin(Dialect::Gstreamer, 1),
+    thin(Dialect::Deepgram, 1),
+    Lane::Other(Client::AudioSocket, 1),
+    Lane::Other(Client::Wyoming, 1),
+    Lane::Other(Client::Realtime, 1),
+    Lane::Other(Client::Recording, 2),
+    Lane::Other(Client::Form, 2),
     Lane::Rude(Manners::Vanishes),
     Lane::Rude(Manners::NeverReads),
     Lane::Rude(Manners::Garbage),
@@ -65,8 +75,8 @@ const LANES: [Lane; 18] = [
     Lane::Rude(Manners::Silent),
     Lane::Rude(Manners::HalfOpen),
     sdk("quic idle", 1, true, 40.0),
-    Lane::Thin(Dialect::Vosk, 2),
-    Lane::Thin(Dialect::Deepgram, 2),
+    thin(Dialect::Vosk, 2),
+    thin(Dialect::Deepgram, 2),
 ];
 
 /// What the lanes have in common.
@@ -164,9 +174,9 @@ async fn lane(floor: &Floor, number: usize) {
                 let Some(length) = fitting(length, left_s - hold_s) else { return };
                 on_sdk(floor, turn, name, length, quic, hold_s).await
             }
-            Lane::Thin(dialect, length) => {
+            Lane::Other(client, length) => {
                 let Some(length) = fitting(length, left_s) else { return };
-                on_thin(floor, turn, dialect, length).await
+                on_other(floor, turn, client, length).await
             }
             Lane::Rude(manners) => {
                 // As long as the longest of them.
@@ -208,19 +218,19 @@ async fn on_sdk(
     Ok(())
 }
 
-async fn on_thin(floor: &Floor, turn: usize, dialect: Dialect, length: usize) -> Result<()> {
+async fn on_other(floor: &Floor, turn: usize, client: Client, length: usize) -> Result<()> {
     let script = floor.script(length)?;
     let from_s = floor.now_s();
     let mut heard = Vec::new();
     let ports = &floor.ports[turn % floor.ports.len()];
-    let ended = thin::call(dialect, ports, &script.audio, &mut heard).await;
+    let ended = client.call(ports, &script.audio, &mut heard).await;
     let to_s = floor.now_s();
     let heard: Vec<String> = heard.join(" ").split_whitespace().map(str::to_owned).collect();
     let calm = || floor.calm[length].0.split_whitespace().map(str::to_owned).collect();
     let expected: Vec<String> = script.words.clone().unwrap_or_else(calm);
     let excused = floor.troubles.befell_a_node(from_s - FELT_FOR_S, to_s);
     floor.tally.change(|counts| {
-        let kind = counts.kinds.entry(dialect.name()).or_default();
+        let kind = counts.kinds.entry(client.name()).or_default();
         kind.calls += 1;
         kind.words += expected.len() as u64;
         let wrong = match ended {
@@ -244,7 +254,7 @@ async fn on_thin(floor: &Floor, turn: usize, dialect: Dialect, length: usize) ->
             Err(error) => format!("cut off though no node was harmed: {error:#}"),
         };
         kind.wrong += 1;
-        counts.fail(format!("{to_s:.0} s, {}: {wrong}", dialect.name()));
+        counts.fail(format!("{to_s:.0} s, {}: {wrong}", client.name()));
     });
     if excused {
         // Its node may be away.

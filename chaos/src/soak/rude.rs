@@ -97,7 +97,7 @@ async fn attempt(manners: Manners, ports: &Ports, audio: &[u8], random: &mut Std
 async fn garbage(ports: &Ports, stream: &str, random: &mut StdRng) -> Result<()> {
     let mut bytes = vec![0; random.random_range(1..20_000)];
     random.fill_bytes(&mut bytes);
-    match random.random_range(0..7) {
+    match random.random_range(0..8) {
         0 => {
             let mut socket = TcpStream::connect(&ports.http).await?;
             socket.write_all(&bytes).await?;
@@ -135,6 +135,17 @@ async fn garbage(ports: &Ports, stream: &str, random: &mut StdRng) -> Result<()>
             send(&mut socket, Message::binary(bytes)).await?;
             send(&mut socket, Message::text(r#"{"type":"CloseStream"}"#)).await?;
             while next(&mut socket).await?.is_some() {}
+        }
+        // The first frame of a call is its UUID, and an event begins with a line of JSON: both go on with nonsense.
+        6 => {
+            let mut socket = TcpStream::connect(&ports.audiosocket).await?;
+            socket.write_all(&[&[1, 0, 16][..], &bytes].concat()).await?;
+            sleep(Duration::from_millis(500)).await;
+        }
+        7 => {
+            let mut socket = TcpStream::connect(&ports.wyoming).await?;
+            socket.write_all(&[b"{\"type\":\"transcribe\"}\n", &bytes[..]].concat()).await?;
+            sleep(Duration::from_millis(500)).await;
         }
         _ => {
             let socket = UdpSocket::bind("127.0.0.1:0").await?;

@@ -1,6 +1,6 @@
-//! Clients of protocols that others invented, which can't go on elsewhere when their node is lost.
+//! Clients of protocols that others invented, with audio in a WebSocket's binary messages.
 //!
-//! Owns: what each of them sends and how it reads its text. Must never: come back with a session, which such clients can't.
+//! Owns: what each of them sends and how it reads its text. Must never: take a text for whole that was not told to be.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const CHUNK: Duration = Duration::from_millis(250);
 
 /// One exchange. A node that stands still does so for seconds, and a segment may have to be decoded again.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -35,6 +35,8 @@ pub(crate) struct Ports {
     pub(crate) http: String,
     pub(crate) vosk: String,
     pub(crate) quic: String,
+    pub(crate) audiosocket: String,
+    pub(crate) wyoming: String,
 }
 
 impl Dialect {

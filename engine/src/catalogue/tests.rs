@@ -1,4 +1,7 @@
 #[cfg(feature = "url-sources")]
+#[path = "../../../chaos/tests/common/not_run.rs"]
+mod not_run;
+#[cfg(feature = "url-sources")]
 pub(super) mod server;
 
 use std::fs;
@@ -6,6 +9,8 @@ use std::path::Path;
 
 use super::unpack::tests::write_zip;
 use super::*;
+#[cfg(feature = "url-sources")]
+use not_run::not_run;
 #[cfg(feature = "url-sources")]
 use server::{Behaviour, Server};
 
@@ -325,7 +330,7 @@ fn a_disk_that_runs_full_leaves_no_half_model() {
     let root = place.home.root().as_os_str().to_owned();
     let args = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"].map(std::ffi::OsStr::new);
     if !mounted(&[&args[..], &[&root]].concat(), "mount") {
-        println!("skipped: making a small disk needs root");
+        not_run("a disk that runs full", "making a small disk takes root");
         return;
     }
     let (catalogue, _server) = place.served(Behaviour::default());

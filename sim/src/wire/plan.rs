@@ -18,6 +18,16 @@ pub const LONGEST_WAY_MS: u64 = 30;
 /// The longest that one way between two may take for a while without that explaining anything.
 pub const LONGEST_SLOW_WAY_MS: u64 = 250;
 
+/// So long after all other faults a node is cut off while all say their last: 3 s after those faults nobody has anything new to say any more,
+/// and what was missed is told only if it is said again.
+const LAST_WORD_MS: u64 = 2_450;
+
+/// For so long. All say something new in that time, and nobody is given up, whose return would have it said again.
+const UNHEARD_MS: u64 = 650;
+
+/// Whoever connects and says nothing stays for good, as far as it depends on him.
+const FOR_GOOD_MS: u64 = 120_000;
+
 /// What can be done to a cluster on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -138,6 +148,12 @@ impl Plan {
         let mut faults: Vec<Fault<Kind>> = faults.collect();
         faults.sort_by_key(|fault| fault.at_ms);
         plan.schedule = Schedule(faults);
+        let mut rng = Rng::new(seed, 15);
+        if only.is_none() && rng.chance(20) {
+            let alone = plan.fault(Kind::Alone, &mut rng);
+            let at_ms = plan.over_ms() + LAST_WORD_MS;
+            plan.schedule.0.push(Fault { at_ms, for_ms: UNHEARD_MS, ..alone });
+        }
         plan
     }
 
@@ -158,7 +174,7 @@ impl Plan {
             Kind::Loss => (rng.between(10, 60), rng.between(1_000, 6_000)),
             Kind::Echo | Kind::Forge => (rng.between(20, 200), 0),
             // Twice as many as may wait to prove who they are.
-            Kind::Knock => (rng.pick(&[8, 64, 128]), rng.between(2_000, 6_000)),
+            Kind::Knock => (rng.pick(&[8, 64, 128]), rng.pick(&[3_000, FOR_GOOD_MS])),
             Kind::Ghost => (0, rng.between(3_000, 6_000)),
         };
         Fault {
@@ -196,11 +212,24 @@ impl Plan {
         Ok(())
     }
 
-    /// When the last fault is over.
+    /// When all is over that takes time to get over: no stranger's silence does, and the cut at nodes' last words is to meet them when
+    /// they believe that all is over.
     #[must_use]
     pub fn over_ms(&self) -> u64 {
-        let ends = self.schedule.0.iter().map(|fault| fault.at_ms + fault.for_ms);
-        ends.chain(self.starts_ms.iter().copied()).max().unwrap_or(0)
+        let end = |fault: &Fault<Kind>| match fault.kind {
+            Kind::Knock => fault.at_ms,
+            _ => fault.at_ms + fault.for_ms,
+        };
+        let over = |faults: &[Fault<Kind>]| {
+            faults.iter().map(end).chain(self.starts_ms.iter().copied()).max().unwrap_or(0)
+        };
+        let all = &self.schedule.0;
+        match all.split_last() {
+            Some((last, others)) if last.kind == Kind::Alone && last.at_ms == over(others) + LAST_WORD_MS => {
+                over(others)
+            }
+            _ => over(all),
+        }
     }
 }
 

@@ -1,11 +1,16 @@
 //! Which copy is gone on from.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use starling_protocol::control::CopySummary;
 use starling_protocol::replica::View;
-use starling_protocol::{Epoch, Segment, SourceOffset};
+use starling_protocol::{Epoch, Segment, SessionId, SourceOffset};
 
-use crate::replica::{Answer, Choice, Wanted, choose, suffices};
+use crate::Timestamp;
+use crate::replica::{Answer, AskedAgain, Choice, Wanted, choose, suffices};
+
+const UNKNOWN: Choice = Choice::Unknown { unanswered: false };
 
 fn held(epoch: u64, view: u64, next_segment: u64, audio_end: u64) -> Answer {
     Answer::Held(CopySummary {
@@ -21,6 +26,7 @@ fn wanted(last_final: Option<u64>, final_to: Option<u64>, have_from: u64) -> Wan
         last_final: last_final.map(Segment),
         final_to: final_to.map(SourceOffset),
         have_from: SourceOffset(have_from),
+        by_id: false,
     }
 }
 
@@ -47,24 +53,68 @@ fn one_that_obeys_a_higher_epoch_ends_it() {
 
 #[test]
 fn without_a_copy_there_is_nothing_to_go_on_from() {
-    assert_eq!(choose(&[Answer::Silent, Answer::NotHeld], &wanted(None, None, 0)), Choice::Unknown);
+    assert_eq!(choose(&[Answer::NotHeld, Answer::NotHeld], &wanted(None, None, 0)), UNKNOWN);
+}
+
+#[test]
+fn who_would_lose_by_it_is_not_told_that_all_is_lost_while_somebody_has_not_answered() {
+    let all = [wanted(None, None, 0), wanted(Some(3), Some(500), 500)];
+    let by_id = Wanted { by_id: true, ..wanted(None, None, 0) };
+    let part = [wanted(None, None, 1), wanted(Some(3), Some(500), 501), wanted(Some(3), None, 500), by_id];
+    let unknown = |unanswered| Choice::Unknown { unanswered };
+    for (answers, by_all, by_part) in [
+        (vec![Answer::NotHeld], false, false),
+        (vec![Answer::Silent, Answer::NotHeld], false, true),
+        (vec![Answer::Silent, Answer::Silent], false, true),
+        // It is there, and says so.
+        (vec![Answer::NotHeld, Answer::Busy], true, true),
+    ] {
+        for wanted in all {
+            assert_eq!(choose(&answers, &wanted), unknown(by_all), "{answers:?}, {wanted:?}");
+        }
+        for wanted in part {
+            assert_eq!(choose(&answers, &wanted), unknown(by_part), "{answers:?}, {wanted:?}");
+        }
+    }
+    let gap = |answers: &[Answer]| choose(answers, &wanted(None, None, 1_001));
+    assert_eq!(gap(&[held(1, 1, 0, 1_000), Answer::NotHeld]), Choice::Gap { unanswered: false });
+    assert_eq!(gap(&[held(1, 1, 0, 1_000), Answer::Silent]), Choice::Gap { unanswered: true });
+}
+
+#[test]
+fn nobody_is_told_to_ask_again_for_ever() {
+    let id = |number| SessionId::parse(&format!("00000000-0000-4000-8000-{number:012}"));
+    let (mut asked, session) = (AskedAgain::default(), |number: u32| id(number).expect("an id"));
+    let at = |seconds: f64| Timestamp(Duration::from_secs_f64(seconds));
+    for (seconds, may) in [(100.0, true), (109.9, true), (110.0, false), (159.0, false), (160.0, true)] {
+        assert_eq!(asked.may(at(seconds), session(1)), may, "at {seconds}");
+    }
+    assert!(asked.may(at(165.0), session(2)), "each for itself");
+    asked.settled(session(1));
+    assert!(asked.may(at(171.0), session(1)), "it went on meanwhile");
+    for number in 10..6_000 {
+        let _ = asked.may(at(172.0), session(number));
+    }
+    assert!(!asked.may(at(172.0), session(6_000)), "there is a bound");
+    assert!(asked.may(at(173.0), session(1)), "who was told so before may go on asking");
 }
 
 #[test]
 fn what_the_client_has_overrides_the_copy() {
     let answers = [held(1, 1, 2, 1_000)];
     assert_eq!(choose(&answers, &wanted(Some(1), None, 900)), Choice::GoOn { index: 0, skip_to: None });
-    assert_eq!(choose(&answers, &wanted(Some(3), None, 900)), Choice::Unknown);
+    assert_eq!(choose(&answers, &wanted(Some(3), None, 900)), UNKNOWN);
     let skip_to = Some((Segment(4), SourceOffset(1_500)));
     assert_eq!(choose(&answers, &wanted(Some(3), Some(1_500), 1_500)), Choice::GoOn { index: 0, skip_to });
-    assert_eq!(choose(&answers, &wanted(Some(u64::MAX), None, 900)), Choice::Unknown);
+    assert_eq!(choose(&answers, &wanted(Some(u64::MAX), None, 900)), UNKNOWN);
 }
 
 #[test]
 fn audio_that_nobody_has_is_a_gap() {
     let answers = [held(1, 1, 0, 1_000)];
-    assert_eq!(choose(&answers, &wanted(None, None, 1_001)), Choice::Gap);
-    assert_eq!(choose(&answers, &wanted(Some(0), Some(1_200), 1_201)), Choice::Gap);
+    let gap = Choice::Gap { unanswered: false };
+    assert_eq!(choose(&answers, &wanted(None, None, 1_001)), gap);
+    assert_eq!(choose(&answers, &wanted(Some(0), Some(1_200), 1_201)), gap);
 }
 
 #[test]
@@ -84,6 +134,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         6 => (0u64..3, 0u64..3, 0u64..4, 0u64..4).prop_map(|(epoch, view, segment, audio)| held(epoch, view, segment, audio * 100)),
         1 => Just(Answer::NotHeld),
         1 => Just(Answer::Silent),
+        1 => Just(Answer::Busy),
         1 => (1u64..5).prop_map(|epoch| Answer::Fenced { epoch: Epoch(epoch) }),
     ]
 }
@@ -116,9 +167,15 @@ proptest! {
             _ => None,
         });
         let choice = choose(&answers, &wanted);
+        let has = |which| answers.contains(&which);
+        let all = have_from <= wanted.final_to.map_or(0, |to| to.0);
+        let waits = has(Answer::Busy) || (has(Answer::Silent) && !all);
+        if let Choice::Gap { unanswered } | Choice::Unknown { unanswered } = choice {
+            prop_assert_eq!(unanswered, waits, "nobody waits for nothing, or loses words without having waited");
+        }
         match (fence.max(), copies.first()) {
             (Some(epoch), _) => prop_assert_eq!(choice, Choice::Superseded { epoch }),
-            (None, None) => prop_assert_eq!(choice, Choice::Unknown),
+            (None, None) => prop_assert_eq!(choice, Choice::Unknown { unanswered: waits }),
             (None, Some((best, first))) => {
                 let ahead = last_final.is_some_and(|last| last >= best.next_segment.0);
                 let known_to = if ahead { best.audio_end.0.max(final_to) } else { best.audio_end.0 };
@@ -128,8 +185,8 @@ proptest! {
                         prop_assert_eq!(skip_to.is_some(), ahead);
                         prop_assert!(have_from <= known_to, "no hole between what there is and what can be sent");
                     }
-                    Choice::Gap => prop_assert!(have_from > known_to),
-                    Choice::Unknown => prop_assert!(ahead && !knows_where),
+                    Choice::Gap { .. } => prop_assert!(have_from > known_to),
+                    Choice::Unknown { .. } => prop_assert!(ahead && !knows_where),
                     Choice::Superseded { .. } => prop_assert!(false, "nobody said so"),
                 }
             }

@@ -352,6 +352,7 @@ impl World {
             last_final: self.told.1.checked_sub(1).map(Segment),
             final_to: None,
             have_from: SourceOffset(self.told.0),
+            by_id: false,
         };
         let choice = choose(&answers, &wanted);
         let Choice::GoOn { index, skip_to: None } = choice else { panic!("I4: {choice:?} of {answers:?}") };
