@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use starling_actors::TokenSealer;
+use starling_actors::{NodeStatus, TokenSealer};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -82,6 +82,18 @@ enum Step {
     Do(Fault),
     Undo(Fault),
     Start(HostId),
+}
+
+/// What there is of sessions on a node, if anything.
+#[must_use]
+pub fn left_of(node: HostId, status: &NodeStatus) -> Option<String> {
+    let busy: usize = status.models.iter().map(|model| model.slots_busy + model.waiting).sum();
+    let NodeStatus { sessions, copies, copies_bytes, relayed, .. } = status;
+    (sessions + copies + relayed + busy > 0 || *copies_bytes > 0).then(|| {
+        format!(
+            "n{node} has {sessions} sessions, {copies} copies of {copies_bytes} bytes, {relayed} sessions of peers, {busy} slots in use"
+        )
+    })
 }
 
 /// Does a run.
@@ -187,14 +199,7 @@ impl World {
                 left.push(format!("n{index} is not there again"));
                 continue;
             };
-            let status = running.status();
-            let busy: usize = status.models.iter().map(|model| model.slots_busy + model.waiting).sum();
-            if status.sessions + status.copies + status.relayed + busy > 0 || status.copies_bytes > 0 {
-                left.push(format!(
-                    "n{index} has {} sessions, {} copies of {} bytes, {} sessions of peers, {busy} slots in use",
-                    status.sessions, status.copies, status.copies_bytes, status.relayed
-                ));
-            }
+            left.extend(left_of(index, &running.status()));
         }
         left
     }

@@ -4,6 +4,7 @@ use starling_protocol::SourceOffset;
 use starling_protocol::control::CopySummary;
 
 use super::*;
+use crate::net::Net;
 use crate::plan::Plan;
 use crate::rng::Rng;
 

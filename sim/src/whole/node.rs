@@ -133,12 +133,7 @@ pub async fn run(setup: Setup) -> turmoil::Result {
         version: "whole".to_owned(),
         zone: format!("z{node}"),
         roles: Roles { gateway: true, decoder: plan.nodes[node].hosts > 0 },
-        addresses: Addresses {
-            control: at(CONTROL_PORT),
-            data: at(DATA_PORT),
-            http: at(NATIVE_PORT),
-            ..Addresses::default()
-        },
+        addresses: Addresses { control: at(CONTROL_PORT), data: at(DATA_PORT), http: at(NATIVE_PORT) },
     };
     let (began, since, clock) =
         (turmoil::sim_elapsed().unwrap_or_default(), Clock::start(), reins.clock.clone());

@@ -26,7 +26,7 @@ use crate::speech::Speech;
 use crate::wire::air::Air;
 use crate::wire::node::GOSSIP_PORT;
 use crate::wire::ways::Ways;
-use crate::world::{NOTHING_LEFT, Outcome, THROUGH};
+use crate::world::{NOTHING_LEFT, Outcome, THROUGH, left_of};
 
 /// What time moves by.
 const TICK: Duration = Duration::from_millis(5);
@@ -96,7 +96,7 @@ enum End {
 /// # Errors
 /// It can't be begun, or a node can't start.
 pub fn run(plan: &Plan, echo: bool) -> Result<Outcome> {
-    let mut world = World::new(plan.clone(), echo);
+    let mut world = World::new(plan, echo);
     world.speak()?;
     world.settle()?;
     let (hash, violations, time) = (world.oracle.hash(), world.oracle.violations(), world.sim.elapsed());
@@ -104,7 +104,7 @@ pub fn run(plan: &Plan, echo: bool) -> Result<Outcome> {
 }
 
 impl World {
-    fn new(plan: Plan, echo: bool) -> Self {
+    fn new(plan: &Plan, echo: bool) -> Self {
         let sim = turmoil::Builder::new()
             .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(3_600))
@@ -245,21 +245,11 @@ impl World {
     }
 
     fn left(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            let Some(status) = node.reins.status() else {
-                left.push(format!("n{index} is not there again"));
-                continue;
-            };
-            let busy: usize = status.models.iter().map(|model| model.slots_busy + model.waiting).sum();
-            if status.sessions + status.copies + status.relayed + busy > 0 || status.copies_bytes > 0 {
-                left.push(format!(
-                    "n{index} has {} sessions, {} copies of {} bytes, {} sessions of peers, {busy} slots in use",
-                    status.sessions, status.copies, status.copies_bytes, status.relayed
-                ));
-            }
-        }
-        left
+        let left_of = |(index, node): (HostId, &Node)| match node.reins.status() {
+            Some(status) => left_of(index, &status),
+            None => Some(format!("n{index} is not there again")),
+        };
+        self.nodes.iter().enumerate().filter_map(left_of).collect()
     }
 
     fn tick(&mut self) -> Result<()> {
