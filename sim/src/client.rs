@@ -8,13 +8,11 @@ use starling_protocol::native::{Hello, SessionOptions};
 use tokio::sync::watch;
 
 use crate::lines::Lines;
-use crate::native_client::NativeClient;
 use crate::net::HostId;
 use crate::oracle::SharedOracle;
-use crate::plan::{ClientPlan, Plan, Speaks};
+use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::speech::Speech;
-use crate::thin_client::ThinClient;
 
 /// Frames in one piece of audio.
 pub const PIECE: u64 = 1_600;
@@ -68,15 +66,6 @@ impl Client {
             stalled,
         };
         (client, stall)
-    }
-
-    /// Comes when it is its time, and speaks until all is said.
-    pub async fn run(self, plan: ClientPlan) {
-        tokio::time::sleep(Duration::from_millis(plan.start_ms)).await;
-        match plan.speaks {
-            Speaks::Native => NativeClient { client: self, ring_blocks: plan.ring_blocks }.run().await,
-            Speaks::Thin => ThinClient { client: self }.run().await,
-        }
     }
 
     /// What it says first, for a session with a new id.

@@ -18,6 +18,7 @@
 //! one would not be the first again. The program of this crate starts one for each seed, and draws what they take from the
 //! system's randomness from the seed.
 
+pub mod caller;
 pub mod client;
 pub mod connection;
 pub mod gateway;

@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 
 use crate::gossip::Record;
 use crate::lines::{LineReader, LineWriter, Lines};
-use crate::peers::address_of;
 use crate::pipe::{Pipe, PipeReader, PipeWriter};
 use crate::rng::Rng;
 
@@ -263,6 +262,12 @@ impl Net {
         drop(gone);
         wakers.into_iter().for_each(Waker::wake);
     }
+}
+
+/// Where clients reach a node.
+#[must_use]
+pub fn address_of(node: HostId) -> String {
+    format!("n{node}:1")
 }
 
 impl Lines for Net {

@@ -19,7 +19,7 @@ use starling_protocol::{Epoch, Generation, NodeId, NodeName, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::gossip;
-use crate::net::{HostId, Incoming, Net, Port};
+use crate::net::{HostId, Incoming, Net, Port, address_of};
 use crate::pipe::{PipeReader, PipeWriter};
 
 /// As long as a node waits for the answer of another on its control plane.
@@ -153,12 +153,6 @@ impl CopyPeers for SimLink {
     fn client_address(&self, node: &NodeName) -> Option<String> {
         Some(address_of(gossip::node_of(node)?))
     }
-}
-
-/// Where clients reach a node.
-#[must_use]
-pub fn address_of(node: HostId) -> String {
-    format!("n{node}:1")
 }
 
 /// Answers one question of another node's.

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::caller::call;
 use crate::client::Client;
 use crate::lines::Lines;
 use crate::net::{HostId, Net};
@@ -127,7 +128,7 @@ impl World {
             let lines: Arc<dyn Lines> = Arc::new(net.clone());
             let start = |(index, speech)| {
                 let (client, stall) = Client::of(index, speech, &plan, &lines, &oracle);
-                tokio::spawn(client.run(plan.clients[index].clone()));
+                tokio::spawn(call(client, plan.clients[index].clone()));
                 stall
             };
             let stalls: Vec<watch::Sender<bool>> = speeches.into_iter().enumerate().map(start).collect();

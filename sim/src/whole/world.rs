@@ -15,6 +15,7 @@ use turmoil::Sim;
 
 use super::lines::TurmoilLines;
 use super::node::{self, Reins, Setup};
+use crate::caller::call;
 use crate::client::Client;
 use crate::gossip::name_of;
 use crate::lines::Lines;
@@ -202,7 +203,7 @@ impl World {
             let plan = plan.clone();
             async move {
                 if let Some(client) = client {
-                    client.run(plan).await;
+                    call(client, plan).await;
                 }
                 Ok(())
             }
