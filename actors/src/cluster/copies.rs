@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::control::ControlHandle;
-use crate::{CopyPeers, LinkError, PeerLink, PeerStream};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use starling_core::placement::Keeper;
@@ -14,6 +12,8 @@ use starling_protocol::lease::TraceContext;
 use starling_protocol::{Epoch, NodeId, NodeName, SessionId};
 
 use super::Directory;
+use crate::control::ControlHandle;
+use crate::{CopyPeers, LinkError, PeerLink, PeerStream};
 
 /// How long a node may take to say what it has, and whether it obeys a new owner. A caller waits; a dead node's link is closed before.
 const ANSWER: Duration = Duration::from_millis(700);

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use crate::{ClusterView, Member, NodeStatus};
 use starling_core::placement::{Candidate, Keeper};
 use starling_protocol::gossip::{LoadRecord, ModelLoad};
 use starling_protocol::{NodeId, NodeName};
 use tokio::sync::watch;
 
 use super::load::{determinism_class, files};
+use crate::{ClusterView, Member, NodeStatus};
 
 /// What this node knows of its peers. Knows nobody until it has been given the cluster's view.
 #[derive(Debug, Default)]

@@ -5,12 +5,13 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::control::{ControlHandle, RequestError};
-use crate::{NoAnswer, Reservations};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use starling_protocol::NodeName;
 use starling_protocol::control::{ModelPool, PoolReply, PoolRequest};
+
+use crate::control::{ControlHandle, RequestError};
+use crate::{NoAnswer, Reservations};
 
 /// Asks over the links that there are. Asks nobody until it has been given the control plane, which starts after the node
 /// that it speaks for.

@@ -1,8 +1,8 @@
-use crate::MemberState;
 use starling_protocol::gossip::{Addresses, Roles};
 use starling_protocol::{Generation, NodeId};
 
 use super::*;
+use crate::MemberState;
 
 fn id(name: &str) -> NodeId {
     NodeId { name: NodeName::parse(name).expect("a name"), generation: Generation(1) }

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::Clock;
-use crate::control::{ALPN, ControlArguments, ControlServices, Member, PeerChange};
-use crate::trust::{ClusterSecret, Trust};
 use starling_protocol::control::{NodeReply, NodeRequest, ReplicaReply, ReplicaRequest, ReservationId};
 use starling_protocol::{Generation, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::Clock;
+use crate::control::{ALPN, ControlArguments, ControlServices, Member, PeerChange};
+use crate::trust::{ClusterSecret, Trust};
 
 /// Longer than anything here takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(20);
