@@ -33,6 +33,8 @@ struct Inner {
     loss: u64,
     /// Of a hundred, from and to a host; for each fault.
     lossy: Vec<(HostId, u64)>,
+    /// So many of those that were sent last are kept, for a stranger.
+    kept: usize,
     sent: VecDeque<Sent>,
 }
 
@@ -46,10 +48,21 @@ pub struct Sent {
 }
 
 impl Air {
-    /// One in which so many of a hundred are lost. The last host is a stranger.
+    /// One in which so many of a hundred are lost. The last host is a stranger, who may send again what was sent lately.
+    #[must_use]
+    pub fn with_a_stranger(rng: Rng, hosts: Vec<IpAddr>, loss: u64) -> Self {
+        Self::keeping(KEPT, rng, hosts, loss)
+    }
+
+    /// One among hosts that know each other.
     #[must_use]
     pub fn new(rng: Rng, hosts: Vec<IpAddr>, loss: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner { rng, hosts, loss, lossy: Vec::new(), sent: VecDeque::new() })))
+        Self::keeping(0, rng, hosts, loss)
+    }
+
+    fn keeping(kept: usize, rng: Rng, hosts: Vec<IpAddr>, loss: u64) -> Self {
+        let (lossy, sent) = (Vec::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Inner { rng, hosts, loss, lossy, kept, sent })))
     }
 
     /// From now on, or no longer, so many of a hundred that a host sends or is sent are lost.
@@ -77,10 +90,12 @@ impl Air {
     /// How often a datagram arrives that is sent now.
     fn carry(&self, own: HostId, to: SocketAddr, bytes: &[u8]) -> u32 {
         let mut air = self.lock();
-        if air.sent.len() >= KEPT {
-            air.sent.pop_front();
+        if air.kept > 0 {
+            if air.sent.len() >= air.kept {
+                air.sent.pop_front();
+            }
+            air.sent.push_back(Sent { to, bytes: bytes.to_vec() });
         }
-        air.sent.push_back(Sent { to, bytes: bytes.to_vec() });
         let of_one = |(host, loss): &(HostId, u64)| {
             (*host == own || air.hosts.get(*host) == Some(&to.ip())).then_some(*loss)
         };

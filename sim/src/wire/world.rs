@@ -111,7 +111,7 @@ impl World {
         let addresses: Vec<IpAddr> = names.iter().map(|name| sim.lookup(name.as_str())).collect();
         let seeds = addresses[..plan.nodes()].iter().map(|address| format!("{address}:{GOSSIP_PORT}"));
         let seeds: Vec<String> = seeds.collect();
-        let air = Air::new(Rng::new(plan.seed, 13), addresses.clone(), plan.loss);
+        let air = Air::with_a_stranger(Rng::new(plan.seed, 13), addresses.clone(), plan.loss);
         let (orders, heard) = mpsc::unbounded_channel();
         let mut world = Self {
             nodes: Vec::new(),
