@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::plan::Kind;
 use crate::speech::is_harm;
 
 /// Time that loading takes.
@@ -73,6 +74,17 @@ impl Hosts {
     fn doom(&self, which: u64, fate: Fate) {
         if let Some(host) = self.one_alive(which) {
             host.fate.send_replace(fate);
+        }
+    }
+
+    /// One has such a fault, if hosts do.
+    pub fn harm(&self, kind: Kind, which: u64) {
+        match kind {
+            Kind::Die => self.kill(which),
+            Kind::Abort => self.abort(which),
+            Kind::Hang => self.hang(which),
+            Kind::Freeze => self.freeze(which),
+            _ => {}
         }
     }
 

@@ -24,6 +24,7 @@ use starling_protocol::{Epoch, Segment, SessionId};
 use self::kept::{Claim, Forsaken, Held, Stored};
 use self::seen::Seen;
 use crate::net::HostId;
+use crate::plan::{Fault, Plan};
 use crate::speech::Speech;
 
 /// The oracle, as those who see something hold it.
@@ -274,6 +275,14 @@ impl SharedOracle {
         let mut oracle = self.lock();
         let (count, changed) = oracle.unrest.entry(host).or_default();
         (*count, *changed) = (count.saturating_add_signed(lasts), now);
+    }
+
+    /// A fault begins or ends. What keeps others from a node or a client is known here; what befalls decoder hosts is not.
+    pub fn unrest_by(&self, plan: &Plan, fault: &Fault, lasts: i32) {
+        if fault.kind.is_to_nodes() || lasts != 0 {
+            let places = std::iter::once(fault.place).chain(fault.other);
+            places.for_each(|place| self.unrest(plan.host_of(place), lasts));
+        }
     }
 
     /// What a keeper has now.

@@ -202,6 +202,15 @@ impl Plan {
         fault
     }
 
+    /// Somebody's place on the network: nodes come first.
+    #[must_use]
+    pub const fn host_of(&self, place: Place) -> usize {
+        match place {
+            Place::Node(node) => node,
+            Place::Client(client) => self.nodes.len() + client,
+        }
+    }
+
     /// Checks that a schedule from outside speaks of who is there.
     ///
     /// # Errors

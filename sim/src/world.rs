@@ -301,9 +301,8 @@ impl World {
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
                 self.disturbed |= fault.kind.is_to_nodes();
-                let lasts =
-                    matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall);
-                self.unrest(&fault, i32::from(lasts));
+                let lasts = fault.kind.lasts();
+                self.oracle.unrest_by(&self.plan, &fault, i32::from(lasts));
                 self.perform(&fault);
                 if lasts {
                     let until = self.now + Duration::from_millis(fault.for_ms);
@@ -312,17 +311,9 @@ impl World {
             }
             Step::Undo(fault) => {
                 self.oracle.log(&format!("over {fault}"));
-                self.unrest(&fault, -1);
+                self.oracle.unrest_by(&self.plan, &fault, -1);
                 self.undo(&fault);
             }
-        }
-    }
-
-    /// What keeps others from a node or a client is known to the oracle; what befalls decoder hosts does not.
-    fn unrest(&self, fault: &Fault, lasts: i32) {
-        if fault.kind.is_to_nodes() || lasts != 0 {
-            let places = std::iter::once(fault.place).chain(fault.other);
-            places.for_each(|place| self.oracle.unrest(self.host(place), lasts));
         }
     }
 
@@ -352,13 +343,7 @@ impl World {
             (Kind::Die | Kind::Abort | Kind::Hang | Kind::Freeze, Place::Node(node), _) => {
                 let which = self.rng.next();
                 let Some(running) = &self.nodes[node].running else { return };
-                let hosts = running.hosts();
-                match fault.kind {
-                    Kind::Die => hosts.kill(which),
-                    Kind::Abort => hosts.abort(which),
-                    Kind::Hang => hosts.hang(which),
-                    _ => hosts.freeze(which),
-                }
+                running.hosts().harm(fault.kind, which);
             }
             // What is wrong from the start was built in.
             _ => {}
@@ -398,7 +383,7 @@ impl World {
     }
 
     fn cut(&self, a: Place, b: Place, both: bool, cut: bool) {
-        let (a, b) = (self.host(a), self.host(b));
+        let (a, b) = (self.plan.host_of(a), self.plan.host_of(b));
         self.net.cut(a, b, cut);
         if both {
             self.net.cut(b, a, cut);
@@ -406,15 +391,8 @@ impl World {
     }
 
     fn slow(&self, a: Place, b: Place, by: Duration) {
-        let (a, b) = (self.host(a), self.host(b));
+        let (a, b) = (self.plan.host_of(a), self.plan.host_of(b));
         self.net.slow(a, b, by);
         self.net.slow(b, a, by);
-    }
-
-    fn host(&self, place: Place) -> HostId {
-        match place {
-            Place::Node(node) => node,
-            Place::Client(client) => self.plan.nodes.len() + client,
-        }
     }
 }

@@ -82,6 +82,12 @@ impl Kind {
         )
     }
 
+    /// Whether it goes on for a while, and has to be undone.
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        matches!(self, Self::Cut | Self::OneWay | Self::Slow | Self::Pause | Self::Stall)
+    }
+
     /// The word for it in schedules.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -21,7 +21,7 @@ use crate::gossip::name_of;
 use crate::lines::Lines;
 use crate::net::HostId;
 use crate::oracle::SharedOracle;
-use crate::plan::{Fault, Kind, Plan};
+use crate::plan::{Fault, Plan};
 use crate::rng::Rng;
 use crate::speech::Speech;
 use crate::wire::air::Air;
@@ -325,9 +325,8 @@ impl World {
             Step::Fall(node, end, down_for) => self.fall(node, end, down_for),
             Step::Do(fault) => {
                 self.oracle.log(&format!("fault {fault}"));
-                let lasts =
-                    matches!(fault.kind, Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Pause | Kind::Stall);
-                self.unrest(&fault, i32::from(lasts));
+                let lasts = fault.kind.lasts();
+                self.oracle.unrest_by(&self.plan, &fault, i32::from(lasts));
                 self.perform(&fault, now);
                 if lasts {
                     self.due.push((now + Duration::from_millis(fault.for_ms), Step::Undo(fault)));
@@ -335,7 +334,7 @@ impl World {
             }
             Step::Undo(fault) => {
                 self.oracle.log(&format!("over {fault}"));
-                self.unrest(&fault, -1);
+                self.oracle.unrest_by(&self.plan, &fault, -1);
                 self.undo(&fault);
             }
         }

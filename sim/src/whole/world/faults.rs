@@ -8,14 +8,6 @@ use crate::node::{DRAIN, RESTART};
 use crate::plan::{Fault, Kind, Place};
 
 impl World {
-    /// What keeps others from a node or a client is known to the oracle; what befalls decoder hosts does not.
-    pub(super) fn unrest(&self, fault: &Fault, lasts: i32) {
-        if fault.kind.is_to_nodes() || lasts != 0 {
-            let places = std::iter::once(fault.place).chain(fault.other);
-            places.for_each(|place| self.oracle.unrest(self.host(place), lasts));
-        }
-    }
-
     pub(super) fn perform(&mut self, fault: &Fault, now: Duration) {
         let length = Duration::from_millis(fault.for_ms);
         match (fault.kind, fault.place, fault.other) {
@@ -34,12 +26,7 @@ impl World {
             (Kind::Die | Kind::Abort | Kind::Hang | Kind::Freeze, Place::Node(node), _) => {
                 let which = self.rng.next();
                 let Some(hosts) = self.nodes[node].reins.hosts() else { return };
-                match fault.kind {
-                    Kind::Die => hosts.kill(which),
-                    Kind::Abort => hosts.abort(which),
-                    Kind::Hang => hosts.hang(which),
-                    _ => hosts.freeze(which),
-                }
+                hosts.harm(fault.kind, which);
             }
             // What is wrong from the start was built in.
             _ => {}
@@ -98,7 +85,7 @@ impl World {
     /// A connection of turmoil's has nobody who would send again what was lost: what a client says or hears is held up, both ways.
     fn disturb(&mut self, fault: &Fault, begins: bool) {
         let Some(other) = fault.other else { return };
-        let (from, to) = (self.host(fault.place), self.host(other));
+        let (from, to) = (self.plan.host_of(fault.place), self.plan.host_of(other));
         let nodes = self.nodes.len();
         match fault.kind {
             Kind::Slow => {
@@ -112,13 +99,6 @@ impl World {
         }
         if from >= nodes || to >= nodes {
             self.lines.shut(from, to, begins);
-        }
-    }
-
-    fn host(&self, place: Place) -> HostId {
-        match place {
-            Place::Node(node) => node,
-            Place::Client(client) => self.plan.nodes.len() + client,
         }
     }
 }
